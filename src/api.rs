@@ -1,0 +1,84 @@
+//! The REST service: every route on one screen.
+//!
+//! Handlers answer `Result<Reply, ApiError>`; one middleware turns every answer, also axum's own 404 and
+//! 405, into the one envelope. The API writes records' `spec` and reads the cluster; it never talks to the
+//! controller, which finds the records by itself.
+
+mod access;
+mod blueprints;
+mod body;
+mod browser;
+mod envelope;
+mod gr;
+mod health;
+mod jobs;
+mod request;
+mod upgrades;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{MethodRouter, get, post};
+use kube::Client;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::blueprint::catalog::Catalog;
+use crate::clock::Clock;
+use envelope::ApiError;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The cluster.
+    pub client: Client,
+    /// For waits.
+    pub clock: Clock,
+    /// The blueprints.
+    pub catalog: Arc<Catalog>,
+    /// The `group/version`s that serve GcuResources; `None` before the cluster has said so.
+    pub served: watch::Receiver<Option<Vec<String>>>,
+    /// What is not ready yet, in sentences; empty when ready.
+    pub not_ready: watch::Receiver<Vec<String>>,
+}
+
+/// The whole service.
+pub fn router(context: Context) -> Router {
+    let routes: [(&str, MethodRouter<Context>); 13] = [
+        ("/gum/v1/gr", get(gr::list)),
+        ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
+        ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
+        ("/gum/v1/gr/{name}/rollback", post(jobs::rollback)),
+        ("/gum/v1/gr/{name}/retry", post(jobs::retry)),
+        ("/gum/v1/gr/{name}/history", get(upgrades::history)),
+        ("/gum/v1/upgrades", get(upgrades::list)),
+        ("/gum/v1/upgrades/{id}", get(upgrades::get)),
+        ("/gum/v1/blueprints", get(blueprints::list)),
+        ("/gum/v1/blueprints/{file}", get(blueprints::get)),
+        ("/livez", get(health::livez)),
+        ("/readyz", get(health::readyz)),
+        ("/version", get(health::version)),
+    ];
+    // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere.
+    let both = |all: Router<Context>, (path, methods): (&str, MethodRouter<Context>)| {
+        all.route(path, methods.clone()).route(&format!("{path}/"), methods)
+    };
+    let inner = routes
+        .into_iter()
+        .fold(Router::new(), both)
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))
+        .layer(middleware::from_fn(browser::refuse_foreign_pages))
+        .with_state(context);
+    // Around the whole router: a layer within it does not see the header `Allow` of a 405.
+    Router::new().fallback_service(inner).layer(middleware::from_fn(envelope::wrap))
+}
+
+/// Leaves out what there is not.
+fn without_nulls(mut view: Value) -> Value {
+    if let Some(object) = view.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+    }
+    view
+}

@@ -1,0 +1,52 @@
+//! `/gum/v1/blueprints`: what can be upgraded to.
+
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::envelope::{ApiError, Reply};
+use super::without_nulls;
+use crate::blueprint::catalog::{Entry, LoadError};
+
+/// `GET /gum/v1/blueprints`
+pub(super) async fn list(State(context): State<Context>) -> Result<Reply, ApiError> {
+    let set = context.catalog.rescan().await;
+    let items: Vec<Value> = set.entries.iter().map(view).collect();
+    Ok(Reply::with(without_nulls(json!({ "problem": set.problem, "items": items }))))
+}
+
+/// `GET /gum/v1/blueprints/{file}`: the same with the manifest. One that cannot be used is there all the same,
+/// with what is wrong with it.
+pub(super) async fn get(State(context): State<Context>, Path(file): Path<String>) -> Result<Reply, ApiError> {
+    let loaded = context.catalog.load(&file).await;
+    let set = context.catalog.rescan().await;
+    let mut content = set.get(&file).map(view).unwrap_or_else(|| json!({ "file": file }));
+    let more = match loaded {
+        Ok(blueprint) => json!({
+            "sha256": blueprint.digest(),
+            "gr": blueprint.name(),
+            "valid": true,
+            "findings": blueprint.warnings(),
+            "manifest": blueprint.manifest(),
+        }),
+        Err(LoadError::Invalid { findings, .. }) => json!({ "valid": false, "findings": findings }),
+        Err(error) => return Err(error.into()),
+    };
+    if let (Some(content), Value::Object(more)) = (content.as_object_mut(), more) {
+        content.extend(more);
+    }
+    Ok(Reply::with(content))
+}
+
+fn view(entry: &Entry) -> Value {
+    without_nulls(json!({
+        "file": entry.file,
+        "sha256": entry.digest,
+        "size": entry.size,
+        "gr": entry.blueprint.as_ref().map(|b| b.name()),
+        "valid": entry.valid,
+        "findings": entry.findings,
+        "loadedAt": entry.loaded_at,
+        "stale": entry.stale,
+    }))
+}

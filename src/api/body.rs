@@ -1,0 +1,82 @@
+//! Request bodies: JSON whatever the Content-Type says, since `curl -d` calls everything a form.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::envelope::ApiError;
+
+/// Request bodies are a few fields; anything near this size is a mistake.
+const BODY_LIMIT: usize = 64 * 1024;
+/// A client that takes longer than this to send so little is not served.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A body, read and understood. None at all means `{}`.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let encoding = request.headers().get(CONTENT_ENCODING).map(|e| e.as_bytes().to_ascii_lowercase());
+        if encoding.is_some_and(|e| !e.is_empty() && e != b"identity") {
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send the body as it is, without Content-Encoding",
+            ));
+        }
+        parse(&read(request.into_body()).await?).map(Self)
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    match timeout(BODY_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {BODY_LIMIT} bytes"),
+        )),
+        Ok(Err(error)) => Err(ApiError::bad_request(format!("the body did not arrive: {error}"))),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {BODY_DEADLINE:?}"),
+        )),
+    }
+}
+
+/// Says where a mistake is: field, line and column.
+fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    let wrong = |what: String| ApiError::bad_request(format!("the body is not what this call takes: {what}"));
+    let shape: Value = serde_json::from_slice(bytes).map_err(|e| wrong(format!("no JSON: {e}")))?;
+    // Serde would fill an object's fields from a list, in order.
+    if !shape.is_object() {
+        return Err(wrong("it must be a JSON object such as {\"file\": \"gr.json\"}".to_owned()));
+    }
+    if let Some(field) = list_in(&shape) {
+        return Err(wrong(format!("{field}: no list is expected here")));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.path().to_string().as_str() {
+        "." => wrong(e.inner().to_string()),
+        field => wrong(format!("{field}: {}", e.inner())),
+    })
+}
+
+/// Where in an object there is a list.
+fn list_in(value: &Value) -> Option<String> {
+    value.as_object()?.iter().find_map(|(key, value)| {
+        if value.is_array() { Some(key.clone()) } else { Some(format!("{key}.{}", list_in(value)?)) }
+    })
+}

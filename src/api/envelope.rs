@@ -1,0 +1,203 @@
+//! The one shape of every answer: `{"operation", "result", "content" | "error"}`, as v1.0.0 prints it.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use axum::http::response::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::{PrettyFormatter, Serializer};
+
+use super::access::Access;
+use crate::plan::preflight::Refusal;
+
+/// The framework's own error texts are short.
+const FOREIGN_TEXT_LIMIT: usize = 4096;
+
+/// A success.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reply {
+    content: Option<Value>,
+    location: Option<String>,
+}
+
+impl Reply {
+    /// With content.
+    pub(super) fn with(content: Value) -> Self {
+        Self { content: Some(content), location: None }
+    }
+
+    /// With a `Location` header.
+    pub(super) fn at(mut self, location: String) -> Self {
+        self.location = Some(location);
+        self
+    }
+}
+
+/// A failure: a status and a sentence that says what to do.
+#[derive(Clone, Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
+    fn unavailable(why: &str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "the Kubernetes API server is not available: {why}. Running upgrades go on when it is back"
+            ),
+        )
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+}
+
+impl From<kube::Error> for ApiError {
+    /// Kubernetes' own text and status pass through where they are about the request. An API server that is
+    /// away, or that does not accept our credentials, is our unavailability.
+    fn from(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = &error else { return Self::unavailable(&chain(&error)) };
+        let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::BAD_GATEWAY);
+        match code {
+            StatusCode::UNAUTHORIZED => Self::unavailable(&format!(
+                "it does not accept this service's credentials: {}",
+                status.message
+            )),
+            // No Status object: the path as a whole is not served, an operator or a CRD is being removed.
+            StatusCode::NOT_FOUND if status.reason != "NotFound" => {
+                Self::unavailable("it does not serve this API (any more); see /readyz")
+            }
+            StatusCode::TOO_MANY_REQUESTS => Self::unavailable(&status.message),
+            code if code.is_client_error() => Self::new(code, status.message.clone()),
+            _ => Self::unavailable(&status.message),
+        }
+    }
+}
+
+/// An error with what it is because of: the outermost text alone often says nothing.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::Busy { .. } | Refusal::Deleting(_) | Refusal::Nothing(_) => StatusCode::CONFLICT,
+            Refusal::NoSuchRevision { .. } => StatusCode::NOT_FOUND,
+            Refusal::TooLarge { .. } | Refusal::NameTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, refusal.to_string())
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::OK.into_response();
+        if let Some(location) = self.location.as_deref().and_then(|l| HeaderValue::from_str(l).ok()) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        response.extensions_mut().insert(Ok::<Option<Value>, String>(self.content));
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(Err::<Option<Value>, String>(self.message));
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    operation: &'a str,
+    result: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Puts every answer into the envelope, the framework's own refusals included, and logs it.
+pub(super) async fn wrap(request: Request, next: Next) -> Response {
+    let operation = operation(request.method(), request.uri().path());
+    let access = Access::of(&request);
+    let (mut head, body) = next.run(request).await.into_parts();
+    let outcome = match head.extensions.remove::<Result<Option<Value>, String>>() {
+        Some(outcome) => outcome,
+        None => Err(foreign_text(&head, body).await),
+    };
+    access.log(head.status, outcome.as_ref().err().map(String::as_str));
+    let envelope = match outcome {
+        Ok(content) => Envelope { operation, result: "Success", content, error: None },
+        Err(error) => Envelope { operation, result: "Failed", content: None, error: Some(error) },
+    };
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    head.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(head, Body::from(pretty(&envelope)))
+}
+
+async fn foreign_text(head: &Parts, body: Body) -> String {
+    if let Some(allowed) = head.headers.get(ALLOW).and_then(|a| a.to_str().ok()) {
+        return format!("this path does not take that method; it takes {}", allowed.replace(',', ", "));
+    }
+    let bytes = to_bytes(body, FOREIGN_TEXT_LIMIT).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    let reason = head.status.canonical_reason().unwrap_or("failed").to_owned();
+    if text.is_empty() { reason } else { text }
+}
+
+/// JSON with four spaces, ending in a newline.
+fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
+    // Writing plain data into memory cannot fail; an empty body would show it if it did.
+    if value.serialize(&mut serializer).is_err() {
+        out.clear();
+    }
+    out.push(b'\n');
+    out
+}
+
+/// v1.0.0's words for what was asked, and the same kind of word for what is new.
+fn operation(method: &Method, path: &str) -> &'static str {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let last = path.rsplit('/').next().unwrap_or_default();
+    match (method.as_str(), last) {
+        ("POST", "rollback") => "Rollback",
+        ("POST", "retry") => "Retry",
+        ("POST", _) => "Post",
+        ("PATCH", _) => "Patch",
+        ("OPTIONS", _) => "Options",
+        ("PUT", _) => "Upgrade",
+        ("DELETE", _) => "Delete",
+        (_, "gr" | "upgrades" | "blueprints") if path.matches('/').count() == 3 => "List",
+        (_, "history") => "History",
+        _ => "Get",
+    }
+}

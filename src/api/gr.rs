@@ -1,0 +1,199 @@
+//! `/gum/v1/gr`: the grs and their workloads as the cluster serves them, and the delete.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::{Request, StatusCode};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info};
+
+use super::Context;
+use super::body::Json;
+use super::envelope::{ApiError, Reply};
+use super::request::{DeleteBody, JobQuery, Name, Policy, is_dns_subdomain};
+use crate::cluster::gr_resource;
+use crate::gr::discovery::discover;
+use crate::gr::{LiveGr, Workload, WorkloadKind, component_for_kind, components, workloads_of};
+use crate::plan::preflight::{Refusal, active, records_of};
+use crate::record::GcuUpgrade;
+
+/// How long a foreground delete waits unless `?wait` says otherwise.
+const FOREGROUND_WAIT: Duration = Duration::from_secs(30 * 60);
+/// Between attempts to watch while the API server is away.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+
+/// A gr and the API that serves it.
+pub(super) struct Found {
+    pub(super) api: Api<DynamicObject>,
+    pub(super) served: Value,
+    pub(super) live: LiveGr,
+}
+
+impl Context {
+    /// The `group/version`s that serve GcuResources now.
+    pub(super) async fn served_apis(&self) -> Result<Vec<String>, ApiError> {
+        let known = self.served.borrow().clone();
+        let served = match known {
+            Some(served) => served,
+            // Not known yet: perhaps the API server is away, and then its error says more.
+            None => discover(&self.client).await?,
+        };
+        if served.is_empty() {
+            return Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "gcu-operator is not installed: the cluster serves no GcuResource API",
+            ));
+        }
+        Ok(served)
+    }
+
+    pub(super) fn gr_api(&self, api_version: &str) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &gr_resource(api_version))
+    }
+
+    /// Finds a gr in whichever API serves it. The 404 is Kubernetes' own.
+    pub(super) async fn find(&self, name: &str) -> Result<Found, ApiError> {
+        let mut missing = None;
+        for api_version in self.served_apis().await? {
+            match self.raw(&format!("/apis/{api_version}/gcuresources/{name}")).await {
+                Ok(served) => {
+                    let live = LiveGr::parse(&served).ok_or_else(|| {
+                        ApiError::new(StatusCode::BAD_GATEWAY, "the API server sent a gr without a uid")
+                    })?;
+                    return Ok(Found { api: self.gr_api(&api_version), served, live });
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    missing = Some(kube::Error::Api(status))
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(missing.map(ApiError::from).unwrap_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "not found")))
+    }
+
+    /// The object as the API server sends it, so that nothing is lost on the way.
+    async fn raw(&self, path: &str) -> Result<Value, kube::Error> {
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        self.client.request(request).await
+    }
+
+    /// The records of a gr, newest first.
+    pub(super) async fn records(&self, gr: &str) -> Result<Vec<GcuUpgrade>, ApiError> {
+        Ok(records_of(gr, self.all_records().await?))
+    }
+
+    /// Every record.
+    pub(super) async fn all_records(&self) -> Result<Vec<GcuUpgrade>, ApiError> {
+        let api: Api<GcuUpgrade> = Api::all(self.client.clone());
+        Ok(api.list(&ListParams::default()).await?.items)
+    }
+}
+
+/// `GET /gum/v1/gr`
+pub(super) async fn list(State(context): State<Context>) -> Result<Reply, ApiError> {
+    let mut merged: Option<Value> = None;
+    for api_version in context.served_apis().await? {
+        let list = context.raw(&format!("/apis/{api_version}/gcuresources")).await?;
+        match merged.as_mut().and_then(|m| m.get_mut("items")).and_then(Value::as_array_mut) {
+            Some(items) => {
+                items.extend(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
+            }
+            None => merged = Some(list),
+        }
+    }
+    Ok(Reply::with(merged.unwrap_or_default()))
+}
+
+/// `GET /gum/v1/gr/{name}`
+pub(super) async fn get(State(context): State<Context>, Name(name): Name) -> Result<Reply, ApiError> {
+    Ok(Reply::with(context.find(&name).await?.served))
+}
+
+/// `GET /gum/v1/gr/{name}/resource/{kind}`
+pub(super) async fn resource(
+    State(context): State<Context>,
+    Name(name): Name,
+    Path((_, kind)): Path<(String, String)>,
+) -> Result<Reply, ApiError> {
+    let gr = context.find(&name).await?.live;
+    let Some(component) = component_for_kind(&gr.manifest, &kind) else {
+        let known: Vec<&str> = components(&gr.manifest).iter().map(|c| c.key).collect();
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("gr \"{name}\" has no component {kind:?}; it has: {}", known.join(", ")),
+        ));
+    };
+    let mut found = Vec::new();
+    for workload in workloads_of(component, &gr.status) {
+        found.push(context.raw(&workload_path(&workload)?).await?);
+    }
+    match found.len() {
+        0 => Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("neither the spec nor the status of gr \"{name}\" names the workload of {kind}"),
+        )),
+        1 => Ok(Reply::with(found.remove(0))),
+        _ => Ok(Reply::with(json!({ "apiVersion": "v1", "kind": "List", "items": found, "metadata": {} }))),
+    }
+}
+
+/// The names come from the gr: whoever may write one must not reach anything else of the API with them.
+fn workload_path(workload: &Workload) -> Result<String, ApiError> {
+    let plural = match workload.kind {
+        WorkloadKind::DaemonSet => "daemonsets",
+        WorkloadKind::Deployment => "deployments",
+    };
+    let Workload { namespace, name, .. } = workload;
+    if !is_dns_subdomain(namespace) || !is_dns_subdomain(name) {
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("the gr gives its workload a name that cannot be: {namespace:?}, {name:?}"),
+        ));
+    }
+    Ok(format!("/apis/apps/v1/namespaces/{namespace}/{plural}/{name}"))
+}
+
+/// `DELETE /gum/v1/gr/{name}`: exactly the gr that stands there now, and not under a running upgrade's feet.
+pub(super) async fn delete(
+    State(context): State<Context>,
+    Name(name): Name,
+    query: JobQuery,
+    Json(body): Json<DeleteBody>,
+) -> Result<Reply, ApiError> {
+    let found = context.find(&name).await?;
+    if let Some(busy) = active(&context.records(&name).await?) {
+        let record = busy.metadata.name.clone().unwrap_or_default();
+        return Err(Refusal::Busy { gr: name, record, phase: busy.phase() }.into());
+    }
+    let only_this = Preconditions { uid: Some(found.live.uid.clone()), ..Preconditions::default() };
+    let mut params = DeleteParams::background().preconditions(only_this);
+    params.dry_run = query.dry_run;
+    found.api.delete(&name, &params).await?;
+    info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, "delete accepted");
+    let waits = body.policy == Policy::Foreground || query.wait.is_some();
+    if waits && !query.dry_run {
+        wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT)).await?;
+    }
+    Ok(Reply::default())
+}
+
+async fn wait_gone(found: &Found, name: &str, patience: Duration) -> Result<(), ApiError> {
+    let until = Instant::now() + patience;
+    loop {
+        let gone = await_condition(found.api.clone(), name, conditions::is_deleted(&found.live.uid));
+        match timeout_at(until, gone).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => debug!(%error, "watch interrupted, resuming"),
+            Err(_) => {
+                return Err(ApiError::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    format!("gr \"{name}\" is still being deleted after {patience:?}; the delete goes on"),
+                ));
+            }
+        }
+        sleep(WATCH_RETRY).await;
+    }
+}

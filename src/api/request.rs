@@ -1,0 +1,213 @@
+//! What callers send, parsed once into types that cannot be wrong.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use jiff::SignedDuration;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::envelope::ApiError;
+use crate::record::{Deadlines, OnFailure, Strategy};
+
+/// The longest wait for a job's end that one request may ask for.
+const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
+/// The longest deadline of a step.
+const DEADLINE_LIMIT: SignedDuration = SignedDuration::from_hours(24 * 7);
+/// `reason` is for people, and is kept in the record.
+const REASON_LIMIT: usize = 1024;
+
+/// The name of a gr or of a record in a path: a DNS-1123 subdomain, so that nothing else of the Kubernetes
+/// API can be reached through it.
+#[derive(Clone, Debug)]
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Path(segments) = path.map_err(|e| ApiError::bad_request(e.body_text()))?;
+        let name = segments.into_iter().next().map(|(_, value)| value).unwrap_or_default();
+        if is_dns_subdomain(&name) {
+            return Ok(Self(name));
+        }
+        Err(ApiError::bad_request(format!(
+            "{name:?} cannot be a name: lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit, at most 253 characters"
+        )))
+    }
+}
+
+/// Whether Kubernetes can have an object of this name.
+pub(super) fn is_dns_subdomain(name: &str) -> bool {
+    let label = |l: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !l.is_empty() && !l.starts_with('-') && !l.ends_with('-') && l.bytes().all(inner)
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// `?wait=10m&dryRun=true`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct JobQuery {
+    /// How long to wait for the end; `None`: answer at once.
+    pub(super) wait: Option<Duration>,
+    /// Check everything, change nothing.
+    pub(super) dry_run: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(pairs) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+        let (mut wait, mut dry_run) = (None, None);
+        for (key, value) in &pairs {
+            let again = match key.as_str() {
+                "wait" => wait
+                    .replace(duration(value, WAIT_LIMIT).map_err(|e| bad("wait", &e))?.unsigned_abs())
+                    .is_some(),
+                "dryRun" => dry_run.replace(flag(value).map_err(|e| bad("dryRun", &e))?).is_some(),
+                other => return Err(bad(other, "no such query parameter here: wait and dryRun are known")),
+            };
+            if again {
+                return Err(bad(key, "given twice"));
+            }
+        }
+        Ok(Self { wait, dry_run: dry_run.unwrap_or_default() })
+    }
+}
+
+fn bad(field: &str, what: &str) -> ApiError {
+    ApiError::bad_request(format!("{field}: {what}"))
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "" => Ok(true),
+        "false" => Ok(false),
+        other => Err(format!("true or false, not {other:?}")),
+    }
+}
+
+/// Parses `90s`, `10m`, `1h30m` or plain seconds.
+fn duration(text: &str, limit: SignedDuration) -> Result<SignedDuration, String> {
+    let seconds = text.parse::<u32>().ok().map(|s| SignedDuration::from_secs(i64::from(s)));
+    match seconds.or_else(|| text.parse().ok()) {
+        Some(d) if d.is_positive() && d <= limit => Ok(d),
+        _ => Err(format!(
+            "{text:?} is not a duration such as 90s, 10m or 1h30m, more than nothing and at most {}h",
+            limit.as_hours()
+        )),
+    }
+}
+
+/// The body of a call that starts a job. Each call says which fields it has no use for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct JobBody {
+    /// The blueprint to upgrade to.
+    pub(super) file: Option<String>,
+    /// The revision to roll back to.
+    pub(super) revision: Option<u64>,
+    /// How the change is made.
+    pub(super) strategy: Strategy,
+    /// What to do when a component visibly cannot start.
+    pub(super) on_failure: OnFailure,
+    deadlines: DeadlinesBody,
+    /// Why, for people.
+    #[serde(deserialize_with = "short")]
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct DeadlinesBody {
+    gone: Option<Seconds>,
+    create: Option<Seconds>,
+    running: Option<Seconds>,
+}
+
+/// A deadline: `"10m"`, or a number of seconds.
+#[derive(Clone, Copy, Debug)]
+struct Seconds(u32);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecondsVisitor)
+    }
+}
+
+struct SecondsVisitor;
+
+impl Visitor<'_> for SecondsVisitor {
+    type Value = Seconds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"10m\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
+        let seconds = duration(text, DEADLINE_LIMIT).map_err(E::custom)?.as_secs();
+        Ok(Seconds(u32::try_from(seconds).unwrap_or(u32::MAX).max(1)))
+    }
+
+    fn visit_u64<E: Error>(self, seconds: u64) -> Result<Seconds, E> {
+        self.visit_str(&seconds.to_string())
+    }
+}
+
+/// A text of bounded length.
+fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    match text {
+        Some(text) if text.len() > REASON_LIMIT => {
+            Err(D::Error::custom(format!("at most {REASON_LIMIT} bytes")))
+        }
+        text => Ok(text),
+    }
+}
+
+impl JobBody {
+    /// The deadlines asked for, the others as by default.
+    pub(super) fn deadlines(&self) -> Deadlines {
+        let usual = Deadlines::default();
+        let asked = &self.deadlines;
+        Deadlines {
+            gone_seconds: asked.gone.map_or(usual.gone_seconds, |s| s.0),
+            create_seconds: asked.create.map_or(usual.create_seconds, |s| s.0),
+            running_seconds: asked.running.map_or(usual.running_seconds, |s| s.0),
+        }
+    }
+
+    /// Refuses a field that this call has no use for.
+    pub(super) fn refuse(present: bool, field: &str) -> Result<(), ApiError> {
+        if present {
+            Err(ApiError::bad_request(format!("{field} has no meaning in this call")))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The body of `DELETE /gum/v1/gr/{name}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteBody {
+    #[serde(default)]
+    pub(super) policy: Policy,
+}
+
+/// When a delete is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Policy {
+    /// At once.
+    #[default]
+    Background,
+    /// When the gr is gone.
+    Foreground,
+}

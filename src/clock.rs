@@ -1,0 +1,44 @@
+//! The only source of "now".
+//!
+//! Everything that is stored or compared (deadlines, timelines, creation times of the sandbox) asks a
+//! [`Clock`], never the system. In tests the clock follows tokio's paused time, so that an upgrade of
+//! hours is a test of milliseconds.
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// Tells the time. Cheap to copy; handed down from the composition root.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// `None`: the system's clock. `Some`: this wall time at this instant of tokio's clock.
+    anchor: Option<(Timestamp, Instant)>,
+}
+
+impl Clock {
+    /// The system's wall clock.
+    pub fn system() -> Self {
+        Self { anchor: None }
+    }
+
+    /// A clock that starts at `start` and advances with tokio's time, paused or not.
+    pub fn following_tokio(start: Timestamp) -> Self {
+        Self { anchor: Some((start, Instant::now())) }
+    }
+
+    /// The present moment, in whole milliseconds: what is stored is read by people.
+    pub fn now(&self) -> Timestamp {
+        let now = match self.anchor {
+            None => system_now(),
+            Some((start, since)) => {
+                let passed = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
+                start.saturating_add(passed).unwrap_or(Timestamp::MAX)
+            }
+        };
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is the one place that reads the system's clock")]
+fn system_now() -> Timestamp {
+    Timestamp::now()
+}

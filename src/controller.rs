@@ -1,0 +1,125 @@
+//! The controller: one worker for each active record, one active record for each gr.
+//!
+//! A record's life is written down in the record alone. A worker that dies with its process is replaced by
+//! one that reads the record and looks at the cluster; nothing else is remembered anywhere.
+
+mod act;
+mod events;
+mod history;
+mod observe;
+mod view;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{error, warn};
+
+use crate::clock::Clock;
+use crate::record::{FINALIZER, GcuUpgrade};
+use view::View;
+use worker::Worker;
+
+/// Before a worker that ended unexpectedly is replaced.
+const RESPAWN_PAUSE: Duration = Duration::from_secs(1);
+
+struct Running {
+    uid: Option<String>,
+    updates: watch::Sender<Arc<GcuUpgrade>>,
+    wake: Arc<Notify>,
+}
+
+/// Runs until dropped. `seen` turns true when the records have been listed for the first time.
+pub async fn run(client: Client, clock: Clock, seen: watch::Sender<bool>) {
+    let wake = Arc::new(Notify::new());
+    let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
+    let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished, wake.clone());
+    let mut running: BTreeMap<String, Running> = BTreeMap::new();
+    // The version in which a record ended: the view may lag behind and still show it as active.
+    let mut ended: BTreeMap<String, u64> = BTreeMap::new();
+    let mut workers: JoinSet<(String, u64)> = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = wake.notified() => {}
+            Some(done) = workers.join_next() => {
+                match done {
+                    Ok((name, version)) => {
+                        running.remove(&name);
+                        ended.insert(name, version);
+                    }
+                    Err(failure) => {
+                        error!(%failure, "a worker died, starting another");
+                        sleep(RESPAWN_PAUSE).await;
+                        running.retain(|_, r| !r.updates.is_closed());
+                    }
+                }
+            }
+        }
+        if records.is_ready() {
+            seen.send_replace(true);
+        }
+        let unfinished = records.items();
+        ended.retain(|name, version| {
+            unfinished.iter().any(|r| r.name_any() == *name && worker::version(r) <= *version)
+        });
+        for record in first_of_each_gr(unfinished) {
+            let name = record.name_any();
+            if ended.contains_key(&name) {
+                continue;
+            }
+            match running.get(&name) {
+                Some(r) if r.uid == record.uid() => {
+                    r.updates.send_replace(record);
+                    r.wake.notify_one();
+                }
+                // A record made again under the same name: its worker ends by itself when it sees the other uid.
+                Some(_) => {}
+                None => {
+                    let (uid, worker_wake) = (record.uid(), Arc::new(Notify::new()));
+                    let (updates, receiver) = watch::channel(record);
+                    let worker = Worker::new(client.clone(), clock, receiver, worker_wake.clone());
+                    running.insert(name.clone(), Running { uid, updates, wake: worker_wake });
+                    workers.spawn(async move { (name, worker.run().await) });
+                }
+            }
+        }
+    }
+}
+
+/// Records with something left to do; those that this version cannot read are said and left alone.
+fn unfinished(record: DeserializeGuard<GcuUpgrade>) -> Option<Arc<GcuUpgrade>> {
+    match record.0 {
+        Ok(record) => {
+            let held = record.finalizers().iter().any(|f| f == FINALIZER);
+            (!record.phase().is_final() || held).then(|| Arc::new(record))
+        }
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            warn!(record = name, "cannot read this record, leaving it alone: {}", invalid.error);
+            None
+        }
+    }
+}
+
+/// Of several active records of one gr (only possible when made by hand) the one with the lowest number
+/// runs; the others wait for it to end.
+fn first_of_each_gr(records: Vec<Arc<GcuUpgrade>>) -> Vec<Arc<GcuUpgrade>> {
+    let mut first: BTreeMap<String, Arc<GcuUpgrade>> = BTreeMap::new();
+    for record in records {
+        let rank = |r: &GcuUpgrade| (!r.phase().is_final(), r.status.is_none(), r.number(), r.name_any());
+        match first.get(&record.spec.gr) {
+            Some(other) if rank(other) <= rank(&record) => {}
+            _ => {
+                first.insert(record.spec.gr.clone(), record);
+            }
+        }
+    }
+    first.into_values().collect()
+}

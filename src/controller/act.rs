@@ -1,0 +1,101 @@
+//! Act: one idempotent API call for each action, one write for each status.
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::observe::gr_api;
+use crate::cluster::error_text;
+use crate::plan::Action;
+use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
+
+/// What became of a call.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Done.
+    Done,
+    /// The cluster is not what the call presumed (404, 409): look again.
+    LookAgain,
+    /// The API server says no, in these words. It may say yes later.
+    Refused(String),
+    /// No answer, or one that says nothing about the call (429, 503, 504, 401): look again later.
+    Unavailable(String),
+}
+
+impl Outcome {
+    /// Sorts an error by what it means for the caller.
+    pub(super) fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => match status.code {
+                404 | 409 => Self::LookAgain,
+                401 | 408 | 429 | 502 | 503 | 504 => Self::Unavailable(error_text(error)),
+                _ => Self::Refused(error_text(error)),
+            },
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// Makes the call.
+pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &Action) -> Outcome {
+    let result = match action {
+        Action::DeleteGr { uid, resource_version } => delete(client, record, uid, resource_version).await,
+        Action::CreateGr { manifest, .. } => create(client, record, manifest).await,
+        Action::Fence { uid, resource_version, mark } => {
+            fence(client, record, uid, resource_version, mark).await
+        }
+        Action::Release => release(client, record).await,
+    };
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::of(&error),
+    }
+}
+
+async fn delete(client: &Client, record: &GcuUpgrade, uid: &str, version: &str) -> Result<(), kube::Error> {
+    let only_this = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
+    let params = DeleteParams::background().preconditions(only_this);
+    gr_api(client, record).delete(&record.spec.gr, &params).await.map(drop)
+}
+
+async fn create(client: &Client, record: &GcuUpgrade, manifest: &Value) -> Result<(), kube::Error> {
+    let object: DynamicObject = serde_json::from_value(manifest.clone()).map_err(kube::Error::SerdeError)?;
+    gr_api(client, record).create(&PostParams::default(), &object).await.map(drop)
+}
+
+async fn fence(
+    client: &Client,
+    record: &GcuUpgrade,
+    uid: &str,
+    version: &str,
+    mark: &str,
+) -> Result<(), kube::Error> {
+    let annotations = json!({ crate::gr::MARK_ANNOTATION: mark });
+    let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version, "annotations": annotations } });
+    gr_api(client, record)
+        .patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map(drop)
+}
+
+async fn release(client: &Client, record: &GcuUpgrade) -> Result<(), kube::Error> {
+    let others: Vec<&String> = record.finalizers().iter().filter(|f| *f != FINALIZER).collect();
+    let patch = json!({ "metadata": { "resourceVersion": record.resource_version(), "finalizers": others } });
+    let api: Api<GcuUpgrade> = Api::all(client.clone());
+    api.patch(&record.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+}
+
+/// Writes the status, guarded by the record's version, and returns the record as stored.
+///
+/// # Errors
+/// The API server's; 409 when the record has changed meanwhile.
+pub(super) async fn write_status(
+    client: &Client,
+    record: &GcuUpgrade,
+    status: GcuUpgradeStatus,
+) -> Result<GcuUpgrade, kube::Error> {
+    let api: Api<GcuUpgrade> = Api::all(client.clone());
+    let mut changed = record.clone();
+    changed.status = Some(status);
+    api.replace_status(&record.name_any(), &PostParams::default(), &changed).await
+}

@@ -1,0 +1,87 @@
+//! Which API groups serve the gr: operator 2.0–2.1 and 2.4 use different ones, so none is hard-coded.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// The vendor's API groups end like this; ours does, too.
+const VENDOR: &str = ".enflame.com";
+/// A CRD settles in several writes.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Before a failed discovery is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// When no watch on CRDs is to be had, this is how late a new operator is noticed.
+const SAFETY_NET: Duration = Duration::from_secs(60);
+
+/// The `group/version`s that serve GcuResources, each group's preferred version.
+///
+/// # Errors
+/// The API server's.
+pub async fn discover(client: &Client) -> Result<Vec<String>, kube::Error> {
+    let mut found = Vec::new();
+    for group in client.list_api_groups().await?.groups {
+        if !group.name.ends_with(VENDOR) || group.name == crate::record::GROUP {
+            continue;
+        }
+        let preferred = group.preferred_version.as_ref().or(group.versions.first());
+        let Some(api_version) = preferred.map(|v| v.group_version.clone()) else { continue };
+        let resources = match client.list_api_group_resources(&api_version).await {
+            Ok(list) => list.resources,
+            // The group went between the two calls.
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => return Err(error),
+        };
+        if resources.iter().any(|r| r.kind == "GcuResource" && r.name == "gcuresources") {
+            found.push(api_version);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Keeps `served` up to date, woken by changes of CRDs; it is `None` until the cluster has answered once. Runs
+/// until dropped.
+pub async fn run(client: Client, served: watch::Sender<Option<Vec<String>>>) {
+    let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let mut changes = watcher(crds, watcher::Config::default()).default_backoff().boxed();
+    loop {
+        let pause = match discover(&client).await {
+            Ok(found) => {
+                let changed = served.send_if_modified(|known| {
+                    let changed = known.as_ref() != Some(&found);
+                    *known = Some(found.clone());
+                    changed
+                });
+                if changed {
+                    info!(?found, "APIs that serve GcuResources");
+                }
+                SAFETY_NET
+            }
+            Err(error) => {
+                warn!(%error, "cannot discover which API serves GcuResources, trying again");
+                RETRY
+            }
+        };
+        // An error of the watch is no news about CRDs: it backs off by itself, and the pause bounds it.
+        let news = async {
+            while let Some(event) = changes.next().await {
+                if matches!(
+                    event,
+                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone)
+                ) {
+                    return;
+                }
+            }
+        };
+        if timeout(pause, news).await.is_ok() {
+            sleep(DEBOUNCE).await;
+        }
+    }
+}

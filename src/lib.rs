@@ -1,0 +1,65 @@
+//! gcu-upgrade-manager: upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
+//!
+//! # The way through the house
+//!
+//! ```text
+//! blueprints/*  ─► blueprint ─┐                    (watched directory, last good set)
+//! HTTP          ─► api ───────┴─► GcuUpgrade.spec  (target and previous manifest pinned inside)
+//!                                       │ watch
+//!                       controller: observe ─► Snapshot ─► plan::decide ─► Decision
+//!                                                            ├─ Act    ─► one idempotent API call
+//!                                                            ├─ Record ─► GcuUpgrade.status
+//!                                                            └─ Wait   ─► GcuUpgrade.status, what for and since when
+//! GcuUpgrade.status ─► api ─► HTTP
+//! ```
+//!
+//! # Rooms
+//!
+//! | room | what |
+//! | --- | --- |
+//! | [`config`], [`run`], [`telemetry`] | command line and environment, the subcommands, logs |
+//! | [`app`], [`http`] | composition and readiness, the accept loop |
+//! | [`api`] | every route on one screen; writes records' `spec` |
+//! | [`blueprint`] | files parsed, checked, hashed; the watched directory |
+//! | [`gr`] | the GcuResource as it is served: components, workloads, discovery of its API group |
+//! | [`record`] | the `GcuUpgrade` resource and its CRD |
+//! | [`plan`] | the decision core: pure, without I/O and clock |
+//! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
+//! | [`cluster`], [`clock`] | the API client with deadlines, the only source of time |
+//! | [`sandbox`] | a cluster in the process: API server, operator, controllers, kubelets |
+//!
+//! # Invariants (`tests/it/house.rs` and the oracle in `tests/it/oracle.rs` check them)
+//!
+//! * One writer a field: the API and people write a record's `spec`, the controller its `status`.
+//! * `api` and `controller` never import each other: the cluster is their only channel.
+//! * `plan` imports neither kube's client nor tokio nor axum; `sandbox` imports neither `plan` nor `controller`,
+//!   or it would agree with our bugs.
+//! * Only [`config`] reads the environment, only [`clock`] the time; no `unwrap`, `expect` or `panic`.
+//! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.
+//! * Intent is recorded before any effect; a reconcile makes one decision; a final status never changes.
+//!
+//! # Where this differs from the first design, and why
+//!
+//! * Watches are opened for each active record, not for the whole service: an idle service holds two watches, and
+//!   what a Recreate costs the API server is a constant.
+//! * Views (what watches have seen) only wake up and explain. When they call for something, the cluster is read and
+//!   the decision is taken again on that reading.
+//! * A held step is still watched and goes on when its obstacle is gone: a hold in the middle of a Recreate must not
+//!   keep the stack down.
+//! * A rollback that finds the old gr alive *fences* it (see [`plan::Action::Fence`]): a delete that is still on its
+//!   way carries the older version as its precondition and can no longer land.
+
+pub mod api;
+pub mod app;
+pub mod blueprint;
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod controller;
+pub mod gr;
+pub mod http;
+pub mod plan;
+pub mod record;
+pub mod run;
+pub mod sandbox;
+pub mod telemetry;

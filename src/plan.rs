@@ -1,0 +1,159 @@
+//! The decision core: `decide(record, snapshot, now) -> Decision`.
+//!
+//! Synchronous, without I/O and without a clock of its own: what it answers depends on its arguments alone,
+//! so that every step × observation × intent is a row of a test. It cannot fail and cannot block.
+
+pub mod preflight;
+mod recreate;
+mod status;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::gr::{LiveGr, Workload, WorkloadKind};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal};
+
+/// One look at the part of the cluster that an upgrade concerns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The gr of the record's name, if there is one.
+    pub gr: Option<LiveGr>,
+    /// DaemonSets and Deployments in the namespaces concerned.
+    pub workloads: Vec<WorkloadState>,
+    /// Pods of the workloads concerned that still run or may run.
+    pub pods: Vec<PodState>,
+    /// Nodes that are not ready.
+    pub dead_nodes: BTreeSet<String>,
+    /// The API server's refusal of the last call, until a call succeeds.
+    pub refused: Option<String>,
+}
+
+/// A workload as the cluster reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadState {
+    /// Its kind.
+    pub kind: WorkloadKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its controller has taken up its latest version.
+    pub observed: bool,
+    /// Pods that there should be.
+    pub desired: i32,
+    /// Pods of the latest version that there are.
+    pub updated: i32,
+    /// Pods that are available.
+    pub available: i32,
+}
+
+impl WorkloadState {
+    /// Why it is not fully rolled out, if so. `excused` pods are on nodes that are not ready: they cannot
+    /// become available, and waiting for them would let one dead node hold up a whole cluster.
+    pub fn pending(&self, excused: i32) -> Option<String> {
+        let Self { desired, updated, available, .. } = self;
+        if !self.observed {
+            Some("has not been taken up by its controller yet".to_owned())
+        } else if updated < desired {
+            Some(format!("has {updated} of {desired} pods of the latest version"))
+        } else if available.saturating_add(excused) < *desired {
+            Some(format!("has {available} of {desired} pods available"))
+        } else {
+            None
+        }
+    }
+}
+
+/// A pod as the cluster reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodState {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The workload it belongs to: its label `app.kubernetes.io/name`.
+    pub workload: String,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// Its deletion has been asked for.
+    pub deleting: bool,
+    /// Why it visibly cannot start, if so.
+    pub failure: Option<String>,
+}
+
+/// What to do next: exactly one thing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Write this status: a step forward, a hold or the end.
+    Record(Box<GcuUpgradeStatus>),
+    /// Make this call.
+    Act(Action),
+    /// Nothing, until the cluster changes or `until` comes. The status says what is waited for; it differs
+    /// from the recorded one only when that has changed.
+    Wait {
+        /// With the reason.
+        status: Box<GcuUpgradeStatus>,
+        /// When to look again even if nothing changes.
+        until: Option<Timestamp>,
+    },
+    /// The upgrade has ended and nothing is left to do.
+    Finished,
+}
+
+/// The calls that change the cluster. Each can be repeated after a crash or a lost answer without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Delete the gr, if it is still this very object in this very version: a change that nobody recorded
+    /// makes the call fail instead of being lost.
+    DeleteGr {
+        /// Precondition.
+        uid: String,
+        /// Precondition.
+        resource_version: String,
+    },
+    /// Create the gr with our mark.
+    CreateGr {
+        /// For which goal.
+        goal: Goal,
+        /// The whole manifest, mark included.
+        manifest: Value,
+    },
+    /// Put the mark of the way back on the gr, guarded by its version: a delete of ours that is still on its
+    /// way has the older version as precondition and can no longer succeed.
+    Fence {
+        /// Precondition.
+        uid: String,
+        /// Precondition.
+        resource_version: String,
+        /// The mark.
+        mark: String,
+    },
+    /// Take our finalizer off the ended record.
+    Release,
+}
+
+/// Decides the next step of an upgrade.
+pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
+    recreate::decide(record, seen, now)
+}
+
+/// The workloads whose rollout or end an upgrade to or from this gr waits for.
+pub fn workloads_concerned(record: &GcuUpgrade, gr: Option<&LiveGr>) -> Vec<Workload> {
+    let no_status = Value::Null;
+    let status = record.status_or_default();
+    let live = gr.map(|gr| crate::gr::workloads(&gr.manifest, &gr.status)).unwrap_or_default();
+    let wanted =
+        record.manifest_for(status.goal).map(|m| crate::gr::workloads(m, &no_status)).unwrap_or_default();
+    let mut all = status.workloads;
+    for workload in live.into_iter().chain(wanted) {
+        let known = all
+            .iter()
+            .any(|w| w.kind == workload.kind && w.namespace == workload.namespace && w.name == workload.name);
+        if !known {
+            all.push(workload);
+        }
+    }
+    all
+}

@@ -1,0 +1,204 @@
+//! What can be said before anything is written: whether a job may start, under which name, and what an
+//! earlier revision was. Pure; the API asks before it creates a record.
+
+use serde_json::Value;
+
+use crate::gr::LiveGr;
+use crate::record::{GcuUpgrade, Goal, Phase, Revision, record_name};
+
+/// Both manifests, a copy of the field names in managedFields and the status have to fit into one object
+/// of 1.5 MiB, etcd's limit.
+const MANIFESTS_LIMIT: usize = 512 * 1024;
+/// The longest object name.
+const NAME_LIMIT: usize = 253;
+
+/// Why a job may not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another upgrade of this gr is active.
+    #[error("{record} is already upgrading gr \"{gr}\" ({phase:?}): see /gum/v1/upgrades/{record}")]
+    Busy {
+        /// The gr.
+        gr: String,
+        /// The active record.
+        record: String,
+        /// Its phase.
+        phase: Phase,
+    },
+    /// The gr is terminating.
+    #[error("gr \"{0}\" is being deleted: wait until it is gone")]
+    Deleting(String),
+    /// The record would be too large for etcd.
+    #[error(
+        "the manifests of gr \"{gr}\" add up to {bytes} bytes, more than the {MANIFESTS_LIMIT} that a record can hold"
+    )]
+    TooLarge {
+        /// The gr.
+        gr: String,
+        /// The size of both manifests.
+        bytes: usize,
+    },
+    /// `<gr>-<n>` is no object name.
+    #[error(
+        "the name of gr \"{0}\" is too long: a record is named <gr>-<n>, at most {NAME_LIMIT} characters"
+    )]
+    NameTooLong(String),
+    /// There is no such revision any more, or never was.
+    #[error("gr \"{gr}\" has no revision {revision}; available: {}", list(available))]
+    NoSuchRevision {
+        /// The gr.
+        gr: String,
+        /// What was asked for.
+        revision: u64,
+        /// What there is.
+        available: Vec<u64>,
+    },
+    /// There is nothing to go back to, or to try again.
+    #[error("{0}")]
+    Nothing(String),
+}
+
+fn list(numbers: &[u64]) -> String {
+    if numbers.is_empty() {
+        return "none".to_owned();
+    }
+    numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The records of one gr, newest first.
+pub fn records_of(gr: &str, all: Vec<GcuUpgrade>) -> Vec<GcuUpgrade> {
+    let mut mine: Vec<GcuUpgrade> = all.into_iter().filter(|r| r.spec.gr == gr).collect();
+    mine.sort_by_key(|r| std::cmp::Reverse(r.number()));
+    mine
+}
+
+/// The active record among them.
+pub fn active(records: &[GcuUpgrade]) -> Option<&GcuUpgrade> {
+    records.iter().find(|r| !r.phase().is_final())
+}
+
+/// Checks that a job may start, and names its record.
+///
+/// # Errors
+/// The reason why not.
+pub fn may_start(
+    gr: &str,
+    live: Option<&LiveGr>,
+    records: &[GcuUpgrade],
+    target: &Value,
+) -> Result<String, Refusal> {
+    if let Some(busy) = active(records) {
+        let record = busy.metadata.name.clone().unwrap_or_default();
+        return Err(Refusal::Busy { gr: gr.to_owned(), record, phase: busy.phase() });
+    }
+    if live.is_some_and(|l| l.deleting) {
+        return Err(Refusal::Deleting(gr.to_owned()));
+    }
+    let bytes = target.to_string().len() + live.map(|l| l.manifest.to_string().len()).unwrap_or_default();
+    if bytes > MANIFESTS_LIMIT {
+        return Err(Refusal::TooLarge { gr: gr.to_owned(), bytes });
+    }
+    let highest = records.iter().map(GcuUpgrade::number).max().unwrap_or_default();
+    let name = record_name(gr, highest.saturating_add(1));
+    if name.len() > NAME_LIMIT { Err(Refusal::NameTooLong(gr.to_owned())) } else { Ok(name) }
+}
+
+/// The revision to roll back to. Revision `n` is the target of record `n`; the one before the oldest record
+/// is what that record replaced. Without a number: what stood there before the last upgrade that took hold.
+///
+/// # Errors
+/// When there is none.
+pub fn revision(gr: &str, records: &[GcuUpgrade], wanted: Option<u64>) -> Result<Revision, Refusal> {
+    match wanted {
+        None => last_previous(gr, records),
+        Some(number) => numbered(records, number).ok_or_else(|| Refusal::NoSuchRevision {
+            gr: gr.to_owned(),
+            revision: number,
+            available: revisions(records),
+        }),
+    }
+}
+
+fn last_previous(gr: &str, records: &[GcuUpgrade]) -> Result<Revision, Refusal> {
+    let effective = records.iter().find(|r| matches!(r.phase(), Phase::Succeeded | Phase::Failed));
+    let previous = effective.and_then(|r| r.spec.previous.as_ref().map(|p| (r, p)));
+    let Some((record, previous)) = previous else {
+        return Err(Refusal::Nothing(format!("gr \"{gr}\" has no earlier version to go back to")));
+    };
+    let twin = records.iter().find(|r| {
+        r.number() < record.number() && crate::gr::same_spec(&r.spec.target.manifest, &previous.manifest)
+    });
+    Ok(match twin {
+        Some(twin) => of(twin.number(), &twin.spec.target),
+        None => {
+            Revision { blueprint: None, sha256: None, of_revision: None, manifest: previous.manifest.clone() }
+        }
+    })
+}
+
+fn numbered(records: &[GcuUpgrade], number: u64) -> Option<Revision> {
+    if let Some(record) = records.iter().find(|r| r.number() == number) {
+        return Some(of(number, &record.spec.target));
+    }
+    let oldest = records.last().filter(|r| r.number() == number.saturating_add(1))?;
+    let manifest = oldest.spec.previous.as_ref()?.manifest.clone();
+    Some(Revision { blueprint: None, sha256: None, of_revision: Some(number), manifest })
+}
+
+fn of(number: u64, target: &Revision) -> Revision {
+    Revision { of_revision: Some(number), ..target.clone() }
+}
+
+/// The revisions that can be returned to, newest first.
+pub fn revisions(records: &[GcuUpgrade]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = records.iter().map(GcuUpgrade::number).collect();
+    if let Some(oldest) = records.last().filter(|r| r.spec.previous.is_some() && r.number() > 0) {
+        numbers.push(oldest.number() - 1);
+    }
+    numbers
+}
+
+/// What a retry means now.
+#[derive(Debug, PartialEq)]
+pub enum Retry<'a> {
+    /// Give the held step of this active record a fresh deadline.
+    Held(&'a GcuUpgrade),
+    /// Start a new job with the target of the last one.
+    Again(Revision),
+}
+
+/// Decides what a retry means.
+///
+/// # Errors
+/// When there is nothing to retry.
+pub fn retry<'a>(gr: &str, records: &'a [GcuUpgrade]) -> Result<Retry<'a>, Refusal> {
+    let Some(last) = records.first() else {
+        return Err(Refusal::Nothing(format!("gr \"{gr}\" has never been upgraded: nothing to retry")));
+    };
+    let name = last.metadata.name.as_deref().unwrap_or_default();
+    match last.phase() {
+        Phase::Held => Ok(Retry::Held(last)),
+        Phase::Failed | Phase::RolledBack => Ok(Retry::Again(of(last.number(), &last.spec.target))),
+        Phase::Succeeded => Err(Refusal::Nothing(format!("{name} succeeded: nothing to retry"))),
+        Phase::Pending | Phase::Running => {
+            Err(Refusal::Nothing(format!("{name} is running: nothing to retry yet")))
+        }
+    }
+}
+
+/// Whether an active record can still be turned back.
+///
+/// # Errors
+/// When it is on its way back already.
+pub fn may_turn_back(record: &GcuUpgrade) -> Result<(), Refusal> {
+    let back = record.status_or_default().goal == Goal::Previous
+        || record.spec.intent == crate::record::Intent::Rollback;
+    let name = record.metadata.name.as_deref().unwrap_or_default();
+    if back { Err(Refusal::Nothing(format!("{name} is rolling back already"))) } else { Ok(()) }
+}
+
+/// Whether the end of a job is what was asked for: its target, or, when a running upgrade was told to turn
+/// back, the previous version.
+pub fn is_success(turned_back: bool, phase: Phase) -> bool {
+    phase == if turned_back { Phase::RolledBack } else { Phase::Succeeded }
+}

@@ -1,0 +1,387 @@
+//! Recreate: delete the gr, wait until it and its pods are gone, create the new one, wait until it runs.
+//!
+//! ```text
+//! Recorded ─► Deleting(uid) ─► WaitingGone ─► Creating ─► WaitingRunning ─► Done
+//!                 ▲                 ▲                           │
+//!                 └── what we made ─┴──── rollback ─────────────┘   (goal: Previous, the same steps again)
+//! ```
+//!
+//! What makes a lost stack impossible:
+//! * Before the delete, both manifests are in the record; after it, every way out of `WaitingGone` leads to a
+//!   create, or to a visible failure because somebody else has put another gr in its place.
+//! * Only a gr whose UID is in the record is deleted, and only in the version that was looked at.
+//! * A create whose answer was lost is recognised by our mark, or by the manifest being the same.
+//! * A rollback that finds the old gr still alive fences it: see [`Action::Fence`].
+//!
+//! Nodes that are not ready are left aside, both for the end of old pods and for the start of new ones:
+//! with thousands of nodes some are always down, and none of them may keep the others without a stack.
+//!
+//! A step that takes too long is *held*: that is said, and the step goes on being watched. A hold in the
+//! middle must not keep the stack down once the obstacle is gone, so it ends by itself then.
+
+mod starting;
+mod whose;
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+
+use self::whose::Whose;
+use super::status::{Draft, End, goal_name};
+use super::{Action, Decision, PodState, Snapshot};
+use crate::gr::{self, LiveGr, Workload};
+use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
+
+/// Pods named in a message.
+const PODS_NAMED: usize = 3;
+
+pub(super) fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
+    let turn = Turn { record, status: record.status_or_default(), seen, now };
+    if turn.status.phase.is_final() {
+        return if record.finalizers().iter().any(|f| f == FINALIZER) {
+            Decision::Act(Action::Release)
+        } else {
+            Decision::Finished
+        };
+    }
+    if turn.status.goal == Goal::Target {
+        if record.meta().deletion_timestamp.is_some() {
+            return turn.back("the record was deleted: putting the previous version back");
+        }
+        if record.spec.intent == Intent::Rollback {
+            return turn.back("rollback asked for");
+        }
+    }
+    if turn.status.step != Step::Recorded && record.spec.attempt > turn.status.attempt {
+        let seconds = turn.seconds_for(turn.status.step);
+        return Decision::Record(turn.draft().retry(record.spec.attempt, seconds));
+    }
+    match turn.step() {
+        Next::Do(decision) => decision,
+        Next::Call(action) => turn.call(action),
+        Next::Wait(wait) => turn.wait(wait),
+    }
+}
+
+/// What a step wants, before deadlines and refusals are taken into account.
+enum Next {
+    Do(Decision),
+    Call(Action),
+    Wait(Wait),
+}
+
+struct Wait {
+    reason: WaitReason,
+    /// Free of counts and names that change by the second: each new wording is a write.
+    message: String,
+    /// The full story, for a hold.
+    detail: String,
+}
+
+impl Wait {
+    fn next(reason: WaitReason, message: impl Into<String>) -> Next {
+        let message = message.into();
+        Next::Wait(Self { reason, detail: message.clone(), message })
+    }
+}
+
+struct Turn<'a> {
+    record: &'a GcuUpgrade,
+    status: GcuUpgradeStatus,
+    seen: &'a Snapshot,
+    now: Timestamp,
+}
+
+impl Turn<'_> {
+    fn step(&self) -> Next {
+        match self.status.step {
+            Step::Recorded => self.recorded(),
+            Step::Deleting => self.deleting(),
+            Step::WaitingGone => self.waiting_gone(),
+            Step::Creating => self.creating(),
+            Step::WaitingRunning => self.waiting_running(),
+            // Only final phases have this step; a hand-edited status ends up here, and ends visibly.
+            Step::Done => {
+                self.conflict("the status says Done without an outcome: edited by hand?".to_owned())
+            }
+        }
+    }
+
+    /// Nothing has been touched yet: check that the cluster still is what the request saw.
+    fn recorded(&self) -> Next {
+        match (&self.seen.gr, &self.record.spec.previous) {
+            (None, None) => {
+                let draft = self.draft().with(|s| s.workloads = self.workloads_of_target());
+                Next::Do(Decision::Record(draft.step(
+                    Step::Creating,
+                    self.seconds_for(Step::Creating),
+                    "there is no gr to delete: creating it",
+                )))
+            }
+            (None, Some(_)) => self.conflict(
+                "the gr was deleted by someone else before the upgrade began; nothing was touched".to_owned(),
+            ),
+            (Some(gr), Some(previous)) if gr.uid == previous.uid && !gr.deleting => {
+                if !gr::same_spec(&gr.manifest, &previous.manifest) {
+                    return self.edited_before();
+                }
+                let draft = self.draft().with(|s| {
+                    s.deleting_uid = Some(gr.uid.clone());
+                    s.workloads = gr::workloads(&gr.manifest, &gr.status);
+                    s.attempt = self.record.spec.attempt;
+                });
+                let message = format!("deleting gr {} (uid {})", self.record.spec.gr, gr.uid);
+                Next::Do(Decision::Record(draft.step(
+                    Step::Deleting,
+                    self.seconds_for(Step::Deleting),
+                    message,
+                )))
+            }
+            (Some(gr), _) => self.conflict(format!(
+                "the gr changed hands before the upgrade began: {}; nothing was touched",
+                describe(gr)
+            )),
+        }
+    }
+
+    /// The delete may or may not have been sent: what counts is what stands there.
+    fn deleting(&self) -> Next {
+        let Some(gr) = &self.seen.gr else { return self.wait_for_the_end() };
+        if self.status.deleting_uid.as_ref() != Some(&gr.uid) || gr.deleting {
+            return self.wait_for_the_end();
+        }
+        let recorded = self.record.spec.previous.as_ref().map(|p| &p.manifest);
+        if self.status.goal == Goal::Target && !recorded.is_some_and(|m| gr::same_spec(&gr.manifest, m)) {
+            return self.edited_before();
+        }
+        Next::Call(Action::DeleteGr { uid: gr.uid.clone(), resource_version: gr.resource_version.clone() })
+    }
+
+    fn wait_for_the_end(&self) -> Next {
+        self.enter(
+            Step::WaitingGone,
+            "the delete was accepted: waiting until the gr and its pods are gone".to_owned(),
+        )
+    }
+
+    /// Gone means: the gr is gone **and** the pods of its workloads are gone. A DaemonSet that is made again
+    /// under the same name does not wait for the pods of the old one (kubernetes#131684).
+    fn waiting_gone(&self) -> Next {
+        let Some(gr) = &self.seen.gr else { return self.waiting_for_pods() };
+        match self.whose(gr) {
+            Whose::Leaving if gr.deleting => Wait::next(
+                WaitReason::GrTerminating,
+                format!(
+                    "gr {} is terminating, held by finalizer {}",
+                    self.record.spec.gr,
+                    gr.finalizers.join(", ")
+                ),
+            ),
+            // The way back finds the old gr unharmed; forward, it is a view from before the delete.
+            Whose::Leaving if self.is_previous(gr) => self.creating_step(),
+            Whose::Leaving => self.view_settling(),
+            Whose::Abandoned => self.delete_abandoned(gr),
+            Whose::Ours | Whose::Same => self.creating_step(),
+            Whose::Stranger => self.stranger(gr),
+        }
+    }
+
+    fn waiting_for_pods(&self) -> Next {
+        self.pods_left().map_or_else(|| self.creating_step(), Next::Wait)
+    }
+
+    fn pods_left(&self) -> Option<Wait> {
+        let left: Vec<&PodState> =
+            self.seen.pods.iter().filter(|p| self.is_leaving(p) && !self.is_on_dead_node(p)).collect();
+        let first = left.first()?;
+        let named: Vec<String> = left.iter().take(PODS_NAMED).map(|p| describe_pod(p)).collect();
+        Some(Wait {
+            reason: WaitReason::PodsTerminating,
+            message: format!("pods of {}/{} have not ended", first.namespace, first.workload),
+            detail: format!("{} pods have not ended: {}", left.len(), named.join(", ")),
+        })
+    }
+
+    fn creating_step(&self) -> Next {
+        if self.record.manifest_for(self.status.goal).is_none() {
+            return self.finish();
+        }
+        self.enter(
+            Step::Creating,
+            format!("creating gr {} for {}", self.record.spec.gr, goal_name(self.status.goal)),
+        )
+    }
+
+    /// The create may or may not have been sent: adopt what is ours or the same, refuse what is not.
+    fn creating(&self) -> Next {
+        let Some(manifest) = self.record.manifest_for(self.status.goal) else { return self.finish() };
+        let Some(gr) = &self.seen.gr else {
+            // A delete that arrived late, or somebody's gr that came and went, leaves pods behind as well.
+            if let Some(wait) = self.pods_left() {
+                return Next::Wait(wait);
+            }
+            let manifest = gr::marked(manifest, &self.record.mark(self.status.goal));
+            return Next::Call(Action::CreateGr { goal: self.status.goal, manifest });
+        };
+        match self.whose(gr) {
+            Whose::Leaving if self.is_previous(gr) => Next::Call(Action::Fence {
+                uid: gr.uid.clone(),
+                resource_version: gr.resource_version.clone(),
+                mark: self.record.mark(self.status.goal),
+            }),
+            // The old gr was to be kept, and a delete that was on its way came before the fence.
+            Whose::Leaving if gr.deleting => self.wait_for_the_end(),
+            Whose::Leaving => self.view_settling(),
+            Whose::Abandoned => self.delete_abandoned(gr),
+            Whose::Ours | Whose::Same if !gr.deleting => {
+                let draft = self.draft().with(|s| s.created_uid = Some(gr.uid.clone()));
+                let message = format!(
+                    "gr {} (uid {}) is there: waiting until every component runs",
+                    self.record.spec.gr, gr.uid
+                );
+                let seconds = self.seconds_for(Step::WaitingRunning);
+                Next::Do(Decision::Record(draft.step(Step::WaitingRunning, seconds, message)))
+            }
+            Whose::Ours | Whose::Same | Whose::Stranger => self.stranger(gr),
+        }
+    }
+
+    /// Turns towards the previous version.
+    fn back(&self, why: &str) -> Decision {
+        if self.status.step == Step::Recorded {
+            return self.end(Phase::RolledBack, "NothingTouched", format!("{why}; nothing had been touched"));
+        }
+        // The gr for the target may have been made and gone again, unseen: its pods count as well.
+        let draft = self.draft().with(|s| {
+            s.goal = Goal::Previous;
+            add(&mut s.workloads, self.workloads_of_target());
+        });
+        let made_here = self.seen.gr.as_ref().filter(|gr| self.is_made_for_target(gr));
+        match made_here {
+            Some(gr) => Decision::Record(self.start_delete(draft, gr, why)),
+            None => Decision::Record(draft.step(Step::WaitingGone, self.seconds_for(Step::WaitingGone), why)),
+        }
+    }
+
+    fn delete_abandoned(&self, gr: &LiveGr) -> Next {
+        Next::Do(Decision::Record(self.start_delete(self.draft(), gr, "deleting the gr made for the target")))
+    }
+
+    fn start_delete(&self, draft: Draft, gr: &LiveGr, why: &str) -> Box<GcuUpgradeStatus> {
+        let draft = draft.with(|s| {
+            s.deleting_uid = Some(gr.uid.clone());
+            add(&mut s.workloads, gr::workloads(&gr.manifest, &gr.status));
+        });
+        draft.step(Step::Deleting, self.seconds_for(Step::Deleting), why)
+    }
+
+    /// As far as its manifest tells.
+    fn workloads_of_target(&self) -> Vec<Workload> {
+        gr::workloads(&self.record.spec.target.manifest, &serde_json::Value::Null)
+    }
+
+    fn stranger(&self, gr: &LiveGr) -> Next {
+        self.conflict(format!("{} stands in the way; it was left alone", describe(gr)))
+    }
+
+    fn edited_before(&self) -> Next {
+        self.conflict(
+            "the gr was edited after the upgrade was asked for; it was left alone: ask again to upgrade from what it is now"
+                .to_owned(),
+        )
+    }
+
+    fn conflict(&self, message: String) -> Next {
+        let where_to_find = format!(
+            "{message}. Both manifests are kept in this record (spec.target, spec.previous); POST .../rollback or .../retry starts again from what is there"
+        );
+        Next::Do(self.end(Phase::Failed, "Conflict", where_to_find))
+    }
+
+    fn finish(&self) -> Next {
+        let name = &self.record.spec.gr;
+        Next::Do(match self.status.goal {
+            Goal::Target => self.end(Phase::Succeeded, "Succeeded", format!("gr {name} runs the target")),
+            Goal::Previous => self.end(
+                Phase::RolledBack,
+                "RolledBack",
+                format!("gr {name} is back at the previous version"),
+            ),
+        })
+    }
+
+    fn end(&self, phase: Phase, reason: &'static str, message: String) -> Decision {
+        Decision::Record(self.draft().end(End { phase, reason, message }))
+    }
+
+    fn enter(&self, step: Step, message: String) -> Next {
+        Next::Do(Decision::Record(self.draft().step(step, self.seconds_for(step), message)))
+    }
+
+    fn view_settling(&self) -> Next {
+        Wait::next(WaitReason::ViewSettling, "an older view of the gr is still being served")
+    }
+
+    /// Makes the call, unless the API server has just refused it.
+    fn call(&self, action: Action) -> Decision {
+        match &self.seen.refused {
+            None => Decision::Act(action),
+            Some(refusal) => self.wait(Wait {
+                reason: WaitReason::CallRefused,
+                message: refusal.clone(),
+                detail: format!("the API server refuses: {refusal}"),
+            }),
+        }
+    }
+
+    /// Waits until the deadline, then holds; a hold whose cause has gone before the deadline ends.
+    fn wait(&self, wait: Wait) -> Decision {
+        let held = self.status.phase == Phase::Held;
+        let late = self.status.deadline.is_none_or(|d| self.now >= d);
+        if late && !held {
+            return Decision::Record(self.draft().hold("DeadlineExceeded", &wait.detail));
+        }
+        if held && !late && wait.reason != WaitReason::PodFailing {
+            let left = self.status.deadline.map(|d| d.duration_since(self.now).as_secs()).unwrap_or_default();
+            let seconds = u32::try_from(left).unwrap_or_default().max(1);
+            let message = format!("the obstacle is gone, going on: {}", wait.message);
+            return Decision::Record(self.draft().step(self.status.step, seconds, message));
+        }
+        let until = if held { None } else { self.status.deadline };
+        let settles = (wait.reason == WaitReason::PodFailing && !held).then(|| self.settles_at());
+        let status = self.draft().waiting(wait.reason, &wait.message);
+        Decision::Wait { status, until: until.into_iter().chain(settles).min() }
+    }
+
+    fn draft(&self) -> Draft {
+        Draft::of(self.record, self.now)
+    }
+
+    fn seconds_for(&self, step: Step) -> u32 {
+        let deadlines = &self.record.spec.deadlines;
+        match step {
+            Step::Recorded | Step::Deleting | Step::WaitingGone | Step::Done => deadlines.gone_seconds,
+            Step::Creating => deadlines.create_seconds,
+            Step::WaitingRunning => deadlines.running_seconds,
+        }
+    }
+}
+
+/// Adds the workloads whose pods are not waited for yet.
+fn add(known: &mut Vec<Workload>, more: Vec<Workload>) {
+    for workload in more {
+        if !known.iter().any(|w| w.namespace == workload.namespace && w.name == workload.name) {
+            known.push(workload);
+        }
+    }
+}
+
+fn describe(gr: &LiveGr) -> String {
+    let terminating = if gr.deleting { ", terminating" } else { "" };
+    format!("a gr of uid {}{terminating} that this upgrade did not make", gr.uid)
+}
+
+fn describe_pod(pod: &PodState) -> String {
+    let node = pod.node.as_deref().unwrap_or("no node");
+    let deleting = if pod.deleting { ", terminating" } else { "" };
+    format!("pod {}/{} ({node}{deleting})", pod.namespace, pod.name)
+}

@@ -1,0 +1,166 @@
+//! How a status moves: steps, waits, holds and ends, each with its timeline entry and conditions.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::record::{
+    Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, TimelineEntry, WaitReason, WaitingOn,
+};
+
+/// The newest entries kept in a timeline: an upgrade has about ten, retries and rollbacks add to them.
+const TIMELINE_LIMIT: usize = 40;
+/// The longest message kept: a refusal can be as long as the manifest, and the record must stay writable.
+const MESSAGE_LIMIT: usize = 1024;
+
+/// How an upgrade ends.
+pub(super) struct End {
+    pub(super) phase: Phase,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// A status under construction: every change goes through here, so that none forgets its conditions.
+pub(super) struct Draft {
+    status: GcuUpgradeStatus,
+    now: Timestamp,
+}
+
+impl Draft {
+    pub(super) fn of(record: &GcuUpgrade, now: Timestamp) -> Self {
+        let mut status = record.status_or_default();
+        status.observed_generation = record.metadata.generation.unwrap_or_default();
+        Self { status, now }
+    }
+
+    /// Lets the caller set the fields that a step explains.
+    pub(super) fn with(mut self, change: impl FnOnce(&mut GcuUpgradeStatus)) -> Self {
+        change(&mut self.status);
+        self
+    }
+
+    /// Enters a step with a fresh deadline.
+    pub(super) fn step(
+        mut self,
+        step: Step,
+        seconds: u32,
+        message: impl Into<String>,
+    ) -> Box<GcuUpgradeStatus> {
+        let message = message.into();
+        self.status.phase = Phase::Running;
+        self.status.step = step;
+        self.status.step_since = Some(self.now);
+        self.status.deadline = Some(after(self.now, seconds));
+        self.status.started_at.get_or_insert(self.now);
+        self.status.waiting_on = None;
+        self.note(&message);
+        self.condition("Progressing", "True", step_reason(step), &message);
+        self.condition("Held", "False", "Running", "");
+        self.condition("Finished", "False", "Running", "");
+        self.condition("Succeeded", "Unknown", "Running", "");
+        self.done()
+    }
+
+    /// Goes on with the same step and a fresh deadline.
+    pub(super) fn retry(mut self, attempt: u32, seconds: u32) -> Box<GcuUpgradeStatus> {
+        self.status.attempt = attempt;
+        let step = self.status.step;
+        self.step(step, seconds, format!("retrying {step:?} (attempt {attempt})"))
+    }
+
+    /// The deadline has passed, or a component visibly cannot start.
+    pub(super) fn hold(mut self, reason: &str, message: &str) -> Box<GcuUpgradeStatus> {
+        self.status.phase = Phase::Held;
+        self.note(&format!("held: {message}"));
+        self.condition("Progressing", "False", reason, message);
+        self.condition("Held", "True", reason, message);
+        self.done()
+    }
+
+    /// Says what is waited for. `since` survives a change of wording.
+    pub(super) fn waiting(mut self, reason: WaitReason, message: &str) -> Box<GcuUpgradeStatus> {
+        let message = shortened(message);
+        let since = self.status.waiting_on.as_ref().filter(|w| w.reason == reason).map(|w| w.since);
+        self.status.message = message.clone();
+        self.status.waiting_on = Some(WaitingOn { reason, message, since: since.unwrap_or(self.now) });
+        self.done()
+    }
+
+    pub(super) fn end(mut self, end: End) -> Box<GcuUpgradeStatus> {
+        let succeeded = if end.phase == Phase::Succeeded { "True" } else { "False" };
+        self.status.phase = end.phase;
+        self.status.step = Step::Done;
+        self.status.step_since = Some(self.now);
+        self.status.deadline = None;
+        self.status.waiting_on = None;
+        self.status.started_at.get_or_insert(self.now);
+        self.status.finished_at = Some(self.now);
+        self.note(&end.message);
+        self.condition("Progressing", "False", end.reason, &end.message);
+        self.condition("Held", "False", end.reason, "");
+        self.condition("Finished", "True", end.reason, &end.message);
+        self.condition("Succeeded", succeeded, end.reason, &end.message);
+        self.done()
+    }
+
+    fn done(self) -> Box<GcuUpgradeStatus> {
+        Box::new(self.status)
+    }
+
+    fn note(&mut self, message: &str) {
+        let message = shortened(message);
+        self.status.message = message.clone();
+        let entry = TimelineEntry { at: self.now, step: self.status.step, message };
+        self.status.timeline.push(entry);
+        let excess = self.status.timeline.len().saturating_sub(TIMELINE_LIMIT);
+        self.status.timeline.drain(..excess);
+    }
+
+    fn condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
+        let conditions = &mut self.status.conditions;
+        let unchanged_since = conditions
+            .iter()
+            .find(|c| c.type_ == type_ && c.status == status)
+            .map(|c| c.last_transition_time);
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: shortened(message),
+            last_transition_time: unchanged_since.unwrap_or(self.now),
+        };
+        match conditions.iter_mut().find(|c| c.type_ == type_) {
+            Some(existing) => *existing = condition,
+            None => conditions.push(condition),
+        }
+    }
+}
+
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE_LIMIT) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message.to_owned(),
+    }
+}
+
+/// Adds seconds, stopping at the end of time instead of failing.
+fn after(now: Timestamp, seconds: u32) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX)
+}
+
+fn step_reason(step: Step) -> &'static str {
+    match step {
+        Step::Recorded => "Recorded",
+        Step::Deleting => "Deleting",
+        Step::WaitingGone => "WaitingGone",
+        Step::Creating => "Creating",
+        Step::WaitingRunning => "WaitingRunning",
+        Step::Done => "Done",
+    }
+}
+
+/// "the target" or "the previous version", for messages.
+pub(super) fn goal_name(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Target => "the target",
+        Goal::Previous => "the previous version",
+    }
+}

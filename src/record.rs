@@ -1,0 +1,385 @@
+//! The record of an upgrade: the custom resource `GcuUpgrade`.
+//!
+//! One writer a field: whoever asks (the REST API, `kubectl`) writes `spec`, the controller writes `status`.
+//! Doc comments on the types of the resource end up in the published CRD: they are for operators.
+
+pub mod install;
+
+use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResource, CustomResourceExt, ResourceExt};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::gr::Workload;
+
+/// API group of the record.
+pub const GROUP: &str = "gum.enflame.com";
+/// Kept on a record until its upgrade has ended, so that deleting the record cannot lose the stack.
+pub const FINALIZER: &str = "gum.enflame.com/upgrade";
+/// Ended records kept for each gr: the revisions that can be returned to.
+pub const HISTORY_LIMIT: usize = 10;
+/// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
+pub const CRD_REVISION: u32 = 1;
+/// Annotation on the CRD that carries [`CRD_REVISION`].
+pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
+
+/// One upgrade of the GCU stack: what was asked (spec) and how far it is (status).
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "gum.enflame.com",
+    version = "v1",
+    kind = "GcuUpgrade",
+    plural = "gcuupgrades",
+    shortname = "gu",
+    category = "gcu",
+    status = "GcuUpgradeStatus",
+    derive = "PartialEq",
+    printcolumn(name = "GR", json_path = ".spec.gr", type_ = "string"),
+    printcolumn(name = "Operation", json_path = ".spec.operation", type_ = "string"),
+    printcolumn(name = "Phase", json_path = ".status.phase", type_ = "string"),
+    printcolumn(name = "Step", json_path = ".status.step", type_ = "string"),
+    printcolumn(name = "Waiting On", json_path = ".status.waitingOn.reason", type_ = "string"),
+    printcolumn(name = "Message", json_path = ".status.message", type_ = "string", priority = 1),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GcuUpgradeSpec {
+    /// Name of the gr (GcuResource) to upgrade.
+    pub gr: String,
+    /// What kind of request this was.
+    pub operation: Operation,
+    /// How the change is made.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// What to bring the gr to.
+    pub target: Revision,
+    /// What was there before; absent when the gr did not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// Run: go for the target. Rollback: put the previous version back, whatever was done so far.
+    #[serde(default)]
+    pub intent: Intent,
+    /// Raise by one to retry the step that is held, with a fresh deadline.
+    #[serde(default)]
+    pub attempt: u32,
+    /// What to do when a component visibly cannot start. Slowness alone never rolls back.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How long each step may take before the upgrade is held.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+    /// Why, in the words of the person who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The kinds of request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Operation {
+    /// To a blueprint.
+    #[default]
+    Upgrade,
+    /// Back to an earlier revision.
+    Rollback,
+    /// Once more to the target of a failed upgrade.
+    Retry,
+}
+
+/// How the change is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Strategy {
+    /// Delete the gr, wait until it and its pods are gone, create the new one.
+    #[default]
+    Recreate,
+}
+
+/// What is wanted of a running upgrade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Intent {
+    /// Go for the target.
+    #[default]
+    Run,
+    /// Put the previous version back.
+    Rollback,
+}
+
+/// What to do when a component visibly cannot start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    /// Stop, say why, and wait for a person (or for the fault to go away).
+    #[default]
+    Hold,
+    /// Put the previous version back.
+    Rollback,
+}
+
+/// A version of the whole stack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// The blueprint file that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blueprint: Option<String>,
+    /// SHA-256 of that file's bytes, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The revision that this one repeats, for a rollback or a retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_revision: Option<u64>,
+    /// The gr's manifest, pinned: later changes of the file change nothing here.
+    #[schemars(schema_with = "any_object")]
+    pub manifest: Value,
+}
+
+/// The gr that was there when the upgrade was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Previous {
+    /// Its UID: only this very object is ever deleted.
+    pub uid: String,
+    /// Its manifest, for the way back.
+    #[schemars(schema_with = "any_object")]
+    pub manifest: Value,
+}
+
+/// How long each step may take, in seconds, before the upgrade is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Deadlines {
+    /// From the delete until the gr and all its pods are gone.
+    #[schemars(range(min = 1, max = 604800))]
+    pub gone_seconds: u32,
+    /// From then until the API server has accepted the new gr.
+    #[schemars(range(min = 1, max = 604800))]
+    pub create_seconds: u32,
+    /// From the create until every component runs.
+    #[schemars(range(min = 1, max = 604800))]
+    pub running_seconds: u32,
+}
+
+impl Default for Deadlines {
+    /// Ten, five and thirty minutes: v1.0.0's log shows 91 s and 100 s for one node; images are large.
+    fn default() -> Self {
+        Self { gone_seconds: 600, create_seconds: 300, running_seconds: 1800 }
+    }
+}
+
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// How far the upgrade is. Written by the controller alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GcuUpgradeStatus {
+    /// The generation of the spec that this status takes into account.
+    pub observed_generation: i64,
+    /// The upgrade as a whole.
+    pub phase: Phase,
+    /// Which version is being brought about: the target, or the previous one after a rollback.
+    pub goal: Goal,
+    /// What is being done.
+    pub step: Step,
+    /// Since when this step is being done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub step_since: Option<Timestamp>,
+    /// When this step is held if it has not ended by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub deadline: Option<Timestamp>,
+    /// What is waited for, when nothing else can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_on: Option<WaitingOn>,
+    /// The last thing worth knowing, in a sentence.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The `spec.attempt` that this status takes into account.
+    pub attempt: u32,
+    /// UID of the gr that is being, or was last, deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleting_uid: Option<String>,
+    /// UID of the gr that was created or adopted for the goal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_uid: Option<String>,
+    /// The workloads whose pods have to be gone before the gr is created again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
+    /// When the controller took the upgrade up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub finished_at: Option<Timestamp>,
+    /// What happened, oldest first; the newest entries are kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<TimelineEntry>,
+    /// For `kubectl wait`: Progressing, Held, Finished, Succeeded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The upgrade as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Not taken up yet.
+    #[default]
+    Pending,
+    /// Under way.
+    Running,
+    /// A deadline passed or a component cannot start: goes on by itself if that mends, or by retry or rollback.
+    Held,
+    /// The target runs. Final.
+    Succeeded,
+    /// The previous version runs again. Final.
+    RolledBack,
+    /// Given up, with the reason in the condition Succeeded. Final.
+    Failed,
+}
+
+impl Phase {
+    /// Nothing will change any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::RolledBack | Self::Failed)
+    }
+}
+
+/// Which version is being brought about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Goal {
+    /// `spec.target`.
+    #[default]
+    Target,
+    /// `spec.previous`.
+    Previous,
+}
+
+/// The steps of Recreate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Step {
+    /// Target and previous manifest are safe in the record; nothing has been touched.
+    #[default]
+    Recorded,
+    /// The delete of exactly `deletingUid` may have been sent.
+    Deleting,
+    /// Until the gr and the pods of its workloads are gone.
+    WaitingGone,
+    /// The create may have been sent.
+    Creating,
+    /// Until every deployed component is rolled out.
+    WaitingRunning,
+    /// Ended.
+    Done,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingOn {
+    /// A word for programs.
+    pub reason: WaitReason,
+    /// A sentence for people.
+    pub message: String,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+}
+
+/// Everything that an upgrade can wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WaitReason {
+    /// The gr is terminating: the operator, or another holder of a finalizer, has not let go of it.
+    GrTerminating,
+    /// Pods of the old stack have not ended.
+    PodsTerminating,
+    /// The operator has not yet taken up, or not yet finished, the new gr.
+    OperatorDeploying,
+    /// A component's workload does not exist yet or is not fully rolled out.
+    ComponentStarting,
+    /// A pod visibly cannot start.
+    PodFailing,
+    /// The API server refuses a call.
+    CallRefused,
+    /// The view of the gr is older than what has been done already.
+    ViewSettling,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TimelineEntry {
+    /// When.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// During which step.
+    pub step: Step,
+    /// What.
+    pub message: String,
+}
+
+/// A condition in the Kubernetes form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Progressing, Held, Finished or Succeeded.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// A word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// When the status last changed.
+    #[schemars(with = "String")]
+    pub last_transition_time: Timestamp,
+}
+
+impl GcuUpgrade {
+    /// The status, or that of a record which nobody has taken up yet.
+    pub fn status_or_default(&self) -> GcuUpgradeStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        self.status.as_ref().map(|s| s.phase).unwrap_or_default()
+    }
+
+    /// The number `n` of a record named `<gr>-<n>`; 0 for one named otherwise by hand.
+    pub fn number(&self) -> u64 {
+        let name = self.name_any();
+        let number = name.strip_prefix(&self.spec.gr).and_then(|rest| rest.strip_prefix('-'));
+        number.and_then(|n| n.parse().ok()).unwrap_or_default()
+    }
+
+    /// The manifest that the goal asks for; `None` when the way back is "no gr".
+    pub fn manifest_for(&self, goal: Goal) -> Option<&Value> {
+        match goal {
+            Goal::Target => Some(&self.spec.target.manifest),
+            Goal::Previous => self.spec.previous.as_ref().map(|p| &p.manifest),
+        }
+    }
+
+    /// What [`crate::gr::MARK_ANNOTATION`] says on a gr that this record made for `goal`.
+    pub fn mark(&self, goal: Goal) -> String {
+        format!("{}:{}:{goal:?}", self.name_any(), self.uid().unwrap_or_default())
+    }
+}
+
+/// `<gr>-<n>`: creating it is the lock, since a second request gets 409 from the API server itself.
+pub fn record_name(gr: &str, number: u64) -> String {
+    format!("{gr}-{number}")
+}
+
+/// The CRD as this version publishes it.
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = GcuUpgrade::crd();
+    let revision = (CRD_REVISION_ANNOTATION.to_owned(), CRD_REVISION.to_string());
+    crd.metadata.annotations.get_or_insert_default().extend([revision]);
+    crd
+}

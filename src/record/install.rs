@@ -1,0 +1,94 @@
+//! Puts the record's CRD into the cluster and keeps it there.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::PostParams;
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::{CRD_REVISION, CRD_REVISION_ANNOTATION, crd};
+use crate::cluster::error_text;
+
+const RETRY: Duration = Duration::from_secs(5);
+const SAFETY_NET: Duration = Duration::from_secs(300);
+/// The API server takes a moment to serve a new CRD.
+const ESTABLISH: Duration = Duration::from_millis(50);
+
+/// Installs or updates the CRD whenever it is missing or older than ours. `missing` says what stands in the
+/// way, and is `None` while records can be written. Runs until dropped.
+pub async fn run(client: Client, missing: watch::Sender<Option<String>>) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let metadata: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
+    let name = crd().name_any();
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut changes = watcher(metadata, only).default_backoff().boxed();
+    loop {
+        let pause = match ensure(&api).await {
+            Ok(true) => {
+                missing.send_replace(None);
+                SAFETY_NET
+            }
+            Ok(false) => ESTABLISH,
+            Err(error) => {
+                let text = format!("the CRD {name} cannot be installed: {}", error_text(&error));
+                warn!("{text}; install it with: gcu-upgrade-manager crd | kubectl apply -f -");
+                missing.send_replace(Some(text));
+                RETRY
+            }
+        };
+        let news = async {
+            while let Some(event) = changes.next().await {
+                if matches!(event, Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))) {
+                    return;
+                }
+            }
+        };
+        if timeout(pause, news).await.is_ok() {
+            sleep(ESTABLISH).await;
+        }
+    }
+}
+
+/// One look. `true` when the API server serves a CRD at least as new as ours. One that is there and served
+/// does, even if we may not update it: its older schema is said in the log.
+async fn ensure(api: &Api<CustomResourceDefinition>) -> Result<bool, kube::Error> {
+    let wanted = crd();
+    let Some(found) = api.get_opt(&wanted.name_any()).await? else {
+        return match api.create(&PostParams::default(), &wanted).await {
+            Ok(_) => {
+                info!(crd = %wanted.name_any(), "installed");
+                Ok(false)
+            }
+            // Another replica was faster.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        };
+    };
+    if revision(&found) < CRD_REVISION {
+        let mut update = wanted;
+        update.metadata.resource_version = found.resource_version();
+        match api.replace(&found.name_any(), &PostParams::default(), &update).await {
+            Ok(_) => info!(crd = %found.name_any(), revision = CRD_REVISION, "updated"),
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
+            Err(error) => {
+                warn!(crd = %found.name_any(), "older than this service and cannot be updated: {}", error_text(&error))
+            }
+        }
+    }
+    Ok(is_established(&found))
+}
+
+fn revision(crd: &CustomResourceDefinition) -> u32 {
+    crd.annotations().get(CRD_REVISION_ANNOTATION).and_then(|r| r.parse().ok()).unwrap_or_default()
+}
+
+fn is_established(crd: &CustomResourceDefinition) -> bool {
+    let conditions = crd.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+}

@@ -1,0 +1,134 @@
+//! The `sandbox` subcommand: an embedded cluster with simulated inhabitants, and the service in front of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, listen, say, until_stopped};
+use crate::app::Parts;
+use crate::blueprint::{self, catalog::Watching};
+use crate::clock::Clock;
+use crate::config::SandboxArgs;
+use crate::sandbox::apiserver::ApiServer;
+use crate::sandbox::kubelet::KubeletBehaviour;
+use crate::sandbox::operator::OperatorBehaviour;
+use crate::sandbox::world::{World, documented_gr};
+use crate::{cluster, http};
+
+/// The blueprints that come with the binary.
+const SHIPPED: &[(&str, &str)] = &[
+    ("gr.json", include_str!("../../blueprints/gr.json")),
+    ("gr-full.yaml", include_str!("../../blueprints/gr-full.yaml")),
+];
+/// The first stack comes up without delays; if it does not within this time, something is broken.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Runs until stopped.
+pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
+    let gr = match &args.gr {
+        Some(path) => own_gr(path)?,
+        None => documented_gr(),
+    };
+    let name = gr.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (service_listener, kube_listener) = (listen(args.listen).await?, listen(args.kube_listen).await?);
+    let clock = Clock::system();
+    let server = ApiServer::new(clock);
+    let world = World {
+        nodes: usize::from(args.nodes),
+        group: group(&gr),
+        gr: Some(gr),
+        operator: OperatorBehaviour { component_delay: Duration::ZERO, ..OperatorBehaviour::default() },
+        kubelet: KubeletBehaviour {
+            pod_start: Duration::ZERO,
+            pod_stop: Duration::ZERO,
+            ..KubeletBehaviour::default()
+        },
+        ..World::default()
+    };
+    let world = world.start(server.client(), clock).await?;
+    world.settled(SETTLE).await?;
+    world.change_operator(|o| o.component_delay = OperatorBehaviour::default().component_delay);
+    world.change_kubelet(|k| {
+        k.pod_start = args.pod_start;
+        k.pod_stop = KubeletBehaviour::default().pod_stop;
+    });
+    let stop = CancellationToken::new();
+    let kube_address = kube_listener.local_addr()?;
+    let kube = tokio::spawn(http::serve(kube_listener, server.router(), stop.clone()));
+    if let Some(path) = &args.kubeconfig_out {
+        std::fs::write(path, kubeconfig(&kube_address)).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let shipped = args.blueprints.is_none().then(shipped_blueprints).transpose()?;
+    let blueprints = args.blueprints.or_else(|| shipped.clone()).unwrap_or_default();
+    let kubectl = match &args.kubeconfig_out {
+        Some(path) => format!("kubectl --kubeconfig {}", path.display()),
+        None => format!("kubectl --server http://{kube_address}"),
+    };
+    say(&what_next(service_listener.local_addr()?, &name, &blueprints, &kubectl))?;
+    let client = cluster::client_over(server.router());
+    let parts = Parts { client, clock, blueprints, watching: Watching::default() };
+    let result = until_stopped(parts, service_listener).await;
+    stop.cancel();
+    kube.abort();
+    if let Some(dir) = shipped.as_deref().and_then(Path::parent) {
+        // Ours alone, and in the directory for temporary files: what is left of it does no harm.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    result
+}
+
+/// Reads a gr from a file, with the same checks as a blueprint.
+fn own_gr(path: &Path) -> Result<Value, Failure> {
+    let (findings, blueprint) = blueprint::validate(path);
+    match blueprint {
+        Some(blueprint) => Ok(blueprint.manifest().clone()),
+        None => Err(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").into()),
+    }
+}
+
+fn group(gr: &Value) -> String {
+    let api_version = gr.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    api_version.split('/').next().unwrap_or_default().to_owned()
+}
+
+fn shipped_blueprints() -> Result<PathBuf, Failure> {
+    let dir =
+        std::env::temp_dir().join(format!("gcu-upgrade-manager-{}", std::process::id())).join("blueprints");
+    std::fs::create_dir_all(&dir)?;
+    for (name, content) in SHIPPED {
+        std::fs::write(dir.join(name), content)?;
+    }
+    Ok(dir)
+}
+
+fn kubeconfig(address: &std::net::SocketAddr) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: sandbox\n\
+         clusters: [{{name: sandbox, cluster: {{server: \"http://{address}\"}}}}]\n\
+         users: [{{name: sandbox, user: {{}}}}]\n\
+         contexts: [{{name: sandbox, context: {{cluster: sandbox, user: sandbox}}}}]\n"
+    )
+}
+
+fn what_next(address: std::net::SocketAddr, gr: &str, blueprints: &Path, kubectl: &str) -> String {
+    let url = format!("http://{address}/gum/v1");
+    let lines = [
+        (format!("curl {url}/gr/{gr}"), "the gr"),
+        (format!("curl {url}/gr/{gr}/resource/driver"), "one of its workloads"),
+        (format!("curl {url}/blueprints"), "what it can be upgraded to"),
+        (format!("curl {url}/gr/{gr} -X PUT -d '{{\"file\": \"gr.json\"}}'"), "upgrade it"),
+        (format!("curl {url}/upgrades/{gr}-1"), "how far that is"),
+        (format!("curl {url}/gr/{gr}/rollback -X POST"), "and back"),
+        (format!("curl {url}/gr/{gr} -X DELETE"), "delete it"),
+        (format!("{kubectl} get gr,gcuupgrades,pods -A"), "the cluster"),
+    ];
+    let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    let shown: String =
+        lines.iter().map(|(command, what)| format!("  {command:width$}  # {what}\n")).collect();
+    let blueprints = blueprints.display();
+    format!(
+        "A simulated cluster is up; its blueprints are in {blueprints}.\nIn another terminal:\n\n{shown}\n"
+    )
+}

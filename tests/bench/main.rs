@@ -1,0 +1,24 @@
+//! The product's measures, printed by `cargo bench`. `cargo bench -- calls` prints one group of them.
+//!
+//! Nothing here is a test: times depend on the machine, so they are printed and never asserted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod calls;
+mod latency;
+mod process;
+mod table;
+
+fn main() {
+    // Cargo adds `--bench`.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let runs = |group: &str| wanted.is_empty() || wanted.iter().any(|w| w == group);
+    if runs("process") {
+        process::print();
+    }
+    if runs("calls") {
+        calls::print();
+    }
+    if runs("latency") {
+        latency::print();
+    }
+}

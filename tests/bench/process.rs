@@ -1,0 +1,130 @@
+//! The binary: its size, the memory of an idle service, and the time from its start to being ready.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::http as server;
+use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
+use gcu_upgrade_manager::sandbox::world::{Running, World};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::table::{self, median, ms, row};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_gcu-upgrade-manager");
+const STARTS: usize = 10;
+const IDLE: Duration = Duration::from_secs(10);
+const MB: f64 = 1_000_000.0;
+/// v1.0.0's binary, from the listing in its release notes.
+const V1_BYTES: f64 = 40_784_660.0;
+
+/// A process that ends with this value.
+struct Started(Child, SocketAddr);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn cluster(home: &Path) -> Running {
+    let api = ApiServer::new(Clock::system());
+    let world = World::default().start(api.client(), Clock::system()).await.unwrap();
+    world.settled(Duration::from_secs(60)).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kubeconfig = format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, users: [{{name: c, user: {{}}}}],
+           clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}],
+           contexts: [{{name: c, context: {{cluster: c, user: c}}}}]}}"
+    );
+    std::fs::write(home.join("kubeconfig"), kubeconfig).unwrap();
+    tokio::spawn(server::serve(listener, api.router(), CancellationToken::new()));
+    world
+}
+
+fn start(home: &Path) -> Started {
+    let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let child = Command::new(BINARY)
+        .arg("serve")
+        .args(["--listen", &free.to_string(), "--kubeconfig"])
+        .arg(home.join("kubeconfig"))
+        .arg("--log-dir")
+        .arg(home.join("log"))
+        .arg("--blueprints")
+        .arg(home.join("blueprints"))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    Started(child, free)
+}
+
+fn is_ready(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+}
+
+/// From the start of the process to its first ready answer, looked for every millisecond.
+fn until_ready(home: &Path) -> (Duration, Started) {
+    let begun = Instant::now();
+    let started = start(home);
+    while !is_ready(started.1) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not ready after a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    (begun.elapsed(), started)
+}
+
+/// Resident memory in KiB, as the kernel counts it.
+fn resident(process: &Child) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+}
+
+pub(crate) fn print() {
+    let home = TempDir::new().unwrap();
+    std::fs::create_dir(home.path().join("blueprints")).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let _world = runtime.block_on(cluster(home.path()));
+    let (cold, first) = until_ready(home.path());
+    drop(first);
+    let warm: Vec<Duration> = (0..STARTS).map(|_| until_ready(home.path()).0).collect();
+    let (_, idle) = until_ready(home.path());
+    std::thread::sleep(IDLE);
+    let mib = resident(&idle.0) / 1024.0;
+    let bytes = std::fs::metadata(BINARY).unwrap().len() as f64;
+    let rows = vec![
+        row(&["measure", "value", "wanted", "v1.0.0", "ratio"]),
+        vec![
+            "binary".to_owned(),
+            format!("{:.1} MB", bytes / MB),
+            "under 15 MB".to_owned(),
+            format!("{:.1} MB", V1_BYTES / MB),
+            format!("1 : {:.1}", V1_BYTES / bytes),
+        ],
+        vec![
+            format!("memory after {} s idle (RSS)", IDLE.as_secs()),
+            format!("{mib:.1} MiB"),
+            "under 20 MiB".to_owned(),
+        ],
+        vec![
+            format!("process start to ready, warm API, median of {STARTS}"),
+            ms(median(&warm)),
+            "under 200 ms".to_owned(),
+        ],
+        vec!["the same, the record's CRD to be installed first".to_owned(), ms(cold)],
+    ];
+    table::print("The binary", &rows);
+}

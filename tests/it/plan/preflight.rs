@@ -1,0 +1,173 @@
+//! What is said before anything is written.
+
+use gcu_upgrade_manager::plan::preflight::{
+    Refusal, Retry, active, is_success, may_start, may_turn_back, records_of, retry, revision, revisions,
+};
+
+use super::*;
+
+/// Number, stack before, stack wanted, end.
+type Past<'a> = (u64, &'a str, &'a str, Phase);
+
+/// Record `gcu-<n>` from stack `from` to stack `to`.
+fn past(n: u64, from: &str, to: &str, phase: Phase) -> GcuUpgrade {
+    let mut record = record();
+    record.metadata.name = Some(format!("gcu-{n}"));
+    record.spec.previous = Some(Previous { uid: "x".to_owned(), manifest: stack(from) });
+    record.spec.target.manifest = stack(to);
+    record.spec.target.blueprint = Some(format!("{to}.json"));
+    record.status = Some(GcuUpgradeStatus { phase, ..GcuUpgradeStatus::default() });
+    record
+}
+
+fn history(all: &[Past]) -> Vec<GcuUpgrade> {
+    records_of("gcu", all.iter().map(|(n, from, to, phase)| past(*n, from, to, *phase)).collect())
+}
+
+fn version(manifest: &Value) -> &str {
+    manifest["spec"]["driver"]["version"].as_str().unwrap()
+}
+
+#[test]
+fn records_are_numbered_and_newest_first() {
+    let mut other = past(9, "1", "2", Phase::Failed);
+    other.spec.gr = "another".to_owned();
+    let mut by_hand = past(1, "1", "2", Phase::Failed);
+    by_hand.metadata.name = Some("by-hand".to_owned());
+    let (second, tenth) = (past(2, "1", "2", Phase::Failed), past(10, "1", "2", Phase::Failed));
+    let numbers: Vec<u64> =
+        records_of("gcu", vec![second, other, by_hand, tenth]).iter().map(GcuUpgrade::number).collect();
+    assert_eq!(numbers, [10, 2, 0]);
+}
+
+#[test]
+fn a_job_is_named_after_the_highest_number() {
+    let live = gr("u", &previous());
+    assert_eq!(may_start("gcu", Some(&live), &[], &target()), Ok("gcu-1".to_owned()));
+    let pruned = history(&[(7, "1", "2", Phase::Succeeded), (12, "2", "3", Phase::Failed)]);
+    assert_eq!(may_start("gcu", Some(&live), &pruned, &target()), Ok("gcu-13".to_owned()));
+    assert_eq!(may_start("gcu", None, &pruned, &target()), Ok("gcu-13".to_owned()));
+}
+
+#[test]
+fn one_job_at_a_time() {
+    for phase in [Phase::Pending, Phase::Running, Phase::Held] {
+        let records = history(&[(1, "1", "2", phase), (2, "2", "3", Phase::Succeeded)]);
+        assert_eq!(active(&records).map(GcuUpgrade::number), Some(1));
+        let refusal = may_start("gcu", None, &records, &target()).unwrap_err();
+        assert_eq!(refusal, Refusal::Busy { gr: "gcu".to_owned(), record: "gcu-1".to_owned(), phase });
+        assert!(refusal.to_string().contains("see /gum/v1/upgrades/gcu-1"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_job_that_could_not_be_carried_through_does_not_start() {
+    let going = terminating(gr("u", &previous()));
+    assert_eq!(may_start("gcu", Some(&going), &[], &target()), Err(Refusal::Deleting("gcu".to_owned())));
+    let half = stack(&"x".repeat(270_000));
+    assert!(may_start("gcu", None, &[], &half).is_ok());
+    let refusal = may_start("gcu", Some(&gr("u", &half)), &[], &half).unwrap_err();
+    assert!(matches!(refusal, Refusal::TooLarge { bytes, .. } if bytes > 540_000), "{refusal}");
+    let (longest, too_long) = ("g".repeat(251), "g".repeat(252));
+    assert!(may_start(&longest, None, &[], &target()).is_ok());
+    assert_eq!(may_start(&too_long, None, &[], &target()), Err(Refusal::NameTooLong(too_long)));
+}
+
+#[test]
+fn a_numbered_revision_is_the_target_of_that_record() {
+    let records = history(&[
+        (3, "1", "2", Phase::Succeeded),
+        (4, "2", "3", Phase::Failed),
+        (5, "2", "4", Phase::RolledBack),
+    ]);
+    assert_eq!(revisions(&records), [5, 4, 3, 2]);
+    for (number, wanted) in [(5, "4"), (4, "3"), (3, "2"), (2, "1")] {
+        let found = revision("gcu", &records, Some(number)).unwrap();
+        assert_eq!((version(&found.manifest), found.of_revision), (wanted, Some(number)));
+    }
+    let blueprint = |number| revision("gcu", &records, Some(number)).unwrap().blueprint;
+    assert_eq!((blueprint(3).as_deref(), blueprint(2)), (Some("2.json"), None));
+}
+
+#[test]
+fn a_revision_that_was_pruned_or_never_was_is_refused_with_what_there_is() {
+    let records = history(&[(3, "1", "2", Phase::Succeeded)]);
+    for number in [0, 1, 4, u64::MAX] {
+        let refusal = revision("gcu", &records, Some(number)).unwrap_err().to_string();
+        assert_eq!(refusal, format!("gr \"gcu\" has no revision {number}; available: 3, 2"));
+    }
+    let refusal = revision("gcu", &[], Some(1)).unwrap_err().to_string();
+    assert_eq!(refusal, "gr \"gcu\" has no revision 1; available: none");
+}
+
+#[test]
+fn a_first_install_has_nothing_before_it() {
+    let mut first = past(1, "1", "2", Phase::Succeeded);
+    first.spec.previous = None;
+    let records = records_of("gcu", vec![first]);
+    assert_eq!(revisions(&records), [1]);
+    assert!(revision("gcu", &records, Some(0)).is_err());
+    assert!(matches!(revision("gcu", &records, None), Err(Refusal::Nothing(_))));
+}
+
+#[test]
+fn without_a_number_it_is_what_stood_there_before_the_last_upgrade_that_took_hold() {
+    let cases: [(&str, &[Past], &str, Option<u64>); 5] = [
+        ("one", &[(1, "1", "2", Phase::Succeeded)], "1", None),
+        ("two", &[(1, "1", "2", Phase::Succeeded), (2, "2", "3", Phase::Succeeded)], "2", Some(1)),
+        (
+            "the last was rolled back",
+            &[(1, "1", "2", Phase::Succeeded), (2, "2", "3", Phase::RolledBack)],
+            "1",
+            None,
+        ),
+        ("the last failed", &[(1, "1", "2", Phase::Succeeded), (2, "2", "3", Phase::Failed)], "2", Some(1)),
+        (
+            "edited in between",
+            &[(1, "1", "2", Phase::Succeeded), (2, "2x", "3", Phase::Succeeded)],
+            "2x",
+            None,
+        ),
+    ];
+    for (what, records, wanted, of_revision) in cases {
+        let found = revision("gcu", &history(records), None).unwrap();
+        assert_eq!((version(&found.manifest), found.of_revision), (wanted, of_revision), "{what}");
+    }
+    let only_rolled_back = history(&[(1, "1", "2", Phase::RolledBack)]);
+    assert!(matches!(revision("gcu", &only_rolled_back, None), Err(Refusal::Nothing(_))));
+    assert!(matches!(revision("gcu", &[], None), Err(Refusal::Nothing(_))));
+}
+
+#[test]
+fn a_retry_gives_a_held_step_time_or_a_failed_job_another_try() {
+    let held = history(&[(2, "1", "2", Phase::Held)]);
+    assert!(matches!(retry("gcu", &held), Ok(Retry::Held(r)) if r.number() == 2));
+    for phase in [Phase::Failed, Phase::RolledBack] {
+        let records = history(&[(1, "0", "1", Phase::Succeeded), (2, "1", "2", phase)]);
+        let Ok(Retry::Again(again)) = retry("gcu", &records) else { panic!("{phase:?}") };
+        assert_eq!((version(&again.manifest), again.of_revision), ("2", Some(2)));
+    }
+    for phase in [Phase::Pending, Phase::Running, Phase::Succeeded] {
+        let records = history(&[(2, "1", "2", phase)]);
+        assert!(matches!(retry("gcu", &records), Err(Refusal::Nothing(_))), "{phase:?}");
+    }
+    assert!(matches!(retry("gcu", &[]), Err(Refusal::Nothing(_))));
+}
+
+#[test]
+fn an_upgrade_turns_back_once() {
+    assert_eq!(may_turn_back(&record()), Ok(()));
+    assert_eq!(may_turn_back(&given().step(Step::Creating).held().record), Ok(()));
+    assert!(may_turn_back(&given().rollback_asked().record).is_err());
+    assert!(may_turn_back(&given().going_back(Step::Creating).record).is_err());
+}
+
+#[test]
+fn a_job_succeeds_when_it_ends_as_asked() {
+    for phase in
+        [Phase::Pending, Phase::Running, Phase::Held, Phase::Failed, Phase::Succeeded, Phase::RolledBack]
+    {
+        assert_eq!(is_success(false, phase), phase == Phase::Succeeded, "{phase:?}");
+        assert_eq!(is_success(true, phase), phase == Phase::RolledBack, "{phase:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Every scenario on the sandbox in virtual time, and on a real API server in real time.
+
+use std::time::Duration;
+
+use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
+use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
+use tokio::time::sleep;
+
+use crate::faults::Faults;
+use crate::scenario::{self, Scenario};
+use crate::stage::{Backend, PATIENCE, Stage};
+
+#[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
+pub(crate) fn chosen() -> Vec<(String, Scenario)> {
+    // `GUM_SCENARIO=rollback cargo test ...` runs those whose name contains the word, also in the crash matrix.
+    let only = std::env::var("GUM_SCENARIO").unwrap_or_default();
+    scenario::all().into_iter().filter(|(name, _)| name.contains(&only)).collect()
+}
+
+#[test]
+fn every_scenario_holds_on_the_sandbox() {
+    let all = chosen();
+    for (name, scenario) in &all {
+        println!("{name}: {}", scenario.claim);
+        let run = scenario::run(
+            scenario,
+            Backend::Sandbox,
+            None,
+            Faults::new(Vec::new()),
+            Duration::from_secs(600),
+        );
+        in_virtual_time(run).unwrap();
+    }
+    println!("{} scenarios", all.len());
+}
+
+/// Each run has a runtime of its own, so that nothing of it lives on.
+pub(crate) fn in_virtual_time<T>(task: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_killed_service_lives_on() {
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let world = World {
+        operator: OperatorBehaviour { finalizer_stuck: true, ..Default::default() },
+        ..World::default()
+    };
+    let mut stage =
+        Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    std::fs::write(stage.blueprints.path().join("gr.json"), documented_gr().to_string()).unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let before = alive();
+    stage.start_service().await;
+    stage.ready().await;
+    let path = format!("/gum/v1/gr/{}", stage.gr());
+    assert_eq!(stage.must("PUT", &path, r#"{"file":"gr.json"}"#).await.status, 200);
+    stage
+        .until("the wait", 1, PATIENCE, |r| r.is_some_and(|r| r.status_or_default().waiting_on.is_some()))
+        .await;
+    assert!(alive() > before, "a running service has tasks");
+    stage.kill();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(alive(), before, "tasks of the killed service are still alive");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_scenario_holds_on_a_real_api_server() {
+    if crate::kube::real().await.is_none() {
+        return;
+    }
+    let _alone = crate::kube::ALONE.lock().await;
+    let all = chosen();
+    for (number, (name, scenario)) in all.iter().enumerate() {
+        if let Some(why) = &scenario.sandbox_only {
+            println!("{name}: on the sandbox only: {why}");
+            continue;
+        }
+        let begun = tokio::time::Instant::now();
+        scenario::run(
+            scenario,
+            Backend::Real,
+            Some(format!("s{number}")),
+            Faults::new(Vec::new()),
+            Duration::from_secs(2),
+        )
+        .await
+        .unwrap();
+        println!("{name}: {} ({:.1} s)", scenario.claim, begun.elapsed().as_secs_f32());
+    }
+}

@@ -1,0 +1,240 @@
+//! A stage: a cluster (embedded or real) with its inhabitants, the service in front of it, a layer of faults
+//! between the two, and an oracle that watches every change.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::cluster;
+use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
+use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
+use gcu_upgrade_manager::sandbox::world::{Running, World};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use kube::{Api, Client};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+use tower::{ServiceExt, service_fn};
+
+use crate::faults::{Faults, Faulty};
+use crate::oracle::Oracle;
+
+/// How long anything may take that nothing says otherwise of.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Where a stage stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// In the process, in virtual time.
+    Sandbox,
+    /// A real API server, in real time.
+    Real,
+}
+
+/// An answer of the service.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {}", self.text))
+    }
+
+    pub(crate) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) backend: Backend,
+    /// The embedded API server, if it is one.
+    pub(crate) api: Option<ApiServer>,
+    /// A client without faults: a person's.
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) world: Running,
+    pub(crate) faults: Faults,
+    pub(crate) oracle: Oracle,
+    pub(crate) blueprints: TempDir,
+    service: Option<Service>,
+}
+
+/// A cluster without inhabitants.
+pub(crate) async fn cluster(backend: Backend) -> Option<(Client, Option<ApiServer>, Clock)> {
+    match backend {
+        Backend::Sandbox => {
+            let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
+            let api = ApiServer::new(clock);
+            Some((api.client_as("person"), Some(api), clock))
+        }
+        Backend::Real => Some((crate::kube::real().await?.client().await, None, Clock::system())),
+    }
+}
+
+impl Stage {
+    /// A settled world and a service that is ready. `None` when there is no real cluster to be had.
+    pub(crate) async fn set(backend: Backend, world: World, faults: Faults) -> Option<Self> {
+        let mut stage = Self::set_without_service(backend, world, faults).await?;
+        stage.start_service().await;
+        stage.ready().await;
+        Some(stage)
+    }
+
+    pub(crate) async fn set_without_service(
+        backend: Backend,
+        mut world: World,
+        faults: Faults,
+    ) -> Option<Self> {
+        let (client, api, clock) = cluster(backend).await?;
+        world.with_real_controllers = match backend {
+            Backend::Sandbox => false,
+            Backend::Real => crate::kube::real().await?.has_controllers(),
+        };
+        let settled = world.gr.is_some();
+        let prefix = world.prefix.clone().unwrap_or_default();
+        let inhabitants = api.as_ref().map(|a| a.client_as("actors")).unwrap_or_else(|| client.clone());
+        let world = world.start(inhabitants, clock).await.unwrap();
+        if settled {
+            world.settled(Duration::from_secs(120)).await.unwrap();
+        }
+        let oracle = Oracle::start(client.clone(), world.grs(), prefix).await;
+        let blueprints = TempDir::new().unwrap();
+        Some(Self { backend, api, client, clock, world, faults, oracle, blueprints, service: None })
+    }
+
+    /// Starts the service; its clients' calls go through the faults.
+    pub(crate) async fn start_service(&mut self) {
+        self.faults.revive();
+        let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
+        let send = service_fn(move |request| {
+            let client = person.clone();
+            async move { client.send(request).await }
+        });
+        let client = cluster::client_over(Faulty { inner: send, faults: self.faults.clone() });
+        let parts = Parts {
+            client,
+            clock: self.clock,
+            blueprints: self.blueprints.path().to_owned(),
+            watching: Watching::Polling,
+        };
+        self.service = Some(Service::start(parts).await);
+    }
+
+    pub(crate) async fn ready(&self) {
+        let service = self.service.as_ref().expect("the service was started");
+        let ready = async {
+            tokio::select! {
+                () = service.ready() => self.oracle.is_watching().await,
+                () = self.faults.death() => {}
+            }
+        };
+        timeout(Duration::from_secs(120), ready).await.expect("the service is not ready after two minutes");
+    }
+
+    /// The process dies here, whatever it is doing.
+    pub(crate) fn kill(&mut self) {
+        self.service = None;
+    }
+
+    /// If a fault has killed the process: what `kubelet` does.
+    pub(crate) async fn revive_if_dead(&mut self) {
+        while self.faults.is_dead() {
+            self.kill();
+            self.start_service().await;
+            self.ready().await;
+        }
+    }
+
+    /// A request, as curl sends it. `None` when the process died before it answered.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> Option<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        self.ask(request).await
+    }
+
+    /// Any request. `None` when the process died before it answered.
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Option<Answer> {
+        let router = self.service.as_ref()?.router();
+        let answer = async {
+            let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+            let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+            Answer { status: head.status, headers: head.headers, text }
+        };
+        tokio::select! {
+            answer = timeout(PATIENCE, answer) => Some(answer.expect("no answer within an hour")),
+            () = self.faults.death() => None,
+        }
+    }
+
+    /// A blueprint file.
+    pub(crate) fn write(&self, file: &str, content: &str) {
+        std::fs::write(self.blueprints.path().join(file), content).unwrap();
+    }
+
+    /// A request that is answered.
+    pub(crate) async fn must(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call(method, path, body).await.expect("the process died")
+    }
+
+    pub(crate) fn gr(&self) -> &str {
+        self.world.gr_name()
+    }
+
+    pub(crate) fn records(&self) -> Api<GcuUpgrade> {
+        Api::all(self.client.clone())
+    }
+
+    pub(crate) fn record_name(&self, number: u64) -> String {
+        format!("{}-{number}", self.gr())
+    }
+
+    pub(crate) async fn record(&self, number: u64) -> Option<GcuUpgrade> {
+        self.records().get_opt(&self.record_name(number)).await.unwrap()
+    }
+
+    /// Waits until a record is as wanted, starting the process again as often as it dies.
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        number: u64,
+        within: Duration,
+        wanted: impl Fn(Option<&GcuUpgrade>) -> bool,
+    ) {
+        let step = match self.backend {
+            Backend::Sandbox => Duration::from_millis(500),
+            Backend::Real => Duration::from_millis(50),
+        };
+        let end = tokio::time::Instant::now() + within;
+        loop {
+            self.revive_if_dead().await;
+            let record = self.record(number).await;
+            if wanted(record.as_ref()) {
+                return;
+            }
+            if tokio::time::Instant::now() > end {
+                let status = record.map(|r| r.status_or_default());
+                panic!(
+                    "{what} did not come within {within:?}; status: {status:#?}\ncalls: {:#?}",
+                    self.faults.calls().iter().rev().take(12).collect::<Vec<_>>()
+                );
+            }
+            sleep(step).await;
+        }
+    }
+
+    pub(crate) async fn until_final(&mut self, number: u64) -> Phase {
+        self.until("the end", number, PATIENCE, |r| r.is_some_and(|r| r.phase().is_final())).await;
+        self.record(number).await.unwrap().phase()
+    }
+}
