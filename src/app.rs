@@ -23,6 +23,8 @@ pub struct Parts {
     pub blueprints: PathBuf,
     /// How the directory is watched.
     pub watching: Watching,
+    /// The node that this service runs on.
+    pub own_node: Option<String>,
 }
 
 /// A running service. Its tasks end when it is dropped.
@@ -40,7 +42,7 @@ pub struct TaskEnded(String);
 impl Service {
     /// Starts everything; being ready takes the cluster's answer, see [`Service::ready`].
     pub async fn start(parts: Parts) -> Self {
-        let Parts { client, clock, blueprints, watching } = parts;
+        let Parts { client, clock, blueprints, watching, own_node } = parts;
         let catalog = Arc::new(Catalog::open(blueprints, clock).await);
         let (served_tx, served) = watch::channel(None);
         let (crd_tx, crd) =
@@ -50,7 +52,10 @@ impl Service {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx)));
         tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
-        tasks.spawn(named("controller", run_controller(client.clone(), clock, crd.clone(), seen_tx)));
+        tasks.spawn(named(
+            "controller",
+            run_controller(client.clone(), clock, own_node, crd.clone(), seen_tx),
+        ));
         tasks.spawn(named("readiness", track_readiness(served.clone(), crd, seen, not_ready_tx)));
         let watched = catalog.clone();
         tasks.spawn(named("catalog", async move { watched.run(watching, CancellationToken::new()).await }));
@@ -89,11 +94,12 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
 async fn run_controller(
     client: Client,
     clock: Clock,
+    own_node: Option<String>,
     mut crd: watch::Receiver<Option<String>>,
     seen: watch::Sender<bool>,
 ) {
     if crd.wait_for(Option::is_none).await.is_ok() {
-        controller::run(client, clock, seen).await;
+        controller::run(client, clock, own_node, seen).await;
     }
 }
 

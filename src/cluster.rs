@@ -49,10 +49,16 @@ pub fn gr_resource(api_version: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, "GcuResource"), "gcuresources")
 }
 
-/// The text of a Kubernetes Status where there is one, else the error's own.
+/// The text of a Kubernetes Status where there is one, with its causes, else the error's own. A refused eviction
+/// names its disruption budget in the causes alone.
 pub fn error_text(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Api(status) => {
+            let causes = status.details.iter().flat_map(|d| &d.causes).map(|c| c.message.as_str());
+            let new = causes.filter(|c| !c.is_empty() && !status.message.contains(c));
+            let all: Vec<&str> = std::iter::once(status.message.as_str()).chain(new).collect();
+            all.join(" ")
+        }
         other => other.to_string(),
     }
 }

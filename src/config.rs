@@ -75,6 +75,9 @@ pub struct ServeArgs {
     /// Kubeconfig file; default: $KUBECONFIG, ~/.kube/config, or the pod's service account
     #[arg(long, env = "GUM_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Name of the node that this runs on; a rolling upgrade takes it last
+    #[arg(long, env = "GUM_NODE_NAME", value_name = "NODE")]
+    pub node_name: Option<String>,
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,

@@ -5,6 +5,7 @@
 
 mod act;
 mod events;
+mod fleet;
 mod history;
 mod observe;
 mod view;
@@ -36,8 +37,8 @@ struct Running {
     wake: Arc<Notify>,
 }
 
-/// Runs until dropped. `seen` turns true when the records have been listed for the first time.
-pub async fn run(client: Client, clock: Clock, seen: watch::Sender<bool>) {
+/// Runs until dropped. `own_node` is the node that this service runs on: it is upgraded last. `seen` turns true when the records have been listed for the first time.
+pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: watch::Sender<bool>) {
     let wake = Arc::new(Notify::new());
     let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
     let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished, wake.clone());
@@ -84,7 +85,8 @@ pub async fn run(client: Client, clock: Clock, seen: watch::Sender<bool>) {
                 None => {
                     let (uid, worker_wake) = (record.uid(), Arc::new(Notify::new()));
                     let (updates, receiver) = watch::channel(record);
-                    let worker = Worker::new(client.clone(), clock, receiver, worker_wake.clone());
+                    let worker =
+                        Worker::new(client.clone(), clock, receiver, worker_wake.clone(), own_node.clone());
                     running.insert(name.clone(), Running { uid, updates, wake: worker_wake });
                     workers.spawn(async move { (name, worker.run().await) });
                 }

@@ -302,6 +302,18 @@ pub fn covers(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// The merge patch that turns `from` into `to`: what is not in `to` is removed.
+pub fn merge_patch(from: &Value, to: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (from, to) else { return to.clone() };
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let kept = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    let kept = kept.map(|(key, value)| {
+        let change = old.get(key).map_or_else(|| value.clone(), |before| merge_patch(before, value));
+        (key.clone(), change)
+    });
+    Value::Object(gone.chain(kept).collect())
+}
+
 /// The manifest with our mark on it: see [`MARK_ANNOTATION`].
 pub fn marked(manifest: &Value, mark: &str) -> Value {
     let mut manifest = manifest.clone();

@@ -22,6 +22,7 @@
 //! | [`api`] | every route on one screen; writes records' `spec` |
 //! | [`blueprint`] | files parsed, checked, hashed; the watched directory |
 //! | [`gr`] | the GcuResource as it is served: components, workloads, discovery of its API group |
+//! | [`observe`] | what the cluster says, as small values |
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
@@ -58,6 +59,7 @@ pub mod config;
 pub mod controller;
 pub mod gr;
 pub mod http;
+pub mod observe;
 pub mod plan;
 pub mod record;
 pub mod run;

@@ -3,17 +3,25 @@
 //! Synchronous, without I/O and without a clock of its own: what it answers depends on its arguments alone,
 //! so that every step × observation × intent is a row of a test. It cannot fail and cannot block.
 
+pub mod fleet;
+pub mod impact;
 pub mod preflight;
 mod recreate;
+pub mod rolling;
 mod status;
+mod turn;
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::gr::{LiveGr, Workload, WorkloadKind};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal};
+use crate::record::rolling::NodeMark;
+use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Strategy};
+use fleet::Fleet;
+use turn::Turn;
 
 /// One look at the part of the cluster that an upgrade concerns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +36,8 @@ pub struct Snapshot {
     pub dead_nodes: BTreeSet<String>,
     /// The API server's refusal of the last call, until a call succeeds.
     pub refused: Option<String>,
+    /// What only a RollingUpdate looks at.
+    pub fleet: Fleet,
 }
 
 /// A workload as the cluster reports it.
@@ -90,6 +100,8 @@ pub enum Decision {
     Record(Box<GcuUpgradeStatus>),
     /// Make this call.
     Act(Action),
+    /// Make these calls, each about another object, in any order.
+    ActAll(Vec<Action>),
     /// Nothing, until the cluster changes or `until` comes. The status says what is waited for; it differs
     /// from the recorded one only when that has changed.
     Wait {
@@ -132,11 +144,96 @@ pub enum Action {
     },
     /// Take our finalizer off the ended record.
     Release,
+    /// Make the gr's spec another, and put our mark on it.
+    PatchGr {
+        /// Precondition.
+        uid: String,
+        /// Precondition.
+        resource_version: String,
+        /// What to change in the spec, as a merge patch.
+        change: Value,
+        /// The mark.
+        mark: String,
+    },
+    /// Give a DaemonSet this update strategy; `remember` is the one that it had, `None` when it gets that back.
+    SetStrategy {
+        /// Which.
+        namespace: String,
+        /// Which.
+        name: String,
+        /// Precondition.
+        uid: String,
+        /// Precondition.
+        resource_version: String,
+        /// The strategy.
+        strategy: Value,
+        /// What the lock annotation will say.
+        remember: Option<Value>,
+    },
+    /// Cordon a node and say why, in one patch.
+    Cordon {
+        /// Which.
+        node: String,
+        /// Precondition.
+        resource_version: String,
+        /// Why.
+        mark: NodeMark,
+    },
+    /// Take the claim off a node, and the cordon with it, in one patch.
+    ReleaseNode {
+        /// Which.
+        node: String,
+        /// Precondition.
+        resource_version: String,
+        /// Not when it was cordoned before.
+        uncordon: bool,
+    },
+    /// Evict a pod, as its disruption budget allows.
+    Evict {
+        /// Where.
+        namespace: String,
+        /// Which.
+        name: String,
+        /// Precondition.
+        uid: String,
+    },
+    /// Delete a pod.
+    DeletePod {
+        /// Where.
+        namespace: String,
+        /// Which.
+        name: String,
+        /// Precondition.
+        uid: String,
+    },
+}
+
+impl Action {
+    /// What a refusal of this call is remembered by: see [`Fleet::refusals`].
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::DeleteGr { .. }
+            | Self::CreateGr { .. }
+            | Self::Fence { .. }
+            | Self::Release
+            | Self::PatchGr { .. } => "",
+            Self::SetStrategy { uid, .. } | Self::Evict { uid, .. } | Self::DeletePod { uid, .. } => uid,
+            Self::Cordon { node, .. } | Self::ReleaseNode { node, .. } => node,
+        }
+    }
 }
 
 /// Decides the next step of an upgrade.
 pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
-    recreate::decide(record, seen, now)
+    let turn = Turn { record, status: record.status_or_default(), seen, now };
+    if turn.status.phase.is_final() {
+        let held = record.finalizers().iter().any(|f| f == FINALIZER);
+        return if held { Decision::Act(Action::Release) } else { Decision::Finished };
+    }
+    match record.spec.strategy {
+        Strategy::Recreate => recreate::decide(&turn),
+        Strategy::RollingUpdate => rolling::decide(&turn),
+    }
 }
 
 /// The workloads whose rollout or end an upgrade to or from this gr waits for.

@@ -3,16 +3,20 @@
 //! One writer a field: whoever asks (the REST API, `kubectl`) writes `spec`, the controller writes `status`.
 //! Doc comments on the types of the resource end up in the published CRD: they are for operators.
 
+mod amount;
 pub mod install;
+pub mod rolling;
+mod status;
 
-use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, ResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::gr::Workload;
+use rolling::RollingUpdate;
+
+pub use status::*;
 
 /// API group of the record.
 pub const GROUP: &str = "gum.enflame.com";
@@ -21,7 +25,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 1;
+pub const CRD_REVISION: u32 = 2;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
@@ -38,8 +42,11 @@ pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
     derive = "PartialEq",
     printcolumn(name = "GR", json_path = ".spec.gr", type_ = "string"),
     printcolumn(name = "Operation", json_path = ".spec.operation", type_ = "string"),
+    printcolumn(name = "Strategy", json_path = ".spec.strategy", type_ = "string"),
     printcolumn(name = "Phase", json_path = ".status.phase", type_ = "string"),
     printcolumn(name = "Step", json_path = ".status.step", type_ = "string"),
+    printcolumn(name = "Done", json_path = ".status.rolling.nodes.done", type_ = "integer"),
+    printcolumn(name = "Nodes", json_path = ".status.rolling.nodes.total", type_ = "integer"),
     printcolumn(name = "Waiting On", json_path = ".status.waitingOn.reason", type_ = "string"),
     printcolumn(name = "Message", json_path = ".status.message", type_ = "string", priority = 1),
     printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date")
@@ -58,9 +65,19 @@ pub struct GcuUpgradeSpec {
     /// What was there before; absent when the gr did not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
-    /// Run: go for the target. Rollback: put the previous version back, whatever was done so far.
+    /// The components asked for, when not all of the blueprint's: the target has the others as they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<String>,
+    /// How a RollingUpdate proceeds; absent for Recreate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling_update: Option<RollingUpdate>,
+    /// Run: go for the target. Pause: take no further node. Rollback: put the previous version back, whatever
+    /// was done so far.
     #[serde(default)]
     pub intent: Intent,
+    /// Steps of a RollingUpdate that people have let begin after the first; `promote` raises it by one.
+    #[serde(default)]
+    pub granted: u32,
     /// Raise by one to retry the step that is held, with a fresh deadline.
     #[serde(default)]
     pub attempt: u32,
@@ -93,6 +110,8 @@ pub enum Strategy {
     /// Delete the gr, wait until it and its pods are gone, create the new one.
     #[default]
     Recreate,
+    /// Change the gr in place and replace its pods node by node.
+    RollingUpdate,
 }
 
 /// What is wanted of a running upgrade.
@@ -101,6 +120,8 @@ pub enum Intent {
     /// Go for the target.
     #[default]
     Run,
+    /// Take no further node; those whose pods are being replaced are finished, the others given back.
+    Pause,
     /// Put the previous version back.
     Rollback,
 }
@@ -157,186 +178,29 @@ pub struct Deadlines {
     /// From the create until every component runs.
     #[schemars(range(min = 1, max = 604800))]
     pub running_seconds: u32,
+    /// RollingUpdate: from the change of the gr until the operator has put it into its DaemonSets.
+    #[schemars(range(min = 1, max = 604800))]
+    pub propagate_seconds: u32,
+    /// RollingUpdate: from the first pod that is replaced on a node until all are ready.
+    #[schemars(range(min = 1, max = 604800))]
+    pub node_seconds: u32,
 }
 
 impl Default for Deadlines {
-    /// Ten, five and thirty minutes: v1.0.0's log shows 91 s and 100 s for one node; images are large.
+    /// v1.0.0's log shows 91 s to be gone and 100 s to run for one node; images are large.
     fn default() -> Self {
-        Self { gone_seconds: 600, create_seconds: 300, running_seconds: 1800 }
+        Self {
+            gone_seconds: 600,
+            create_seconds: 300,
+            running_seconds: 1800,
+            propagate_seconds: 600,
+            node_seconds: 1800,
+        }
     }
 }
 
 fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
-}
-
-/// How far the upgrade is. Written by the controller alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GcuUpgradeStatus {
-    /// The generation of the spec that this status takes into account.
-    pub observed_generation: i64,
-    /// The upgrade as a whole.
-    pub phase: Phase,
-    /// Which version is being brought about: the target, or the previous one after a rollback.
-    pub goal: Goal,
-    /// What is being done.
-    pub step: Step,
-    /// Since when this step is being done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub step_since: Option<Timestamp>,
-    /// When this step is held if it has not ended by then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub deadline: Option<Timestamp>,
-    /// What is waited for, when nothing else can be done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waiting_on: Option<WaitingOn>,
-    /// The last thing worth knowing, in a sentence.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    /// The `spec.attempt` that this status takes into account.
-    pub attempt: u32,
-    /// UID of the gr that is being, or was last, deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleting_uid: Option<String>,
-    /// UID of the gr that was created or adopted for the goal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_uid: Option<String>,
-    /// The workloads whose pods have to be gone before the gr is created again.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub workloads: Vec<Workload>,
-    /// When the controller took the upgrade up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub finished_at: Option<Timestamp>,
-    /// What happened, oldest first; the newest entries are kept.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub timeline: Vec<TimelineEntry>,
-    /// For `kubectl wait`: Progressing, Held, Finished, Succeeded.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
-}
-
-/// The upgrade as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Phase {
-    /// Not taken up yet.
-    #[default]
-    Pending,
-    /// Under way.
-    Running,
-    /// A deadline passed or a component cannot start: goes on by itself if that mends, or by retry or rollback.
-    Held,
-    /// The target runs. Final.
-    Succeeded,
-    /// The previous version runs again. Final.
-    RolledBack,
-    /// Given up, with the reason in the condition Succeeded. Final.
-    Failed,
-}
-
-impl Phase {
-    /// Nothing will change any more.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::RolledBack | Self::Failed)
-    }
-}
-
-/// Which version is being brought about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Goal {
-    /// `spec.target`.
-    #[default]
-    Target,
-    /// `spec.previous`.
-    Previous,
-}
-
-/// The steps of Recreate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Step {
-    /// Target and previous manifest are safe in the record; nothing has been touched.
-    #[default]
-    Recorded,
-    /// The delete of exactly `deletingUid` may have been sent.
-    Deleting,
-    /// Until the gr and the pods of its workloads are gone.
-    WaitingGone,
-    /// The create may have been sent.
-    Creating,
-    /// Until every deployed component is rolled out.
-    WaitingRunning,
-    /// Ended.
-    Done,
-}
-
-/// What is waited for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WaitingOn {
-    /// A word for programs.
-    pub reason: WaitReason,
-    /// A sentence for people.
-    pub message: String,
-    /// Since when.
-    #[schemars(with = "String")]
-    pub since: Timestamp,
-}
-
-/// Everything that an upgrade can wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum WaitReason {
-    /// The gr is terminating: the operator, or another holder of a finalizer, has not let go of it.
-    GrTerminating,
-    /// Pods of the old stack have not ended.
-    PodsTerminating,
-    /// The operator has not yet taken up, or not yet finished, the new gr.
-    OperatorDeploying,
-    /// A component's workload does not exist yet or is not fully rolled out.
-    ComponentStarting,
-    /// A pod visibly cannot start.
-    PodFailing,
-    /// The API server refuses a call.
-    CallRefused,
-    /// The view of the gr is older than what has been done already.
-    ViewSettling,
-}
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TimelineEntry {
-    /// When.
-    #[schemars(with = "String")]
-    pub at: Timestamp,
-    /// During which step.
-    pub step: Step,
-    /// What.
-    pub message: String,
-}
-
-/// A condition in the Kubernetes form.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// Progressing, Held, Finished or Succeeded.
-    #[serde(rename = "type")]
-    pub type_: String,
-    /// True, False or Unknown.
-    pub status: String,
-    /// A word for programs.
-    pub reason: String,
-    /// A sentence for people.
-    pub message: String,
-    /// When the status last changed.
-    #[schemars(with = "String")]
-    pub last_transition_time: Timestamp,
 }
 
 impl GcuUpgrade {

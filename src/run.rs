@@ -88,8 +88,13 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     info!(server = %config.cluster_url, "serving cluster");
     let client = cluster::connect(config)?;
     let listener = listen(args.listen).await?;
-    let parts =
-        Parts { client, clock: Clock::system(), blueprints: args.blueprints, watching: Watching::default() };
+    let parts = Parts {
+        client,
+        clock: Clock::system(),
+        blueprints: args.blueprints,
+        watching: Watching::default(),
+        own_node: args.node_name,
+    };
     until_stopped(parts, listener).await
 }
 

@@ -77,6 +77,12 @@ fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
 /// Where in an object there is a list.
 fn list_in(value: &Value) -> Option<String> {
     value.as_object()?.iter().find_map(|(key, value)| {
-        if value.is_array() { Some(key.clone()) } else { Some(format!("{key}.{}", list_in(value)?)) }
+        if value.is_array() && key == "components" {
+            None
+        } else if value.is_array() {
+            Some(key.clone())
+        } else {
+            Some(format!("{key}.{}", list_in(value)?))
+        }
     })
 }

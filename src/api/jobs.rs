@@ -19,6 +19,7 @@ use super::gr::Found;
 use super::request::{JobBody, JobQuery, Name};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
+use crate::plan::impact;
 use crate::plan::preflight::{self, Retry};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision};
 
@@ -41,11 +42,16 @@ pub(super) async fn upgrade(
     let findings = check::check_against(&blueprint, &found.served, &name);
     refuse_errors(&findings)?;
     let warnings = blueprint.warnings().iter().chain(&findings).map(Finding::to_string).collect();
+    let manifest = match body.components.as_slice() {
+        [] => blueprint.manifest().clone(),
+        only => impact::only(&found.live.manifest, blueprint.manifest(), only)
+            .map_err(|e| ApiError::bad_request(format!("components: {e}")))?,
+    };
     let target = Revision {
         blueprint: Some(file.to_owned()),
         sha256: Some(blueprint.digest().to_owned()),
         of_revision: None,
-        manifest: blueprint.manifest().clone(),
+        manifest,
     };
     let job = Job { operation: Operation::Upgrade, target, warnings };
     context.start(&name, Some(found), job, &body, query).await
@@ -119,6 +125,7 @@ impl Context {
         body: &JobBody,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
+        let rolling_update = body.rolling_update()?;
         let records = self.records(name).await?;
         let live = found.as_ref().map(|f| &f.live);
         let record_name = preflight::may_start(name, live, &records, &job.target.manifest)?;
@@ -127,6 +134,9 @@ impl Context {
             gr: name.to_owned(),
             operation: job.operation,
             strategy: body.strategy,
+            components: body.components.clone(),
+            rolling_update,
+            granted: 0,
             target: job.target,
             previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
             intent: Intent::Run,
@@ -148,6 +158,8 @@ impl Context {
             "name": record_name,
             "upgrade": location(&record_name),
             "strategy": record.spec.strategy,
+            "components": record.spec.components,
+            "rollingUpdate": record.spec.rolling_update,
             "deadlines": record.spec.deadlines,
             "onFailure": record.spec.on_failure,
             "warnings": job.warnings,

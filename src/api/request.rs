@@ -1,5 +1,7 @@
 //! What callers send, parsed once into types that cannot be wrong.
 
+mod rolling;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::envelope::ApiError;
+use crate::record::rolling::RollingUpdate;
 use crate::record::{Deadlines, OnFailure, Strategy};
+use rolling::RollingBody;
 
 /// The longest wait for a job's end that one request may ask for.
 const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
@@ -117,6 +121,9 @@ pub(super) struct JobBody {
     pub(super) strategy: Strategy,
     /// What to do when a component visibly cannot start.
     pub(super) on_failure: OnFailure,
+    /// Only these components.
+    pub(super) components: Vec<String>,
+    rolling_update: Option<RollingBody>,
     deadlines: DeadlinesBody,
     /// Why, for people.
     #[serde(deserialize_with = "short")]
@@ -129,6 +136,8 @@ struct DeadlinesBody {
     gone: Option<Seconds>,
     create: Option<Seconds>,
     running: Option<Seconds>,
+    propagate: Option<Seconds>,
+    node: Option<Seconds>,
 }
 
 /// A deadline: `"10m"`, or a number of seconds.
@@ -180,6 +189,23 @@ impl JobBody {
             gone_seconds: asked.gone.map_or(usual.gone_seconds, |s| s.0),
             create_seconds: asked.create.map_or(usual.create_seconds, |s| s.0),
             running_seconds: asked.running.map_or(usual.running_seconds, |s| s.0),
+            propagate_seconds: asked.propagate.map_or(usual.propagate_seconds, |s| s.0),
+            node_seconds: asked.node.map_or(usual.node_seconds, |s| s.0),
+        }
+    }
+
+    /// The options of a RollingUpdate, with every default; `None` for another strategy.
+    pub(super) fn rolling_update(&self) -> Result<Option<RollingUpdate>, ApiError> {
+        match (self.strategy, &self.rolling_update) {
+            (Strategy::Recreate, Some(_)) => Err(bad(
+                "rollingUpdate",
+                "has no meaning for strategy Recreate; add \"strategy\": \"RollingUpdate\"",
+            )),
+            (Strategy::Recreate, None) => Ok(None),
+            (Strategy::RollingUpdate, asked) => {
+                let usual = RollingBody::default();
+                asked.as_ref().unwrap_or(&usual).resolve().map(Some).map_err(ApiError::bad_request)
+            }
         }
     }
 

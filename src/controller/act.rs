@@ -1,11 +1,13 @@
 //! Act: one idempotent API call for each action, one write for each status.
 
+pub(super) mod rolling;
+
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::observe::gr_api;
 use crate::cluster::error_text;
+use crate::observe::gr_api;
 use crate::plan::Action;
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
 
@@ -36,7 +38,7 @@ impl Outcome {
     }
 }
 
-/// Makes the call.
+/// Makes a call on the gr or the record.
 pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &Action) -> Outcome {
     let result = match action {
         Action::DeleteGr { uid, resource_version } => delete(client, record, uid, resource_version).await,
@@ -45,8 +47,22 @@ pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &Action) -
             fence(client, record, uid, resource_version, mark).await
         }
         Action::Release => release(client, record).await,
+        Action::PatchGr { uid, resource_version, change, mark } => {
+            patch_gr(client, record, uid, resource_version, change, mark).await
+        }
+        // See act_on_fleet.
+        _ => Ok(()),
     };
     match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::of(&error),
+    }
+}
+
+/// Makes a call on a DaemonSet, a node or a pod; `eviction` is the version of the eviction API that the cluster
+/// has.
+pub(super) async fn act_on_fleet(client: &Client, eviction: &str, action: &Action) -> Outcome {
+    match rolling::act(client, eviction, action).await {
         Ok(()) => Outcome::Done,
         Err(error) => Outcome::of(&error),
     }
@@ -72,6 +88,24 @@ async fn fence(
 ) -> Result<(), kube::Error> {
     let annotations = json!({ crate::gr::MARK_ANNOTATION: mark });
     let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version, "annotations": annotations } });
+    gr_api(client, record)
+        .patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map(drop)
+}
+
+/// Changes the spec of exactly the gr that was looked at, in the version that was looked at.
+async fn patch_gr(
+    client: &Client,
+    record: &GcuUpgrade,
+    uid: &str,
+    version: &str,
+    change: &Value,
+    mark: &str,
+) -> Result<(), kube::Error> {
+    let annotations = json!({ crate::gr::MARK_ANNOTATION: mark });
+    let metadata = json!({ "uid": uid, "resourceVersion": version, "annotations": annotations });
+    let patch = json!({ "metadata": metadata, "spec": change });
     gr_api(client, record)
         .patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch))
         .await

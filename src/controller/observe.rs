@@ -4,32 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
-use kube::api::{DynamicObject, ListParams};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::sync::Notify;
 
+use super::fleet::FleetViews;
 use super::view::View;
-use crate::cluster::gr_resource;
 use crate::gr::{LiveGr, WorkloadKind};
+use crate::observe::fleet::Interest;
+use crate::observe::{
+    self, NAME_LABEL, daemonset_state, dead_node, deployment_state, gr_api, parse_gr, pod_state,
+};
+use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::{PodState, Snapshot, WorkloadState, workloads_concerned};
-use crate::record::{GcuUpgrade, Step};
-
-/// The label that ties a pod to its workload's name (the operator puts it there).
-const NAME_LABEL: &str = "app.kubernetes.io/name";
-/// Restarts after which a container that is not ready counts as crashing.
-const CRASHES: i32 = 3;
-/// Container states that do not mend without a change of image, registry or configuration.
-const FAILING: &[&str] = &[
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-];
+use crate::record::{GcuUpgrade, Step, Strategy};
 
 /// Where to look for a record.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,13 +51,6 @@ impl Scope {
     }
 }
 
-/// The gr's API for a record.
-pub(super) fn gr_api(client: &Client, record: &GcuUpgrade) -> Api<DynamicObject> {
-    let api_version =
-        record.spec.target.manifest.get("apiVersion").and_then(|v| v.as_str()).unwrap_or_default();
-    Api::all_with(client.clone(), &gr_resource(api_version))
-}
-
 /// Reads the cluster now. Pods are listed only where their end is what counts; while the stack starts,
 /// thousands of them may be there and the view's word on their failures is enough.
 ///
@@ -89,7 +72,37 @@ pub(super) async fn live(
         Step::WaitingGone | Step::Creating => list_pods(client, &scope).await?,
         _ => views.pods(),
     };
-    Ok(Snapshot { gr, workloads, pods, dead_nodes: views.dead_nodes(), refused: None })
+    let mut seen = Snapshot {
+        gr,
+        workloads,
+        pods,
+        dead_nodes: views.dead_nodes(),
+        refused: None,
+        fleet: Fleet::default(),
+    };
+    if record.spec.strategy == Strategy::RollingUpdate {
+        let interest = Interest::of(record, seen.gr.as_ref());
+        // Until nodes are touched it is the DaemonSets alone that count.
+        seen.fleet = match record.status_or_default().step {
+            Step::Rolling | Step::Restoring => observe::fleet::live(client, &interest).await?,
+            _ => Fleet { sets: observe::fleet::live_sets(client, &interest).await?, ..Fleet::default() },
+        };
+        seen.pods = pods_of(&seen.fleet);
+    }
+    Ok(seen)
+}
+
+/// For what both strategies ask of pods.
+fn pods_of(fleet: &Fleet) -> Vec<PodState> {
+    let state = |p: &Arc<DaemonPod>| PodState {
+        namespace: p.namespace.clone(),
+        name: p.name.clone(),
+        workload: p.workload.clone(),
+        node: Some(p.node.clone()),
+        deleting: p.deleting,
+        failure: p.failure.clone(),
+    };
+    fleet.pods.iter().map(state).collect()
 }
 
 async fn list_workloads(
@@ -134,6 +147,7 @@ pub(super) struct Views {
     dead_nodes: View<String>,
     workloads: BTreeMap<(WorkloadKind, String), View<WorkloadState>>,
     pods: BTreeMap<String, View<PodState>>,
+    fleet: Option<FleetViews>,
 }
 
 impl Views {
@@ -145,13 +159,21 @@ impl Views {
         let dead_nodes =
             View::start("nodes", nodes, watcher::Config::default(), |n| dead_node(&n), wake.clone());
         let (workloads, pods) = (BTreeMap::new(), BTreeMap::new());
-        Self { client: client.clone(), wake, scope: Scope::default(), gr, dead_nodes, workloads, pods }
+        let scope = Scope::default();
+        Self { client: client.clone(), wake, scope, gr, dead_nodes, workloads, pods, fleet: None }
     }
 
     /// Watches what the scope names, too. What is watched only grows: a view that lags behind names other
     /// workloads than the cluster itself, and following each in turn would restart watches without end.
-    pub(super) fn follow(&mut self, scope: Scope) {
-        let scope = self.scope.and(scope);
+    pub(super) fn follow(&mut self, record: &GcuUpgrade, gr: Option<&LiveGr>) {
+        let rolling = record.spec.strategy == Strategy::RollingUpdate;
+        if rolling && gr.is_some() {
+            let interest = Interest::of(record, gr);
+            if self.fleet.as_ref().is_none_or(|f| !f.interest().covers(&interest)) {
+                self.fleet = Some(FleetViews::start(&self.client, interest, &self.wake));
+            }
+        }
+        let scope = self.scope.and(Scope::of(record, gr));
         if scope == self.scope {
             return;
         }
@@ -161,6 +183,10 @@ impl Views {
             }
         }
         let old = std::mem::replace(&mut self.scope, scope);
+        if rolling {
+            // The fleet's view has them.
+            return;
+        }
         self.pods.retain(|ns, _| old.pods.get(ns) == self.scope.pods.get(ns));
         for (namespace, names) in &self.scope.pods {
             if !self.pods.contains_key(namespace) {
@@ -204,83 +230,15 @@ impl Views {
         let ready = self.gr.is_ready()
             && self.dead_nodes.is_ready()
             && self.workloads.values().all(View::is_ready)
-            && self.pods.values().all(View::is_ready);
+            && self.pods.values().all(View::is_ready)
+            && self.fleet.as_ref().is_none_or(FleetViews::is_ready);
         ready.then(|| Snapshot {
             gr: self.gr(),
             workloads: self.workloads.values().flat_map(View::items).collect(),
             pods: self.pods(),
             dead_nodes: self.dead_nodes(),
             refused: None,
+            fleet: self.fleet.as_ref().map(FleetViews::fleet).unwrap_or_default(),
         })
     }
-}
-
-fn parse_gr(object: &DynamicObject) -> Option<LiveGr> {
-    serde_json::to_value(object).ok().as_ref().and_then(LiveGr::parse)
-}
-
-fn daemonset_state(ds: &DaemonSet) -> WorkloadState {
-    let status = ds.status.clone().unwrap_or_default();
-    WorkloadState {
-        kind: WorkloadKind::DaemonSet,
-        namespace: ds.namespace().unwrap_or_default(),
-        name: ds.name_any(),
-        observed: status.observed_generation.is_some()
-            && status.observed_generation >= ds.metadata.generation,
-        desired: status.desired_number_scheduled,
-        updated: status.updated_number_scheduled.unwrap_or_default(),
-        available: status.number_available.unwrap_or_default(),
-    }
-}
-
-fn deployment_state(deployment: &Deployment) -> WorkloadState {
-    let status = deployment.status.clone().unwrap_or_default();
-    WorkloadState {
-        kind: WorkloadKind::Deployment,
-        namespace: deployment.namespace().unwrap_or_default(),
-        name: deployment.name_any(),
-        observed: status.observed_generation.is_some()
-            && status.observed_generation >= deployment.metadata.generation,
-        desired: deployment.spec.replicas.unwrap_or(1),
-        updated: status.updated_replicas.unwrap_or_default(),
-        available: status.available_replicas.unwrap_or_default(),
-    }
-}
-
-/// The node's name, if it is not ready. One without conditions has not been heard of yet.
-fn dead_node(node: &Node) -> Option<String> {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-    (!ready).then(|| node.name_any())
-}
-
-/// `None` for a pod that has ended (evicted ones stay around as such): it holds nothing.
-fn pod_state(pod: &Pod) -> Option<PodState> {
-    let status = pod.status.as_ref();
-    if matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")) {
-        return None;
-    }
-    let containers = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
-    let init = status.and_then(|s| s.init_container_statuses.as_deref()).unwrap_or_default();
-    let deleting = pod.metadata.deletion_timestamp.is_some();
-    Some(PodState {
-        namespace: pod.namespace().unwrap_or_default(),
-        name: pod.name_any(),
-        workload: pod.labels().get(NAME_LABEL).cloned().unwrap_or_default(),
-        node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
-        deleting,
-        failure: init.iter().chain(containers).find_map(failure).filter(|_| !deleting),
-    })
-}
-
-fn failure(container: &ContainerStatus) -> Option<String> {
-    let waiting = container.state.as_ref().and_then(|s| s.waiting.as_ref());
-    let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
-    let message = waiting.and_then(|w| w.message.as_deref()).unwrap_or_default();
-    if FAILING.contains(&reason) {
-        return Some(format!("container {}: {reason} {message} (image {})", container.name, container.image));
-    }
-    let crashing = !container.ready && container.restart_count >= CRASHES;
-    crashing
-        .then(|| format!("container {} keeps crashing: {} restarts", container.name, container.restart_count))
 }

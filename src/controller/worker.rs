@@ -1,8 +1,10 @@
 //! One worker for each active record: observe, decide, then act *or* record, until the record has ended.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Notify, watch};
@@ -10,11 +12,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::act::{self, Outcome};
-use super::observe::{self, Scope, Views};
+use super::observe::{self, Views};
 use super::{events, history};
 use crate::clock::Clock;
+use crate::observe::fleet::{self as observe_fleet, Interest};
+use crate::plan::rolling::node::must_leave;
 use crate::plan::{Action, Decision, Snapshot, decide};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus};
+use crate::record::rolling::{Claim, ClaimState};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
 
 /// Lets a burst of watch events be looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -22,6 +27,12 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 const SAFETY_NET: Duration = Duration::from_secs(300);
 /// How long a watch may usually lag behind.
 const NOTICE: Duration = Duration::from_secs(1);
+/// A call on a node or pod that was refused, by a disruption budget for example, is tried again after this.
+const REFUSAL_RESTS: Duration = Duration::from_secs(5);
+/// A call that was done is not made again before the watches have had this long to show it.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Calls under way at the same time.
+const AT_ONCE: usize = 16;
 /// First and longest pause after a call that failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -35,6 +46,11 @@ pub(super) struct Worker {
     views: Views,
     /// The last refusal, and when the call may be tried again.
     refused: Option<(String, Timestamp)>,
+    /// The same for calls on nodes, pods and DaemonSets, by what they were about. Calls that were done are here
+    /// too, until the watches have had time to show it.
+    resting: BTreeMap<String, (String, Timestamp)>,
+    eviction: Option<&'static str>,
+    own_node: Option<String>,
     /// Calls that failed since the last write that succeeded.
     failures: u32,
 }
@@ -56,10 +72,23 @@ impl Worker {
         clock: Clock,
         updates: watch::Receiver<Arc<GcuUpgrade>>,
         wake: Arc<Notify>,
+        own_node: Option<String>,
     ) -> Self {
         let record = updates.borrow().as_ref().clone();
         let views = Views::start(&client, &record, wake.clone());
-        Self { client, clock, record, updates, wake, views, refused: None, failures: 0 }
+        Self {
+            client,
+            clock,
+            record,
+            updates,
+            wake,
+            views,
+            refused: None,
+            resting: BTreeMap::new(),
+            eviction: None,
+            own_node,
+            failures: 0,
+        }
     }
 
     /// Runs until the record has ended, and tells in which version. Never fails: what goes wrong is retried,
@@ -82,11 +111,17 @@ impl Worker {
     /// done is decided on that reading.
     async fn turn(&mut self) -> Result<Turn, kube::Error> {
         self.take_newer_record();
-        self.views.follow(Scope::of(&self.record, self.views.gr().as_ref()));
-        if let Some(seen) = self.views.snapshot()
-            && let Decision::Wait { status, until } = self.decide(seen)
-        {
-            return self.wait(*status, until).await;
+        let gr = self.views.gr();
+        self.views.follow(&self.record, gr.as_ref());
+        if let Some(seen) = self.views.snapshot() {
+            match self.decide(seen) {
+                Decision::Wait { status, until } => return self.wait(*status, until).await,
+                Decision::ActAll(actions) if self.is_rolling() => return self.act_all(&actions).await,
+                Decision::Record(status) if self.is_rolling() && status.step == Step::Rolling => {
+                    return self.write_claims(*status).await;
+                }
+                _ => {}
+            }
         }
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         let Some(record) = api.get_opt(&self.record.name_any()).await? else {
@@ -97,13 +132,66 @@ impl Worker {
         }
         self.record = record;
         let seen = observe::live(&self.client, &self.record, &self.views).await?;
-        self.views.follow(Scope::of(&self.record, seen.gr.as_ref()));
+        self.views.follow(&self.record, seen.gr.as_ref());
         match self.decide(seen) {
             Decision::Record(status) => self.write(*status).await,
             Decision::Act(action) => Ok(self.act(&action).await),
+            Decision::ActAll(actions) => self.act_all(&actions).await,
             Decision::Wait { status, until } => self.wait(*status, until).await,
             Decision::Finished => Ok(Turn::Over),
         }
+    }
+
+    /// Nodes are in work: what is done to one is guarded by the record's version, the node's version or a pod's
+    /// UID, so it may be decided on views. Reading thousands of nodes for each step of each would help nobody.
+    fn is_rolling(&self) -> bool {
+        self.record.spec.strategy == Strategy::RollingUpdate
+            && self.record.status_or_default().step == Step::Rolling
+    }
+
+    /// Records what has changed about claims. Before a node begins to swap it is read once more: from there on
+    /// is no way back, and a pod may have been bound to it while the cordon was on its way.
+    async fn write_claims(&mut self, status: GcuUpgradeStatus) -> Result<Turn, kube::Error> {
+        let known = self.record.status_or_default().rolling.unwrap_or_default();
+        let options = self.record.spec.rolling_update.clone().unwrap_or_default();
+        let interest = Interest::of(&self.record, None);
+        let new = status.rolling.iter().flat_map(|r| &r.active);
+        let begins = |claim: &&Claim| {
+            let was = known.active.iter().find(|c| c.node == claim.node).map(|c| c.state);
+            claim.state == ClaimState::Swapping && was == Some(ClaimState::Emptying)
+        };
+        for claim in new.filter(begins) {
+            let there = observe_fleet::live_tenants(&self.client, &interest, &claim.node).await?;
+            if there.iter().any(|tenant| must_leave(claim, tenant, &options.drain)) {
+                return Ok(self.look_again_soon().await);
+            }
+        }
+        self.write(status).await
+    }
+
+    /// Makes calls that do not concern each other side by side.
+    async fn act_all(&mut self, actions: &[Action]) -> Result<Turn, kube::Error> {
+        if self.eviction.is_none() && actions.iter().any(|a| matches!(a, Action::Evict { .. })) {
+            self.eviction = Some(act::rolling::eviction_version(&self.client).await?);
+        }
+        let eviction = self.eviction.unwrap_or_default();
+        let calls = actions.iter().cloned().map(|action| {
+            let client = self.client.clone();
+            async move { act::act_on_fleet(&client, eviction, &action).await }
+        });
+        let outcomes: Vec<Outcome> = stream::iter(calls).buffered(AT_ONCE).collect().await;
+        for (action, outcome) in actions.iter().zip(outcomes) {
+            debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
+            let (text, rest) = match outcome {
+                Outcome::Done => ("done, not seen yet".to_owned(), SEEN_WITHIN),
+                Outcome::LookAgain => ("it has changed meanwhile".to_owned(), NOTICE),
+                Outcome::Refused(text) | Outcome::Unavailable(text) => (text, REFUSAL_RESTS),
+            };
+            let until = self.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
+            self.resting.insert(action.subject().to_owned(), (text, until));
+        }
+        self.failures = 0;
+        Ok(Turn::Again)
     }
 
     /// Gives the watch that still shows the record time to notice.
@@ -116,6 +204,9 @@ impl Worker {
         let now = self.clock.now();
         self.refused.take_if(|(_, retry_at)| *retry_at <= now);
         seen.refused = self.refused.as_ref().map(|(text, _)| text.clone());
+        self.resting.retain(|_, (_, until)| *until > now);
+        seen.fleet.refusals = self.resting.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
+        seen.fleet.own_node.clone_from(&self.own_node);
         decide(&self.record, &seen, now)
     }
 
@@ -161,7 +252,7 @@ impl Worker {
         if status.waiting_on != known.waiting_on || status.phase != known.phase {
             return self.write(status).await;
         }
-        let retry_at = self.refused.as_ref().map(|(_, at)| *at);
+        let retry_at = self.refused.iter().chain(self.resting.values()).map(|(_, at)| *at);
         Ok(Turn::Until(until.into_iter().chain(retry_at).min()))
     }
 

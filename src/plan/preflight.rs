@@ -180,7 +180,7 @@ pub fn retry<'a>(gr: &str, records: &'a [GcuUpgrade]) -> Result<Retry<'a>, Refus
         Phase::Held => Ok(Retry::Held(last)),
         Phase::Failed | Phase::RolledBack => Ok(Retry::Again(of(last.number(), &last.spec.target))),
         Phase::Succeeded => Err(Refusal::Nothing(format!("{name} succeeded: nothing to retry"))),
-        Phase::Pending | Phase::Running => {
+        Phase::Pending | Phase::Running | Phase::Paused => {
             Err(Refusal::Nothing(format!("{name} is running: nothing to retry yet")))
         }
     }

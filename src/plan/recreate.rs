@@ -19,76 +19,39 @@
 //! A step that takes too long is *held*: that is said, and the step goes on being watched. A hold in the
 //! middle must not keep the stack down once the obstacle is gone, so it ends by itself then.
 
-mod starting;
+pub(super) mod starting;
 mod whose;
 
-use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
 use self::whose::Whose;
-use super::status::{Draft, End, goal_name};
-use super::{Action, Decision, PodState, Snapshot};
+use super::status::{Draft, goal_name};
+use super::turn::{Next, Turn, Wait};
+use super::{Action, Decision, PodState};
 use crate::gr::{self, LiveGr, Workload};
-use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
+use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
 
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
 
-pub(super) fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
-    let turn = Turn { record, status: record.status_or_default(), seen, now };
-    if turn.status.phase.is_final() {
-        return if record.finalizers().iter().any(|f| f == FINALIZER) {
-            Decision::Act(Action::Release)
-        } else {
-            Decision::Finished
-        };
-    }
+pub(super) fn decide(turn: &Turn<'_>) -> Decision {
     if turn.status.goal == Goal::Target {
-        if record.meta().deletion_timestamp.is_some() {
+        if turn.record.meta().deletion_timestamp.is_some() {
             return turn.back("the record was deleted: putting the previous version back");
         }
-        if record.spec.intent == Intent::Rollback {
+        if turn.record.spec.intent == Intent::Rollback {
             return turn.back("rollback asked for");
         }
     }
-    if turn.status.step != Step::Recorded && record.spec.attempt > turn.status.attempt {
+    if turn.status.step != Step::Recorded && turn.record.spec.attempt > turn.status.attempt {
         let seconds = turn.seconds_for(turn.status.step);
-        return Decision::Record(turn.draft().retry(record.spec.attempt, seconds));
+        return Decision::Record(turn.draft().retry(turn.record.spec.attempt, seconds));
     }
     match turn.step() {
         Next::Do(decision) => decision,
         Next::Call(action) => turn.call(action),
         Next::Wait(wait) => turn.wait(wait),
     }
-}
-
-/// What a step wants, before deadlines and refusals are taken into account.
-enum Next {
-    Do(Decision),
-    Call(Action),
-    Wait(Wait),
-}
-
-struct Wait {
-    reason: WaitReason,
-    /// Free of counts and names that change by the second: each new wording is a write.
-    message: String,
-    /// The full story, for a hold.
-    detail: String,
-}
-
-impl Wait {
-    fn next(reason: WaitReason, message: impl Into<String>) -> Next {
-        let message = message.into();
-        Next::Wait(Self { reason, detail: message.clone(), message })
-    }
-}
-
-struct Turn<'a> {
-    record: &'a GcuUpgrade,
-    status: GcuUpgradeStatus,
-    seen: &'a Snapshot,
-    now: Timestamp,
 }
 
 impl Turn<'_> {
@@ -99,10 +62,8 @@ impl Turn<'_> {
             Step::WaitingGone => self.waiting_gone(),
             Step::Creating => self.creating(),
             Step::WaitingRunning => self.waiting_running(),
-            // Only final phases have this step; a hand-edited status ends up here, and ends visibly.
-            Step::Done => {
-                self.conflict("the status says Done without an outcome: edited by hand?".to_owned())
-            }
+            // A hand-edited status ends up here, and ends visibly.
+            step => self.conflict(format!("the status says {step:?}, which is no step of a Recreate")),
         }
     }
 
@@ -198,6 +159,7 @@ impl Turn<'_> {
             reason: WaitReason::PodsTerminating,
             message: format!("pods of {}/{} have not ended", first.namespace, first.workload),
             detail: format!("{} pods have not ended: {}", left.len(), named.join(", ")),
+            until: None,
         })
     }
 
@@ -309,60 +271,8 @@ impl Turn<'_> {
         })
     }
 
-    fn end(&self, phase: Phase, reason: &'static str, message: String) -> Decision {
-        Decision::Record(self.draft().end(End { phase, reason, message }))
-    }
-
-    fn enter(&self, step: Step, message: String) -> Next {
-        Next::Do(Decision::Record(self.draft().step(step, self.seconds_for(step), message)))
-    }
-
     fn view_settling(&self) -> Next {
         Wait::next(WaitReason::ViewSettling, "an older view of the gr is still being served")
-    }
-
-    /// Makes the call, unless the API server has just refused it.
-    fn call(&self, action: Action) -> Decision {
-        match &self.seen.refused {
-            None => Decision::Act(action),
-            Some(refusal) => self.wait(Wait {
-                reason: WaitReason::CallRefused,
-                message: refusal.clone(),
-                detail: format!("the API server refuses: {refusal}"),
-            }),
-        }
-    }
-
-    /// Waits until the deadline, then holds; a hold whose cause has gone before the deadline ends.
-    fn wait(&self, wait: Wait) -> Decision {
-        let held = self.status.phase == Phase::Held;
-        let late = self.status.deadline.is_none_or(|d| self.now >= d);
-        if late && !held {
-            return Decision::Record(self.draft().hold("DeadlineExceeded", &wait.detail));
-        }
-        if held && !late && wait.reason != WaitReason::PodFailing {
-            let left = self.status.deadline.map(|d| d.duration_since(self.now).as_secs()).unwrap_or_default();
-            let seconds = u32::try_from(left).unwrap_or_default().max(1);
-            let message = format!("the obstacle is gone, going on: {}", wait.message);
-            return Decision::Record(self.draft().step(self.status.step, seconds, message));
-        }
-        let until = if held { None } else { self.status.deadline };
-        let settles = (wait.reason == WaitReason::PodFailing && !held).then(|| self.settles_at());
-        let status = self.draft().waiting(wait.reason, &wait.message);
-        Decision::Wait { status, until: until.into_iter().chain(settles).min() }
-    }
-
-    fn draft(&self) -> Draft {
-        Draft::of(self.record, self.now)
-    }
-
-    fn seconds_for(&self, step: Step) -> u32 {
-        let deadlines = &self.record.spec.deadlines;
-        match step {
-            Step::Recorded | Step::Deleting | Step::WaitingGone | Step::Done => deadlines.gone_seconds,
-            Step::Creating => deadlines.create_seconds,
-            Step::WaitingRunning => deadlines.running_seconds,
-        }
     }
 }
 

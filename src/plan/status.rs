@@ -75,6 +75,30 @@ impl Draft {
         self.done()
     }
 
+    /// A person, or a step that a person lets begin, is waited for.
+    pub(super) fn pause(mut self, reason: &str, message: &str) -> Box<GcuUpgradeStatus> {
+        self.status.phase = Phase::Paused;
+        self.note(message);
+        self.condition("Progressing", "False", reason, message);
+        self.condition("Held", "False", reason, "");
+        self.done()
+    }
+
+    /// Goes on in the same step after a pause or a hold.
+    pub(super) fn go_on(mut self, message: &str) -> Box<GcuUpgradeStatus> {
+        self.status.phase = Phase::Running;
+        self.note(message);
+        let step = step_reason(self.status.step);
+        self.condition("Progressing", "True", step, message);
+        self.condition("Held", "False", "Running", "");
+        self.done()
+    }
+
+    /// The same step and phase, with what changed in it and nothing to tell.
+    pub(super) fn quietly(self) -> Box<GcuUpgradeStatus> {
+        self.done()
+    }
+
     /// Says what is waited for. `since` survives a change of wording.
     pub(super) fn waiting(mut self, reason: WaitReason, message: &str) -> Box<GcuUpgradeStatus> {
         let message = shortened(message);
@@ -153,6 +177,12 @@ fn step_reason(step: Step) -> &'static str {
         Step::WaitingGone => "WaitingGone",
         Step::Creating => "Creating",
         Step::WaitingRunning => "WaitingRunning",
+        Step::Locking => "Locking",
+        Step::Probing => "Probing",
+        Step::Patching => "Patching",
+        Step::Propagating => "Propagating",
+        Step::Rolling => "Rolling",
+        Step::Restoring => "Restoring",
         Step::Done => "Done",
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
     };
     say(&what_next(service_listener.local_addr()?, &name, &blueprints, &kubectl))?;
     let client = cluster::client_over(server.router());
-    let parts = Parts { client, clock, blueprints, watching: Watching::default() };
+    let parts = Parts { client, clock, blueprints, watching: Watching::default(), own_node: None };
     let result = until_stopped(parts, service_listener).await;
     stop.cancel();
     kube.abort();

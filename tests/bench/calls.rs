@@ -96,8 +96,13 @@ async fn measure(name: &'static str, nodes: usize, component_delay: Duration) ->
     std::fs::write(blueprints.path().join("next.json"), gr.to_string()).unwrap();
     let log = Log::default();
     let client = counting(api.client_as("gum"), log.clone());
-    let parts =
-        Parts { client, clock, blueprints: blueprints.path().to_owned(), watching: Watching::Polling };
+    let parts = Parts {
+        client,
+        clock,
+        blueprints: blueprints.path().to_owned(),
+        watching: Watching::Polling,
+        own_node: None,
+    };
     let service = Service::start(parts).await;
     service.ready().await;
     sleep(Duration::from_secs(5)).await;

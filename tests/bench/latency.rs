@@ -147,8 +147,13 @@ async fn measure() -> Vec<Added> {
     let (stop, router) = (CancellationToken::new(), api.router());
     tokio::spawn(server::serve(listener, router, stop.clone()));
     let client = cluster::connect(kube::Config::new(url.parse().unwrap())).unwrap();
-    let parts =
-        Parts { client, clock, blueprints: blueprints.path().to_owned(), watching: Watching::Polling };
+    let parts = Parts {
+        client,
+        clock,
+        blueprints: blueprints.path().to_owned(),
+        watching: Watching::Polling,
+        own_node: None,
+    };
     let service = Service::start(parts).await;
     service.ready().await;
     let all = worlds.iter().enumerate().map(|(number, world)| upgrades(number, world, &service, &log));

@@ -117,7 +117,7 @@ async fn nodes_and_pods(kubectl: &Kubectl) {
     kubectl.ok("create --validate=false -f -", NODE).await;
     kubectl.ok("create --validate=false -f -", POD).await;
     assert_eq!(kubectl.ok("cordon n1", "").await, "node/n1 cordoned");
-    let nodes = kubectl.ok("get nodes --no-headers", "").await;
+    let nodes = kubectl.ok("get nodes n1 --no-headers", "").await;
     assert!(nodes.starts_with("n1 Unknown,SchedulingDisabled <none>"), "{nodes}");
     assert_eq!(kubectl.ok("uncordon n1", "").await, "node/n1 uncordoned");
     kubectl.ok("annotate node n1 example.com/a=b", "").await;

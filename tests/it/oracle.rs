@@ -192,6 +192,13 @@ fn status_moves_along_the_graph(name: &str, history: &[GcuUpgrade]) {
                     | (Step::WaitingGone, Step::Creating | Step::Deleting)
                     | (Step::Creating, Step::WaitingRunning | Step::Deleting | Step::WaitingGone)
                     | (Step::WaitingRunning, Step::Deleting | Step::WaitingGone)
+                    | (Step::Recorded, Step::Locking)
+                    | (Step::Locking, Step::Probing | Step::Patching | Step::Restoring | Step::Rolling)
+                    | (Step::Probing, Step::Patching | Step::Rolling)
+                    | (Step::Patching, Step::Propagating | Step::Rolling)
+                    | (Step::Propagating, Step::Rolling | Step::Patching)
+                    | (Step::Rolling, Step::Restoring | Step::Patching)
+                    | (Step::Restoring, Step::Patching | Step::Rolling)
             );
         assert!(ok, "I5: {name} went from {:?} to {:?}", from.step, to.step);
     }

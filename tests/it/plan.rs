@@ -71,6 +71,9 @@ fn record() -> GcuUpgrade {
             gr: "gcu".to_owned(),
             operation: Operation::Upgrade,
             strategy: Strategy::Recreate,
+            components: Vec::new(),
+            rolling_update: None,
+            granted: 0,
             target: Revision { blueprint: None, sha256: None, of_revision: None, manifest: target() },
             previous: Some(Previous { uid: RECORDED.to_owned(), manifest: previous() }),
             intent: Intent::Run,
@@ -285,6 +288,8 @@ impl Given {
                 );
                 format!("create {goal:?}")
             }
+            Decision::Act(other) => panic!("{other:?} is no call of a Recreate"),
+            Decision::ActAll(all) => panic!("{all:?} are no calls of a Recreate"),
             Decision::Wait { status, .. } => format!("wait: {:?}", status.waiting_on.unwrap().reason),
             Decision::Record(new) if new.phase.is_final() => {
                 let succeeded = new.conditions.iter().find(|c| c.type_ == "Succeeded").unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::operator::OnChange;
-use gcu_upgrade_manager::sandbox::world::{Running, World, documented_gr};
+use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::faults::{Call, Faults, Rule, duration};
 use crate::oracle::the_end_keeps_its_promise;
-use crate::stage::{Backend, PATIENCE, Stage};
+use crate::stage::{Backend, Stage};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,7 +166,7 @@ pub(crate) async fn run(
     let world = scenario.world(backend, prefix);
     let manifests = Manifests::of(scenario, &world);
     let mut stage = Stage::set_without_service(backend, world, faults).await?;
-    scenario.world.change(&stage.world);
+    scenario.world.change(&stage);
     for (file, manifest) in &manifests.blueprints {
         std::fs::write(stage.blueprints.path().join(file), manifest.to_string()).unwrap();
     }
@@ -181,7 +181,7 @@ pub(crate) async fn run(
     }
     for step in &scenario.steps {
         if let Act::DeleteRecord(number) = step {
-            stage.until("its going", *number, PATIENCE, |record| record.is_none()).await;
+            stage.until("its going", *number, backend.patience(), |record| record.is_none()).await;
         }
     }
     stage.settle(silence).await;
@@ -240,7 +240,7 @@ impl Scenario {
         }
         // A component that never comes up would keep the world from settling: that one is for later.
         let at_first = WorldSpec { stuck_components: None, ..self.world.clone() };
-        at_first.apply(&mut world.operator, &mut world.kubelet);
+        at_first.apply(&mut world.operator, &mut world.kubelet, |name| named(&world.prefix, name));
         world
     }
 
@@ -304,17 +304,26 @@ fn essence(record: &GcuUpgrade) -> Value {
     })
 }
 
+/// With the prefix of the world, where several share a cluster.
+fn named(prefix: &Option<String>, name: &str) -> String {
+    prefix.as_ref().map_or_else(|| name.to_owned(), |prefix| format!("{prefix}-{name}"))
+}
+
 impl WorldSpec {
-    fn change(&self, running: &Running) {
-        running.change_operator(|operator| self.apply(operator, &mut Default::default()));
-        running.change_kubelet(|kubelet| self.apply(&mut Default::default(), kubelet));
+    fn change(&self, stage: &Stage) {
+        let prefix = stage.gr().strip_suffix("-enflame-gcu-resource").map(str::to_owned);
+        let name = |name: &str| named(&prefix, name);
+        stage.world.change_operator(|operator| self.apply(operator, &mut Default::default(), name));
+        stage.world.change_kubelet(|kubelet| self.apply(&mut Default::default(), kubelet, name));
     }
 
     fn apply(
         &self,
         operator: &mut gcu_upgrade_manager::sandbox::operator::OperatorBehaviour,
         kubelet: &mut gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour,
+        named: impl Fn(&str) -> String,
     ) {
+        let all = |names: &Option<Vec<String>>| names.as_ref().map(|l| l.iter().map(|n| named(n)).collect());
         fn set<T: Clone>(slot: &mut T, value: &Option<T>) {
             if let Some(value) = value {
                 slot.clone_from(value);
@@ -322,8 +331,8 @@ impl WorldSpec {
         }
         set(&mut kubelet.bad_images, &self.bad_images);
         set(&mut kubelet.crashing_images, &self.crashing_images);
-        set(&mut kubelet.stuck_terminating, &self.stuck_terminating.clone().map(|l| l.into_iter().collect()));
-        set(&mut kubelet.dead_nodes, &self.dead_nodes.clone().map(|l| l.into_iter().collect()));
+        set(&mut kubelet.stuck_terminating, &all(&self.stuck_terminating));
+        set(&mut kubelet.dead_nodes, &all(&self.dead_nodes));
         set(&mut operator.finalizer_stuck, &self.finalizer_stuck);
         set(&mut operator.stuck_components, &self.stuck_components.clone().map(|l| l.into_iter().collect()));
         set(&mut operator.waits_for_pods, &self.waits_for_pods);
@@ -349,10 +358,10 @@ impl Act {
                         && waiting_on.as_ref().is_none_or(|w| Some(w) == on.as_ref())
                         && says.iter().all(|words| status.message.contains(words))
                 };
-                stage.until(&format!("{at}: {self:?}"), *record, PATIENCE, wanted).await;
+                stage.until(&format!("{at}: {self:?}"), *record, stage.backend.patience(), wanted).await;
             }
             Self::Pass(time) => sleep(duration(time)).await,
-            Self::World(change) => change.change(&stage.world),
+            Self::World(change) => change.change(stage),
             Self::DeleteGr {} => {
                 let gr = stage.world.gr().await.unwrap();
                 stage.oracle.forgive(&gr.uid().unwrap());

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::faults::Faults;
 use crate::scenario::{self, Scenario};
-use crate::stage::{Backend, PATIENCE, Stage};
+use crate::stage::{Backend, Stage};
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
 pub(crate) fn chosen() -> Vec<(String, Scenario)> {
@@ -58,7 +58,9 @@ async fn nothing_of_a_killed_service_lives_on() {
     let path = format!("/gum/v1/gr/{}", stage.gr());
     assert_eq!(stage.must("PUT", &path, r#"{"file":"gr.json"}"#).await.status, 200);
     stage
-        .until("the wait", 1, PATIENCE, |r| r.is_some_and(|r| r.status_or_default().waiting_on.is_some()))
+        .until("the wait", 1, stage.backend.patience(), |r| {
+            r.is_some_and(|r| r.status_or_default().waiting_on.is_some())
+        })
         .await;
     assert!(alive() > before, "a running service has tasks");
     stage.kill();

@@ -22,8 +22,8 @@ use tower::{ServiceExt, service_fn};
 use crate::faults::{Faults, Faulty};
 use crate::oracle::Oracle;
 
-/// How long anything may take that nothing says otherwise of.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a wait of a job's caller may take.
+const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// Where a stage stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ pub(crate) enum Backend {
     Sandbox,
     /// A real API server, in real time.
     Real,
+}
+
+impl Backend {
+    /// How long anything may take that nothing says otherwise of: virtual hours cost nothing, real ones do.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            Self::Sandbox => AN_HOUR,
+            Self::Real => Duration::from_secs(180),
+        }
+    }
 }
 
 /// An answer of the service.
@@ -123,6 +133,7 @@ impl Stage {
             clock: self.clock,
             blueprints: self.blueprints.path().to_owned(),
             watching: Watching::Polling,
+            own_node: None,
         };
         self.service = Some(Service::start(parts).await);
     }
@@ -172,7 +183,7 @@ impl Stage {
             Answer { status: head.status, headers: head.headers, text }
         };
         tokio::select! {
-            answer = timeout(PATIENCE, answer) => Some(answer.expect("no answer within an hour")),
+            answer = timeout(AN_HOUR, answer) => Some(answer.expect("no answer within an hour")),
             () = self.faults.death() => None,
         }
     }
@@ -234,7 +245,8 @@ impl Stage {
     }
 
     pub(crate) async fn until_final(&mut self, number: u64) -> Phase {
-        self.until("the end", number, PATIENCE, |r| r.is_some_and(|r| r.phase().is_final())).await;
+        self.until("the end", number, self.backend.patience(), |r| r.is_some_and(|r| r.phase().is_final()))
+            .await;
         self.record(number).await.unwrap().phase()
     }
 }

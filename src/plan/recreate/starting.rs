@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Next, Turn, Wait, describe_pod};
+use super::describe_pod;
 use crate::gr::{self, LiveGr, Source, Workload, WorkloadKind};
+use crate::plan::turn::{Next, Turn, Wait};
 use crate::plan::{Decision, PodState};
 use crate::record::{Goal, OnFailure, Phase, WaitReason};
 
 /// A failure signal counts once it has lasted this long: registries hiccup.
-const FAILURE_SETTLES: SignedDuration = SignedDuration::from_secs(30);
+pub(in crate::plan) const FAILURE_SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
 impl Turn<'_> {
     /// Running means: the operator says so of this very spec, and every workload is fully rolled out. The
@@ -48,7 +49,7 @@ impl Turn<'_> {
         self.finish()
     }
 
-    pub(super) fn first_component_not_running(&self, gr: &LiveGr) -> Option<Wait> {
+    pub(in crate::plan) fn first_component_not_running(&self, gr: &LiveGr) -> Option<Wait> {
         for workload in gr::workloads(&gr.manifest, &gr.status) {
             let state = self.seen.workloads.iter().find(|s| {
                 s.kind == workload.kind && s.namespace == workload.namespace && s.name == workload.name
@@ -72,6 +73,7 @@ impl Turn<'_> {
                         workload.describe()
                     ),
                     detail: format!("{}: {} {pending}", workload.component, workload.describe()),
+                    until: None,
                 });
             }
         }
@@ -94,6 +96,7 @@ impl Turn<'_> {
             reason: WaitReason::PodFailing,
             message: format!("pods of {}/{} cannot start", pod.namespace, pod.workload),
             detail: message,
+            until: None,
         })
     }
 
@@ -109,7 +112,7 @@ impl Turn<'_> {
         i32::try_from(count).unwrap_or(i32::MAX)
     }
 
-    pub(super) fn settles_at(&self) -> Timestamp {
+    pub(in crate::plan) fn settles_at(&self) -> Timestamp {
         let since =
             self.status.waiting_on.as_ref().filter(|w| w.reason == WaitReason::PodFailing).map(|w| w.since);
         since.unwrap_or(self.now).saturating_add(FAILURE_SETTLES).unwrap_or(Timestamp::MAX)

@@ -1,8 +1,8 @@
 //! Whose gr, and whose pod, it is that stands there.
 
-use super::Turn;
 use crate::gr::{self, LiveGr};
 use crate::plan::PodState;
+use crate::plan::turn::Turn;
 use crate::record::Goal;
 
 /// Whose gr it is that stands there.

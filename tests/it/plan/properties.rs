@@ -153,7 +153,7 @@ prop_compose! {
             s.on_failure = if on_failure { OnFailure::Rollback } else { OnFailure::Hold };
             s.attempt = attempt;
             s.target.manifest = target;
-            s.deadlines = Deadlines { gone_seconds: seconds, create_seconds: seconds, running_seconds: seconds };
+            s.deadlines = Deadlines { gone_seconds: seconds, create_seconds: seconds, running_seconds: seconds, ..Deadlines::default() };
         });
         if asked.2 {
             given = given.record_deleted();

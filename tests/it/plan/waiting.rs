@@ -168,7 +168,8 @@ fn a_retry_gives_the_step_a_fresh_deadline() {
 
 #[test]
 fn each_step_has_the_deadline_that_was_asked_for() {
-    let deadlines = Deadlines { gone_seconds: 1, create_seconds: 2, running_seconds: 3 };
+    let deadlines =
+        Deadlines { gone_seconds: 1, create_seconds: 2, running_seconds: 3, ..Deadlines::default() };
     for (step, seconds) in TIMED.into_iter().zip([1, 1, 2, 3]) {
         let given = given().spec(|s| s.deadlines = deadlines).step(step).retried();
         assert_eq!(given.new_status().deadline, Some(ago(-seconds)), "{step:?}");

@@ -78,6 +78,8 @@ impl Mind {
                 Decision::Act(Action::DeleteGr { uid, .. }) => Next::Call(Call::Delete(uid.parse().unwrap())),
                 Decision::Act(Action::Fence { .. }) => Next::Call(Call::Fence),
                 Decision::Act(Action::CreateGr { goal, .. }) => Next::Call(Call::Create(goal)),
+                Decision::Act(other) => panic!("{other:?} is no call of a Recreate"),
+                Decision::ActAll(all) => panic!("{all:?} are no calls of a Recreate"),
             }
         })
     }
@@ -118,6 +120,7 @@ impl Mind {
             pods: if world.pods { vec![PodState { failure, ..pod("a") }] } else { Vec::new() },
             dead_nodes: BTreeSet::new(),
             refused: world.refusing.then(|| "no".to_owned()),
+            ..Snapshot::default()
         }
     }
 

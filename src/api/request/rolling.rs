@@ -1,0 +1,186 @@
+//! The body's `rollingUpdate`: what callers write, made into the record's own type with every default filled in.
+
+use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use super::Seconds;
+use crate::record::rolling::{Amount, Canary, Drain, Labels, OnTimeout, Order, RollingUpdate, WaitForJobs};
+
+/// What callers write. BCS's names are taken too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RollingBody {
+    max_unavailable: Option<Amount>,
+    canary: Option<CanaryBody>,
+    #[serde(alias = "rollingManually")]
+    manual: Option<bool>,
+    #[serde(alias = "upgradeDuration")]
+    pause_between: Option<Seconds>,
+    min_ready_seconds: Option<Seconds>,
+    node_selector: Option<Selector>,
+    order: Option<Order>,
+    drain: DrainBody,
+    wait_for_jobs: Option<JobsBody>,
+    failure_threshold: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct DrainBody {
+    enabled: Option<bool>,
+    timeout: Option<Seconds>,
+    on_timeout: Option<OnTimeout>,
+    pod_selector: Option<Selector>,
+    delete_empty_dir_data: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JobsBody {
+    selector: Selector,
+    timeout: Option<Seconds>,
+}
+
+/// How long jobs are waited for unless the caller says otherwise: an hour.
+const JOBS_TIMEOUT: u32 = 3600;
+
+/// A number, a percentage, or the labels of the nodes.
+#[derive(Debug)]
+struct CanaryBody(Canary);
+
+/// Labels: `{"pool": "a"}` or `"pool=a,zone=b"`.
+#[derive(Debug)]
+struct Selector(Labels);
+
+impl RollingBody {
+    /// With every default filled in.
+    ///
+    /// # Errors
+    /// The first combination that makes no sense, by field.
+    pub(super) fn resolve(&self) -> Result<RollingUpdate, String> {
+        let usual = RollingUpdate::default();
+        let drain = Drain {
+            enabled: self.drain.enabled.unwrap_or(usual.drain.enabled),
+            timeout_seconds: self.drain.timeout.map_or(usual.drain.timeout_seconds, |s| s.0),
+            on_timeout: self.drain.on_timeout.unwrap_or_default(),
+            pod_selector: self.drain.pod_selector.as_ref().map(|s| s.0.clone()).unwrap_or_default(),
+            delete_empty_dir_data: self.drain.delete_empty_dir_data.unwrap_or_default(),
+        };
+        let asks = self.drain.timeout.is_some()
+            || self.drain.on_timeout.is_some()
+            || self.drain.pod_selector.is_some()
+            || self.drain.delete_empty_dir_data.is_some();
+        if !drain.enabled && asks {
+            return Err("rollingUpdate.drain: enabled is false, and the other fields say how to drain: leave out one or the other".to_owned());
+        }
+        if self.failure_threshold == Some(0) {
+            return Err(
+                "rollingUpdate.failureThreshold: at least 1: after so many failed nodes the rollout stops"
+                    .to_owned(),
+            );
+        }
+        let manual = self.manual.unwrap_or_default();
+        if manual && self.pause_between.is_some() {
+            return Err(
+                "rollingUpdate: manual waits for a person and pauseBetween for time: ask for one of them"
+                    .to_owned(),
+            );
+        }
+        Ok(RollingUpdate {
+            max_unavailable: self.max_unavailable.unwrap_or(usual.max_unavailable),
+            canary: self.canary.as_ref().map(|c| c.0.clone()),
+            manual,
+            pause_between_seconds: self.pause_between.map_or(0, |s| s.0),
+            min_ready_seconds: self.min_ready_seconds.map_or(0, |s| s.0),
+            node_selector: self.node_selector.as_ref().map(|s| s.0.clone()).unwrap_or_default(),
+            order: self.order.unwrap_or_default(),
+            drain,
+            wait_for_jobs: self.wait_for_jobs.as_ref().map(|jobs| WaitForJobs {
+                selector: jobs.selector.0.clone(),
+                timeout_seconds: jobs.timeout.map_or(JOBS_TIMEOUT, |s| s.0),
+            }),
+            failure_threshold: self.failure_threshold.unwrap_or(1),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for CanaryBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CanaryVisitor)
+    }
+}
+
+struct CanaryVisitor;
+
+impl<'de> Visitor<'de> for CanaryVisitor {
+    type Value = CanaryBody;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number of nodes such as 1, a percentage such as \"10%\", or the labels of nodes such as {\"pool\": \"canary\"}")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<CanaryBody, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<CanaryBody, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<CanaryBody, E> {
+        if let Some(amount) = Amount::parse(text) {
+            return Ok(CanaryBody(Canary { nodes: Some(amount), node_selector: Labels::new() }));
+        }
+        match labels(text) {
+            Some(node_selector) => Ok(CanaryBody(Canary { nodes: None, node_selector })),
+            None => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CanaryBody, A::Error> {
+        let node_selector = not_empty(Labels::deserialize(MapAccessDeserializer::new(map))?)?;
+        Ok(CanaryBody(Canary { nodes: None, node_selector }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SelectorVisitor)
+    }
+}
+
+struct SelectorVisitor;
+
+impl<'de> Visitor<'de> for SelectorVisitor {
+    type Value = Selector;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("labels such as {\"app\": \"x\"} or \"app=x,tier=y\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Selector, E> {
+        labels(text).map(Selector).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Selector, A::Error> {
+        not_empty(Labels::deserialize(MapAccessDeserializer::new(map))?).map(Selector)
+    }
+}
+
+fn not_empty<E: Error>(labels: Labels) -> Result<Labels, E> {
+    if labels.is_empty() {
+        Err(E::custom("a selector without labels would select everything"))
+    } else {
+        Ok(labels)
+    }
+}
+
+/// Parses `a=b,c=d`.
+fn labels(text: &str) -> Option<Labels> {
+    let pair = |part: &str| {
+        let (key, value) = part.split_once('=')?;
+        let (key, value) = (key.trim(), value.trim_start_matches('=').trim());
+        (!key.is_empty() && !key.contains(['!', '('])).then(|| (key.to_owned(), value.to_owned()))
+    };
+    text.split(',').map(pair).collect::<Option<Labels>>().filter(|l| !l.is_empty())
+}

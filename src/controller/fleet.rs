@@ -1,0 +1,81 @@
+//! The watches behind a RollingUpdate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::Notify;
+
+use super::view::View;
+use crate::observe::fleet::{self, Interest, SeenPod, Template};
+use crate::plan::fleet::{Fleet, NodeState, SetState};
+
+/// What watches have seen of the fleet. The pods of the whole cluster are watched: those that hold a GCU cannot
+/// be told by a selector. Only they, and the gr's own, are kept.
+pub(super) struct FleetViews {
+    interest: Interest,
+    nodes: View<Arc<NodeState>>,
+    pods: View<SeenPod>,
+    sets: BTreeMap<String, View<Arc<SetState>>>,
+    templates: BTreeMap<String, View<Template>>,
+}
+
+impl FleetViews {
+    /// Starts watching.
+    pub(super) fn start(client: &Client, interest: Interest, wake: &Arc<Notify>) -> Self {
+        let every = watcher::Config::default;
+        let wanted = interest.clone();
+        let nodes: Api<Node> = Api::all(client.clone());
+        let nodes =
+            View::start("nodes", nodes, every(), move |n| Some(fleet::node(&n, &wanted)), wake.clone());
+        let wanted = interest.clone();
+        let pods: Api<Pod> = Api::all(client.clone());
+        let pods = View::start("pods", pods, every(), move |p| fleet::pod(&p, &wanted), wake.clone());
+        let (mut sets, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        for (namespace, names) in &interest.workloads {
+            let names = names.clone();
+            let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+            let of_interest = move |d: DaemonSet| Some(fleet::set(&d)).filter(|s| names.contains(&s.name));
+            sets.insert(
+                namespace.clone(),
+                View::start("daemonsets", api, every(), of_interest, wake.clone()),
+            );
+            let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+            let view = View::start("revisions", api, every(), |r| fleet::template(&r), wake.clone());
+            templates.insert(namespace.clone(), view);
+        }
+        Self { interest, nodes, pods, sets, templates }
+    }
+
+    /// What is watched.
+    pub(super) fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    /// Whether everything has been listed once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.nodes.is_ready()
+            && self.pods.is_ready()
+            && self.sets.values().all(View::is_ready)
+            && self.templates.values().all(View::is_ready)
+    }
+
+    /// The fleet as last seen.
+    pub(super) fn fleet(&self) -> Fleet {
+        let mut fleet = Fleet { nodes: self.nodes.items(), ..Fleet::default() };
+        fleet.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        for pod in self.pods.items() {
+            match pod {
+                SeenPod::Daemon(pod) => fleet.pods.push(pod),
+                SeenPod::Tenant(tenant) => fleet.tenants.push(tenant),
+            }
+        }
+        let templates: Vec<Template> = self.templates.values().flat_map(View::items).collect();
+        let sets = self.sets.values().flat_map(View::items).collect();
+        fleet.sets = fleet::with_hashes(sets, &templates);
+        fleet
+    }
+}

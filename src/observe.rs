@@ -1,0 +1,109 @@
+//! What the cluster says, as small values: objects in, the plan's own types out. Used by the controller, which
+//! decides on it, and by the API, which explains.
+
+pub mod fleet;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use kube::api::DynamicObject;
+use kube::{Api, Client, ResourceExt};
+
+use crate::cluster::gr_resource;
+use crate::gr::{LiveGr, WorkloadKind};
+use crate::plan::{PodState, WorkloadState};
+use crate::record::GcuUpgrade;
+
+/// The label that ties a pod to its workload's name (the operator puts it there).
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";
+/// Restarts after which a container that is not ready counts as crashing.
+const CRASHES: i32 = 3;
+/// Container states that do not mend without a change of image, registry or configuration.
+const FAILING: &[&str] = &[
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// The gr's API for a record.
+pub fn gr_api(client: &Client, record: &GcuUpgrade) -> Api<DynamicObject> {
+    let api_version =
+        record.spec.target.manifest.get("apiVersion").and_then(|v| v.as_str()).unwrap_or_default();
+    Api::all_with(client.clone(), &gr_resource(api_version))
+}
+
+/// The gr as served; `None` when it is none.
+pub fn parse_gr(object: &DynamicObject) -> Option<LiveGr> {
+    serde_json::to_value(object).ok().as_ref().and_then(LiveGr::parse)
+}
+
+/// How far a DaemonSet is rolled out.
+pub fn daemonset_state(ds: &DaemonSet) -> WorkloadState {
+    let status = ds.status.clone().unwrap_or_default();
+    WorkloadState {
+        kind: WorkloadKind::DaemonSet,
+        namespace: ds.namespace().unwrap_or_default(),
+        name: ds.name_any(),
+        observed: status.observed_generation.is_some()
+            && status.observed_generation >= ds.metadata.generation,
+        desired: status.desired_number_scheduled,
+        updated: status.updated_number_scheduled.unwrap_or_default(),
+        available: status.number_available.unwrap_or_default(),
+    }
+}
+
+/// How far a Deployment is rolled out.
+pub fn deployment_state(deployment: &Deployment) -> WorkloadState {
+    let status = deployment.status.clone().unwrap_or_default();
+    WorkloadState {
+        kind: WorkloadKind::Deployment,
+        namespace: deployment.namespace().unwrap_or_default(),
+        name: deployment.name_any(),
+        observed: status.observed_generation.is_some()
+            && status.observed_generation >= deployment.metadata.generation,
+        desired: deployment.spec.replicas.unwrap_or(1),
+        updated: status.updated_replicas.unwrap_or_default(),
+        available: status.available_replicas.unwrap_or_default(),
+    }
+}
+
+/// The node's name, if it is not ready. One without conditions has not been heard of yet.
+pub fn dead_node(node: &Node) -> Option<String> {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    (!ready).then(|| node.name_any())
+}
+
+/// `None` for a pod that has ended (evicted ones stay around as such): it holds nothing.
+pub fn pod_state(pod: &Pod) -> Option<PodState> {
+    let status = pod.status.as_ref();
+    if matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let containers = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let init = status.and_then(|s| s.init_container_statuses.as_deref()).unwrap_or_default();
+    let deleting = pod.metadata.deletion_timestamp.is_some();
+    Some(PodState {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        workload: pod.labels().get(NAME_LABEL).cloned().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
+        deleting,
+        failure: init.iter().chain(containers).find_map(failure).filter(|_| !deleting),
+    })
+}
+
+fn failure(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref().and_then(|s| s.waiting.as_ref());
+    let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
+    let message = waiting.and_then(|w| w.message.as_deref()).unwrap_or_default();
+    if FAILING.contains(&reason) {
+        return Some(format!("container {}: {reason} {message} (image {})", container.name, container.image));
+    }
+    let crashing = !container.ready && container.restart_count >= CRASHES;
+    crashing
+        .then(|| format!("container {} keeps crashing: {} restarts", container.name, container.restart_count))
+}

@@ -1,0 +1,162 @@
+//! The fleet: nodes, the pods on them, and the DaemonSets behind those, as one look at the cluster shows them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::record::rolling::{Labels, NodeMark};
+
+/// What a RollingUpdate looks at. Shared values: a look at thousands of nodes is cheap to pass on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fleet {
+    /// Every node, by name.
+    pub nodes: Vec<Arc<NodeState>>,
+    /// Pods of the gr's DaemonSets that have not ended.
+    pub pods: Vec<Arc<DaemonPod>>,
+    /// Other pods that hold a GCU, or that the request selects, and have not ended.
+    pub tenants: Vec<Arc<Tenant>>,
+    /// The gr's DaemonSets.
+    pub sets: Vec<Arc<SetState>>,
+    /// The node that this service runs on.
+    pub own_node: Option<String>,
+    /// Calls that were refused and are not to be repeated yet, by what they were about (a pod's UID, a node's
+    /// name), with the refusal.
+    pub refusals: BTreeMap<String, String>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeState {
+    /// Its name.
+    pub name: String,
+    /// What a guarded patch compares.
+    pub resource_version: String,
+    /// Its kubelet reports Ready.
+    pub ready: bool,
+    /// Nothing is scheduled on it.
+    pub cordoned: bool,
+    /// Its label says that it is to be left alone.
+    pub opted_out: bool,
+    /// Its labels.
+    pub labels: Labels,
+    /// Who has claimed it, if anyone.
+    pub mark: Option<Mark>,
+    /// Extended resources under `enflame.com/` that it offers, summed up.
+    pub gcus: i64,
+}
+
+/// The claim on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// An upgrade's.
+    Claimed(NodeMark),
+    /// The annotation is there and says something else.
+    Unreadable,
+}
+
+/// A pod of one of the gr's DaemonSets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Tells it from its successor.
+    pub uid: String,
+    /// The workload's name.
+    pub workload: String,
+    /// The node it is bound to.
+    pub node: String,
+    /// Its `controller-revision-hash`.
+    pub hash: String,
+    /// Its deletion has been asked for.
+    pub deleting: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Since when it is ready, if it is.
+    pub ready_since: Option<Timestamp>,
+    /// Why it visibly cannot start, if so.
+    pub failure: Option<String>,
+}
+
+/// A pod that may have to leave a node before its components restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Only this very pod is evicted.
+    pub uid: String,
+    /// The node it is bound to.
+    pub node: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// GCUs that it holds.
+    pub gcus: i64,
+    /// Its deletion has been asked for.
+    pub deleting: bool,
+    /// Who makes another when it is gone.
+    pub keeper: Keeper,
+    /// It keeps data in an emptyDir volume on disk.
+    pub empty_dir: bool,
+}
+
+/// Who makes another pod when one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// Nobody: evicting it loses it.
+    Nobody,
+    /// A DaemonSet, or the kubelet itself, on the same node again: evicting it is useless.
+    Node,
+    /// A controller that makes another one anywhere.
+    Controller,
+}
+
+/// A DaemonSet of the gr.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetState {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Tells it from another of this name.
+    pub uid: String,
+    /// What a guarded patch compares.
+    pub resource_version: String,
+    /// Its controller has taken up its latest version.
+    pub observed: bool,
+    /// Its update strategy, as served.
+    pub strategy: Value,
+    /// What [`crate::record::rolling::LOCK_ANNOTATION`] says on it.
+    pub lock: Option<Value>,
+    /// The hash of its latest template, once its controller has made one.
+    pub hash: Option<String>,
+}
+
+impl SetState {
+    /// Whether pods are replaced only when somebody deletes them.
+    pub fn is_on_delete(&self) -> bool {
+        self.strategy.get("type").and_then(Value::as_str) == Some("OnDelete")
+    }
+}
+
+impl Fleet {
+    /// The DaemonSet of this name.
+    pub fn set(&self, namespace: &str, name: &str) -> Option<&SetState> {
+        self.sets.iter().find(|s| s.namespace == namespace && s.name == name).map(Arc::as_ref)
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Option<&NodeState> {
+        let found = self.nodes.binary_search_by(|n| n.name.as_str().cmp(name)).ok()?;
+        self.nodes.get(found).map(Arc::as_ref)
+    }
+}
+
+/// Whether all of `wanted` is among `labels`.
+pub fn matches(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}

@@ -1,0 +1,169 @@
+//! What a change of the gr means for the nodes: which components change, which restart because of that, and
+//! what that does to the pods that use them. Pure.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::gr::{self, Component, LiveGr, WorkloadKind};
+
+/// What the restart of a component does to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Impact {
+    /// Nothing on any node.
+    None,
+    /// The component's own pod restarts; others do not notice.
+    Restart,
+    /// New pods cannot be given a GCU meanwhile: the node is cordoned.
+    Cordon,
+    /// Pods that hold a GCU would lose it: they have to leave first.
+    Evict,
+}
+
+/// What the restart of a component means, by its key. A kernel driver cannot be unloaded while it is used; a
+/// toolkit may restart the container runtime; while a device plugin restarts, pods are refused their GCU.
+/// Components that are not known are taken to matter to new pods.
+pub fn impact_of(key: &str) -> Impact {
+    match key {
+        "driver" | "k8sDriverManager" | "toolkit" | "containerToolkit" => Impact::Evict,
+        "nfd" | "exporter" | "gcuExporter" | "gfd" | "nodeExporter" | "nightingale" => Impact::Restart,
+        _ => Impact::Cordon,
+    }
+}
+
+/// How a component differs between two versions of the gr.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The component's key.
+    pub component: String,
+    /// In what way.
+    pub kind: ChangeKind,
+    /// The fields that differ, as `field: old -> new`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+}
+
+/// The ways in which a component can differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// Deployed from now on.
+    Added,
+    /// No longer deployed.
+    Removed,
+    /// Deployed before and after, differently.
+    Changed,
+}
+
+/// The components that differ, in dependency order.
+pub fn changes(from: &Value, to: &Value) -> Vec<Change> {
+    let (before, after) = (deployed(from), deployed(to));
+    let mut keys: Vec<&str> = Vec::new();
+    for component in gr::components(to).iter().chain(&gr::components(from)) {
+        if !keys.contains(&component.key) {
+            keys.push(component.key);
+        }
+    }
+    let find = |all: &[Component<'_>], key: &str| all.iter().find(|c| c.key == key).map(|c| c.fields.clone());
+    let mut found = Vec::new();
+    for key in keys {
+        let (kind, fields) = match (find(&before, key), find(&after, key)) {
+            (None, Some(_)) => (ChangeKind::Added, Vec::new()),
+            (Some(_), None) => (ChangeKind::Removed, Vec::new()),
+            (Some(old), Some(new)) if old != new => (ChangeKind::Changed, differing(&old, &new)),
+            _ => continue,
+        };
+        found.push(Change { component: key.to_owned(), kind, fields });
+    }
+    found
+}
+
+fn deployed(manifest: &Value) -> Vec<Component<'_>> {
+    gr::components(manifest).into_iter().filter(Component::is_deployed).collect()
+}
+
+fn differing(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let show = |value: Option<&Value>| match value {
+        None => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    keys.into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| format!("{key}: {} -> {}", show(old.get(key)), show(new.get(key))))
+        .collect()
+}
+
+/// A DaemonSet whose pods a rollout replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopedSet {
+    /// The component's key.
+    pub component: String,
+    /// The DaemonSet's namespace.
+    pub namespace: String,
+    /// The DaemonSet's name.
+    pub name: String,
+    /// Its template changes; else it restarts because of a component before it.
+    pub changed: bool,
+    /// What its restart does to a node.
+    pub impact: Impact,
+}
+
+/// The DaemonSets whose pods a rollout between two versions replaces, in dependency order: those of the
+/// components that change, and of the deployed components after the first of them.
+pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>) -> Vec<ScopedSet> {
+    let changed: BTreeSet<String> = changes(from, to)
+        .into_iter()
+        .filter(|c| c.kind == ChangeKind::Changed)
+        .map(|c| c.component)
+        .collect();
+    let status = live.map(|l| l.status.clone()).unwrap_or(Value::Null);
+    let mut sets = Vec::new();
+    let mut begun = false;
+    for component in deployed(to) {
+        let changes = changed.contains(component.key);
+        begun |= changes;
+        if !begun {
+            continue;
+        }
+        for workload in gr::workloads_of(component, &status) {
+            if workload.kind == WorkloadKind::DaemonSet {
+                sets.push(ScopedSet {
+                    component: component.key.to_owned(),
+                    namespace: workload.namespace,
+                    name: workload.name,
+                    changed: changes,
+                    impact: impact_of(component.key),
+                });
+            }
+        }
+    }
+    sets
+}
+
+/// The manifest that changes only these components of `from` to what `to` has.
+///
+/// # Errors
+/// The first component that neither of them has, with those that they have.
+pub fn only(from: &Value, to: &Value, components: &[String]) -> Result<Value, String> {
+    let mut merged = from.clone();
+    for wanted in components {
+        let new = gr::component_for_kind(to, wanted);
+        let old = gr::component_for_kind(from, wanted);
+        let Some(key) = new.or(old).map(|c| c.key.to_owned()) else {
+            let known: Vec<&str> = gr::components(to).iter().map(|c| c.key).collect();
+            return Err(format!("no component {wanted:?}; the blueprint has: {}", known.join(", ")));
+        };
+        if let Some(spec) = merged.get_mut("spec").and_then(Value::as_object_mut) {
+            match new {
+                Some(component) => spec.insert(key, Value::Object(component.fields.clone())),
+                None => spec.remove(&key),
+            };
+        }
+    }
+    Ok(merged)
+}

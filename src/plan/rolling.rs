@@ -1,0 +1,199 @@
+//! RollingUpdate: the gr is changed in place, its DaemonSets are held at OnDelete, and pods are replaced node by
+//! node.
+//!
+//! ```text
+//! Recorded ─► Locking ─► Probing ─► Patching ─► Propagating ─► Rolling ─► Restoring ─► Done
+//!                 │          │         ▲             │            │            ▲
+//!                 └──────────┴─────────┴── turned back, or given up: the old spec again, the same way
+//! ```
+//!
+//! * **Locking** puts `OnDelete` and an annotation with the strategy before it on every DaemonSet that changes, in
+//!   one patch each, and sees that it stays. An operator that insists is found out here.
+//! * **Probing** changes the environment of one harmless component. Under `OnDelete` that restarts nothing if the
+//!   operator changes its DaemonSets in place. One that makes them anew, or that ignores changes, is found out
+//!   before any node is touched.
+//! * **Propagating** ends when the operator has put the change into its DaemonSets.
+//! * **Rolling** works on nodes in a sliding window: see [`window`] for which, [`node`] for what happens to each.
+//!   The claims in the record's status are the budget; a claim names the very pods that it will delete.
+//! * **Restoring** gives the DaemonSets their strategies back and waits until everything runs.
+//!
+//! What is done to a node is guarded by the version of the node that was looked at, and every pod is deleted by
+//! its UID: a stale view makes calls fail, never hit something else.
+
+mod claims;
+mod gate;
+pub mod index;
+pub mod node;
+mod steps;
+pub mod window;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::Resource;
+use serde_json::Value;
+
+use super::Decision;
+use super::impact::{self, ScopedSet};
+use super::status::End;
+use super::turn::{Next, Turn};
+use crate::gr;
+use crate::record::rolling::{ClaimState, GivingUp, RollingStatus};
+use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step};
+
+/// How long the DaemonSets have to be seen at OnDelete before that is believed to last.
+const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(3);
+/// So often a strategy that somebody puts back is put aside again.
+const RELOCK_LIMIT: u32 = 3;
+
+pub(super) fn decide(turn: &Turn<'_>) -> Decision {
+    if turn.status.goal == Goal::Target && turn.giving_up().is_none() {
+        if turn.record.meta().deletion_timestamp.is_some() {
+            return turn.turn_back("the record was deleted: putting the previous version back");
+        }
+        if turn.record.spec.intent == Intent::Rollback {
+            return turn.turn_back("rollback asked for");
+        }
+    }
+    if turn.status.step != Step::Recorded && turn.record.spec.attempt > turn.status.attempt {
+        return turn.retry_rolling();
+    }
+    let next = match turn.gr_is_somebody_elses() {
+        Some(why) => turn.abandon(&why),
+        None => match turn.status.step {
+            Step::Recorded => turn.recorded_rolling(),
+            Step::Locking => turn.locking(),
+            Step::Probing => turn.probing(),
+            Step::Patching => turn.patching(),
+            Step::Propagating => turn.propagating(),
+            Step::Rolling => return turn.rolling(),
+            Step::Restoring => turn.restoring(),
+            step => turn
+                .fail("Conflict", format!("the status says {step:?}, which is no step of a RollingUpdate")),
+        },
+    };
+    match next {
+        Next::Do(decision) => decision,
+        Next::Call(action) => turn.call(action),
+        Next::Wait(wait) => turn.wait(wait),
+    }
+}
+
+/// The DaemonSets whose pods the rollout of this record replaces, on its present way.
+pub fn scope(record: &crate::record::GcuUpgrade, goal: Goal, live: Option<&gr::LiveGr>) -> Vec<ScopedSet> {
+    let target = &record.spec.target.manifest;
+    let previous = record.spec.previous.as_ref().map_or(&Value::Null, |p| &p.manifest);
+    match goal {
+        Goal::Target => impact::scope(previous, target, live),
+        Goal::Previous => impact::scope(target, previous, live),
+    }
+}
+
+impl Turn<'_> {
+    fn rolling_status(&self) -> RollingStatus {
+        self.status.rolling.clone().unwrap_or_default()
+    }
+
+    fn giving_up(&self) -> Option<&GivingUp> {
+        self.status.rolling.as_ref().and_then(|r| r.giving_up.as_ref())
+    }
+
+    fn scope(&self) -> Vec<ScopedSet> {
+        scope(self.record, self.status.goal, self.seen.gr.as_ref())
+    }
+
+    /// Turns towards the previous version.
+    fn turn_back(&self, why: &str) -> Decision {
+        if self.status.step == Step::Recorded {
+            return self.end(Phase::RolledBack, "NothingTouched", format!("{why}; nothing had been touched"));
+        }
+        let draft = self.draft().with(head_back);
+        Decision::Record(draft.step(Step::Patching, self.seconds_for(Step::Patching), why))
+    }
+
+    /// The upgrade cannot go on as it is: the old spec back, the nodes too, and an end that says why.
+    fn give_up(&self, reason: &str, why: String) -> Next {
+        let giving_up = GivingUp { reason: reason.to_owned(), message: why.clone(), abandon: false };
+        let patched = !matches!(self.status.step, Step::Recorded | Step::Locking);
+        let draft = self.draft().with(|s| {
+            s.rolling.get_or_insert_default().giving_up = Some(giving_up);
+            if patched {
+                head_back(s);
+            }
+        });
+        let step = if patched { Step::Patching } else { Step::Restoring };
+        Next::Do(Decision::Record(draft.step(step, self.seconds_for(step), format!("giving up: {why}"))))
+    }
+
+    /// The gr is no longer ours to change: nodes are given back and strategies restored, all else is left.
+    fn abandon(&self, why: &str) -> Next {
+        if self.status.step == Step::Recorded {
+            return self.fail("Conflict", format!("{why}; nothing was touched"));
+        }
+        let giving_up = GivingUp { reason: "Conflict".to_owned(), message: why.to_owned(), abandon: true };
+        let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(giving_up));
+        Next::Do(Decision::Record(draft.step(Step::Rolling, 0, format!("giving up: {why}"))))
+    }
+
+    /// What is wrong with the gr, if something is: each of these is somebody else's doing.
+    fn gr_is_somebody_elses(&self) -> Option<String> {
+        if self.giving_up().is_some_and(|g| g.abandon) {
+            return None;
+        }
+        let previous = self.record.spec.previous.as_ref()?;
+        let Some(gr) = &self.seen.gr else { return Some("the gr was deleted by someone else".to_owned()) };
+        if gr.uid != previous.uid {
+            return Some("the gr was deleted and made anew by someone else".to_owned());
+        }
+        if gr.deleting {
+            return Some("the gr is being deleted by someone else".to_owned());
+        }
+        let live = gr.manifest.get("spec").unwrap_or(&Value::Null);
+        let is = |manifest: &Value| {
+            let wanted = manifest.get("spec").unwrap_or(&Value::Null);
+            live == wanted || gr::covers(live, wanted)
+        };
+        let target = &self.record.spec.target.manifest;
+        let known = match (self.status.step, self.status.goal) {
+            (Step::Recorded, _) => gr::same_spec(&gr.manifest, &previous.manifest),
+            (Step::Locking, _) => is(&previous.manifest),
+            (Step::Probing | Step::Patching, _) => {
+                is(&previous.manifest) || is(target) || self.probe_manifest().is_some_and(|probe| is(&probe))
+            }
+            (_, Goal::Target) => is(target),
+            (_, Goal::Previous) => is(&previous.manifest),
+        };
+        (!known).then(|| "the gr was edited by someone else".to_owned())
+    }
+
+    fn retry_rolling(&self) -> Decision {
+        let now = self.now;
+        let (drain, node) = (self.drain_seconds(), self.record.spec.deadlines.node_seconds);
+        let draft = self.draft().with(|s| {
+            let Some(rolling) = &mut s.rolling else { return };
+            rolling.skipped.clear();
+            rolling.uncommanded = 0;
+            for claim in &mut rolling.active {
+                claim.trouble = None;
+                claim.deadline = later(now, if claim.state == ClaimState::Swapping { node } else { drain });
+            }
+        });
+        Decision::Record(draft.retry(self.record.spec.attempt, self.seconds_for(self.status.step)))
+    }
+
+    /// Ends with a failure; both manifests can be had from the record.
+    fn fail(&self, reason: &'static str, message: String) -> Next {
+        Next::Do(Decision::Record(self.draft().end(End { phase: Phase::Failed, reason, message })))
+    }
+}
+
+/// The way back knows no steps: canary, `manual` and `pauseBetween` are for what is new.
+fn head_back(status: &mut GcuUpgradeStatus) {
+    status.goal = Goal::Previous;
+    if let Some(rolling) = &mut status.rolling {
+        rolling.step_left = None;
+        rolling.step_ended_at = None;
+    }
+}
+
+fn later(now: Timestamp, seconds: u32) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX)
+}

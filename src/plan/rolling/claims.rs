@@ -1,0 +1,178 @@
+//! The claims: each node in work is moved on, troubles are noted, done nodes are let go.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::index::Index;
+use super::later;
+use super::node::{self, Look, Move};
+use crate::plan::Action;
+use crate::plan::fleet::NodeState;
+use crate::plan::impact::Impact;
+use crate::plan::turn::Turn;
+use crate::record::rolling::{Claim, ClaimState, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind};
+
+/// Done nodes that the status names.
+const RECENT_LIMIT: usize = 10;
+/// Skipped nodes that the status names.
+const SKIPPED_LIMIT: usize = 100;
+
+impl Turn<'_> {
+    /// Moves every claim on; returns the calls that they ask for and when the first of them has to be looked at
+    /// again.
+    pub(super) fn work_on_claims(
+        &self,
+        index: &Index<'_>,
+        rolling: &mut RollingStatus,
+        stopping: bool,
+        abandon: bool,
+    ) -> (Vec<Action>, Option<Timestamp>) {
+        let (mut calls, mut untils) = (Vec::new(), Vec::new());
+        for mut claim in std::mem::take(&mut rolling.active) {
+            let look = node::look(self.record, &claim, index, self.now, stopping, abandon);
+            untils.extend(look.until.filter(|at| *at > self.now));
+            claim.trouble = self.trouble(&claim, &look);
+            if let (Some(trouble), Some((_, settles))) = (&claim.trouble, &look.signal) {
+                untils.extend(trouble.at.saturating_add(*settles).ok().filter(|at| *at > self.now));
+            }
+            match look.next {
+                Move::Call(actions) => calls.extend(actions),
+                Move::Swap => {
+                    claim.state = ClaimState::Swapping;
+                    claim.deadline = later(self.now, self.record.spec.deadlines.node_seconds);
+                    claim.trouble = None;
+                }
+                Move::Also(more) => claim.pods.extend(more),
+                Move::Skip(reason) => {
+                    claim.state = ClaimState::Returning;
+                    claim.trouble = None;
+                    rolling.skipped.push(SkippedNode { node: claim.node.clone(), reason });
+                    let excess = rolling.skipped.len().saturating_sub(SKIPPED_LIMIT);
+                    rolling.skipped.drain(..excess);
+                }
+                Move::Done => {
+                    self.finish_node(rolling, claim);
+                    continue;
+                }
+                Move::GiveBack | Move::Lost => {
+                    rolling.slots.push(claim.ideal_start_ms);
+                    continue;
+                }
+            }
+            rolling.active.push(claim);
+        }
+        // Calls to different nodes go out together; those that release come first, they free slots.
+        calls.sort_by_key(|c| !matches!(c, Action::ReleaseNode { .. }));
+        (calls, untils.into_iter().min())
+    }
+
+    /// What is to be remembered of a node that does not get on.
+    fn trouble(&self, claim: &Claim, look: &Look) -> Option<Trouble> {
+        let known = claim.trouble.as_ref();
+        if let Some((message, settles)) = &look.signal {
+            let at = known.map_or(self.now, |t| t.at);
+            let settled = self.now.duration_since(at) >= *settles;
+            let kind = if settled { TroubleKind::Failed } else { TroubleKind::Settling };
+            // The wording of the first look stays: a new one each time would be a write each time.
+            let message = known.filter(|t| t.kind == kind).map_or(message, |t| &t.message);
+            return Some(Trouble { kind, message: on(claim, message), at });
+        }
+        let passing = matches!(look.stage, node::Stage::Soaking | node::Stage::Releasing);
+        // A call that is tried again after a refusal is no progress yet.
+        let was_late = known.is_some_and(|t| t.kind == TroubleKind::Late);
+        let waits = matches!(&look.next, Move::Call(calls) if calls.is_empty() || was_late);
+        let late = waits && self.now >= claim.deadline && !passing;
+        late.then(|| {
+            let at = known.filter(|t| t.kind == TroubleKind::Late).map_or(self.now, |t| t.at);
+            let message = known.filter(|t| t.kind == TroubleKind::Late).map_or(&look.message, |t| &t.message);
+            Trouble { kind: TroubleKind::Late, message: on(claim, message), at }
+        })
+    }
+
+    fn finish_node(&self, rolling: &mut RollingStatus, claim: Claim) {
+        let took = u64::try_from(self.now.duration_since(claim.since).as_millis()).unwrap_or_default();
+        let ideal_end = claim.ideal_start_ms.saturating_add(took);
+        rolling.slots.push(ideal_end);
+        rolling.ideal_ms = rolling.ideal_ms.max(ideal_end);
+        rolling.last_done_at = Some(self.now);
+        rolling.recent.push(DoneNode {
+            node: claim.node,
+            since: claim.since,
+            at: self.now,
+            pods: claim.pods,
+        });
+        let excess = rolling.recent.len().saturating_sub(RECENT_LIMIT);
+        rolling.recent.drain(..excess);
+    }
+
+    /// An operator that writes its own strategy back opens a gap in which the DaemonSet controller may take a
+    /// pod on a node that nobody has claimed. That node is claimed on the spot, over the budget if need be.
+    pub(super) fn claim_what_was_taken(&self, index: &Index<'_>, rolling: &mut RollingStatus) {
+        if rolling.relocks == 0 {
+            return;
+        }
+        let claimed: BTreeSet<String> = rolling.active.iter().map(|c| c.node.clone()).collect();
+        let mut taken: Vec<&str> =
+            index.populated().filter(|n| !claimed.contains(*n) && self.was_taken(index, n)).collect();
+        taken.sort_unstable();
+        for name in taken {
+            let Some(node) = index.fleet.node(name) else { continue };
+            let mut claim = self.new_claim(index, node, rolling);
+            claim.state = ClaimState::Swapping;
+            claim.cordon = false;
+            claim.deadline = later(self.now, self.record.spec.deadlines.node_seconds);
+            rolling.active.push(claim);
+            rolling.uncommanded = rolling.uncommanded.saturating_add(1);
+        }
+    }
+
+    fn was_taken(&self, index: &Index<'_>, node: &str) -> bool {
+        let begun = self.status.started_at.unwrap_or(self.now);
+        let pods = index.pods(node);
+        pods.iter().any(|(set, pod)| {
+            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed);
+            let new = !index.is_outdated(*set, pod) && pod.created_at >= begun;
+            changed && ((new && pod.ready_since.is_none()) || (pod.deleting && index.is_outdated(*set, pod)))
+        })
+    }
+
+    pub(super) fn new_claim(
+        &self,
+        index: &Index<'_>,
+        node: &NodeState,
+        rolling: &mut RollingStatus,
+    ) -> Claim {
+        let first = index.first_outdated(&node.name).unwrap_or(usize::MAX);
+        let mut pods: Vec<_> = index.pods(&node.name).iter().filter(|(set, _)| *set >= first).collect();
+        pods.sort_by_key(|(set, _)| *set);
+        let impact = index.sets.iter().skip(first).map(|(s, _)| s.impact).max().unwrap_or(Impact::None);
+        let cordon = impact >= Impact::Cordon;
+        let state = if cordon { ClaimState::Emptying } else { ClaimState::Swapping };
+        let seconds = if cordon { self.drain_seconds() } else { self.record.spec.deadlines.node_seconds };
+        let earliest = rolling.slots.iter().enumerate().min_by_key(|(_, at)| **at).map(|(i, _)| i);
+        let unused = rolling.slots.len().saturating_add(rolling.active.len())
+            < usize::try_from(rolling.max_unavailable).unwrap_or_default();
+        let ideal_start_ms = match earliest {
+            Some(slot) if !unused => rolling.slots.swap_remove(slot),
+            // A slot that was never used is free since the window opened, or since the last gate.
+            _ => rolling.slots.iter().copied().min().filter(|_| rolling.step > 0).unwrap_or_default(),
+        };
+        Claim {
+            node: node.name.clone(),
+            since: self.now,
+            state,
+            deadline: later(self.now, seconds),
+            cordon,
+            pods: pods.into_iter().map(|(set, pod)| node::claimed(index, *set, pod)).collect(),
+            gcus: node.gcus,
+            trouble: None,
+            ideal_start_ms,
+        }
+    }
+}
+
+fn on(claim: &Claim, message: &str) -> String {
+    let prefix = format!("node {}: ", claim.node);
+    if message.starts_with(&prefix) { message.to_owned() } else { format!("{prefix}{message}") }
+}

@@ -1,0 +1,54 @@
+//! The gates between the steps of a rollout: canary, `manual`, `pauseBetween`.
+
+use super::later;
+use super::window::Stop;
+use crate::plan::fleet::{NodeState, matches};
+use crate::plan::turn::Turn;
+use crate::record::Phase;
+use crate::record::rolling::{Labels, RollingStatus};
+
+impl Turn<'_> {
+    /// Between steps: waits for `promote`, or for time to pass, then opens the next.
+    pub(super) fn gate(&self, rolling: &mut RollingStatus, canaries: Option<usize>) -> Option<Stop> {
+        let options = self.options();
+        let through = rolling.step_left == Some(0) || canaries == Some(0);
+        if !through || !rolling.active.is_empty() {
+            return None;
+        }
+        let ended = *rolling.step_ended_at.get_or_insert(self.now);
+        rolling.gated_since.get_or_insert(ended);
+        let canary = rolling.step == 0 && options.canary.is_some();
+        if (canary || options.manual) && self.record.spec.granted <= rolling.step {
+            let what = if canary { "the canary nodes are done" } else { "the step is done" };
+            return Some(Stop {
+                phase: Phase::Paused,
+                reason: "AwaitingPromotion",
+                message: format!("{what}: promote to go on"),
+            });
+        }
+        let next_at = later(ended, options.pause_between_seconds);
+        if self.now < next_at {
+            return Some(Stop {
+                phase: Phase::Running,
+                reason: "PauseBetween",
+                message: format!("the next step begins at {next_at}"),
+            });
+        }
+        rolling.step = rolling.step.saturating_add(1);
+        rolling.step_ended_at = None;
+        let steps = options.manual || options.pause_between_seconds > 0;
+        rolling.step_left = steps.then_some(rolling.max_unavailable);
+        None
+    }
+
+    /// How many labelled canary nodes are still to be taken; `None` when it is not these that come first.
+    pub(super) fn canaries(&self, left: &[&NodeState], rolling: &RollingStatus) -> Option<usize> {
+        let selector = self.canary_selector(rolling)?;
+        Some(left.iter().filter(|n| matches(&n.labels, &selector)).count())
+    }
+
+    pub(super) fn canary_selector(&self, rolling: &RollingStatus) -> Option<Labels> {
+        let canary = self.options().canary.filter(|c| !c.node_selector.is_empty())?;
+        (rolling.step == 0 && rolling.step_left.is_some()).then_some(canary.node_selector)
+    }
+}

@@ -1,0 +1,61 @@
+//! The fleet, sorted by node once for each decision.
+
+use std::collections::HashMap;
+
+use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
+use crate::plan::impact::ScopedSet;
+
+/// Pods by node, and the DaemonSets in the order in which they are swapped.
+pub struct Index<'a> {
+    /// The fleet itself.
+    pub fleet: &'a Fleet,
+    /// The DaemonSets concerned, in order, with what the cluster says of each.
+    pub sets: Vec<(&'a ScopedSet, Option<&'a SetState>)>,
+    pods: HashMap<&'a str, Vec<(usize, &'a DaemonPod)>>,
+    tenants: HashMap<&'a str, Vec<&'a Tenant>>,
+}
+
+impl<'a> Index<'a> {
+    /// Sorts the fleet.
+    pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet]) -> Self {
+        let sets: Vec<_> = scope.iter().map(|s| (s, fleet.set(&s.namespace, &s.name))).collect();
+        let mut pods: HashMap<&str, Vec<(usize, &DaemonPod)>> = HashMap::new();
+        for pod in &fleet.pods {
+            let set = scope.iter().position(|s| s.name == pod.workload && s.namespace == pod.namespace);
+            if let Some(set) = set {
+                pods.entry(&pod.node).or_default().push((set, pod));
+            }
+        }
+        let mut tenants: HashMap<&str, Vec<&Tenant>> = HashMap::new();
+        for tenant in &fleet.tenants {
+            tenants.entry(&tenant.node).or_default().push(tenant);
+        }
+        Self { fleet, sets, pods, tenants }
+    }
+
+    /// The pods of the DaemonSets concerned on a node, with the position of their DaemonSet.
+    pub fn pods(&self, node: &str) -> &[(usize, &'a DaemonPod)] {
+        self.pods.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The other pods on a node that may have to leave.
+    pub fn tenants(&self, node: &str) -> &[&'a Tenant] {
+        self.tenants.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Nodes with pods of the DaemonSets concerned.
+    pub fn populated(&self) -> impl Iterator<Item = &'a str> {
+        self.pods.keys().copied()
+    }
+
+    /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
+    pub fn is_outdated(&self, set: usize, pod: &DaemonPod) -> bool {
+        let Some((scoped, Some(state))) = self.sets.get(set) else { return false };
+        scoped.changed && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
+    }
+
+    /// The first DaemonSet, in order, with an outdated pod on this node.
+    pub fn first_outdated(&self, node: &str) -> Option<usize> {
+        self.pods(node).iter().filter(|(set, pod)| self.is_outdated(*set, pod)).map(|(set, _)| *set).min()
+    }
+}

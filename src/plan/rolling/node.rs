@@ -1,0 +1,393 @@
+//! One claimed node: how far it is, and what has to happen to it next.
+//!
+//! Emptying: cordon (one patch with the claim's annotation), wait for jobs, evict. Swapping: one component after
+//! the other, verify, soak, release (one patch again). Up to Swapping a node can be given back untouched; from
+//! then on there is no way back but forward, or rolling the node back.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::index::Index;
+use crate::plan::Action;
+use crate::plan::fleet::{DaemonPod, Keeper, Mark, NodeState, Tenant, matches};
+use crate::plan::impact::{Impact, impact_of};
+use crate::record::GcuUpgrade;
+use crate::record::rolling::{Claim, ClaimState, ClaimedPod, Drain, NodeMark, OnTimeout, RollingUpdate};
+
+/// A node that is not ready while it is worked on may be on its way back: a driver or a container runtime restarts.
+const NOT_READY_SETTLES: SignedDuration = SignedDuration::from_secs(300);
+/// Pods named in a message.
+const PODS_NAMED: usize = 3;
+
+/// What a claimed node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Stage {
+    /// The cordon is on its way.
+    Cordoning,
+    /// Jobs on it are waited for.
+    WaitingForJobs,
+    /// Pods that hold a GCU are leaving.
+    Evicting,
+    /// A component's pod is being replaced.
+    Swapping,
+    /// Its pods are new; its GCUs are not back yet, or it is not ready.
+    Verifying,
+    /// Everything is well, and has to stay so for a while.
+    Soaking,
+    /// The cordon is being taken off.
+    Releasing,
+}
+
+/// What has to happen to a claimed node next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// These calls; none: wait.
+    Call(Vec<Action>),
+    /// It is empty: its pods may be replaced.
+    Swap,
+    /// These pods are to be replaced as well.
+    Also(Vec<ClaimedPod>),
+    /// It is done.
+    Done,
+    /// It is to be given back, and left out from now on, for this reason.
+    Skip(String),
+    /// It has been given back: the claim can be dropped.
+    GiveBack,
+    /// There is no such node any more.
+    Lost,
+}
+
+/// One look at a claimed node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// What it is doing.
+    pub stage: Stage,
+    /// What it waits for, in a sentence.
+    pub message: String,
+    /// What has to happen.
+    pub next: Move,
+    /// A failure signal, and after how long it is believed.
+    pub signal: Option<(String, SignedDuration)>,
+    /// When to look again though nothing has changed.
+    pub until: Option<Timestamp>,
+}
+
+impl Look {
+    fn new(stage: Stage, message: impl Into<String>, next: Move) -> Self {
+        Self { stage, message: message.into(), next, signal: None, until: None }
+    }
+
+    fn wait(stage: Stage, message: impl Into<String>) -> Self {
+        Self::new(stage, message, Move::Call(Vec::new()))
+    }
+}
+
+/// Looks at one claimed node. `stopping`: no node that has not begun to swap may go on; `abandon`: all are given
+/// back as they are.
+pub fn look(
+    record: &GcuUpgrade,
+    claim: &Claim,
+    index: &Index<'_>,
+    now: Timestamp,
+    stopping: bool,
+    abandon: bool,
+) -> Look {
+    let Some(node) = index.fleet.node(&claim.node) else {
+        return Look::new(Stage::Releasing, "the node is gone", Move::Lost);
+    };
+    let there = Node { record, claim, node, index, now };
+    if abandon || (stopping && claim.state == ClaimState::Emptying) {
+        return there.give_back();
+    }
+    match claim.state {
+        ClaimState::Returning => there.give_back(),
+        ClaimState::Emptying => there.emptying(),
+        ClaimState::Swapping => there.swapping(),
+    }
+}
+
+struct Node<'a> {
+    record: &'a GcuUpgrade,
+    claim: &'a Claim,
+    node: &'a NodeState,
+    index: &'a Index<'a>,
+    now: Timestamp,
+}
+
+impl Node<'_> {
+    fn options(&self) -> RollingUpdate {
+        self.record.spec.rolling_update.clone().unwrap_or_default()
+    }
+
+    fn is_ours(&self) -> bool {
+        is_ours(self.record, self.node)
+    }
+
+    fn give_back(&self) -> Look {
+        if self.is_ours() {
+            return self.release("being given back");
+        }
+        Look::new(Stage::Releasing, "given back", Move::GiveBack)
+    }
+
+    fn release(&self, why: &str) -> Look {
+        let refused = self.index.fleet.refusals.get(&self.node.name);
+        let action = release(self.node);
+        match refused {
+            Some(refusal) => Look::wait(Stage::Releasing, format!("{why}: {refusal}")),
+            None => Look::new(Stage::Releasing, why, Move::Call(vec![action])),
+        }
+    }
+
+    fn emptying(&self) -> Look {
+        if !self.is_ours() {
+            return self.cordon();
+        }
+        let options = self.options();
+        let tenants = self.index.tenants(&self.node.name);
+        if let Some(jobs) = &options.wait_for_jobs {
+            let until = after(self.claim.since, jobs.timeout_seconds);
+            let running: Vec<&Tenant> =
+                tenants.iter().copied().filter(|t| matches(&t.labels, &jobs.selector)).collect();
+            if !running.is_empty() && self.now < until {
+                let mut look = Look::wait(
+                    Stage::WaitingForJobs,
+                    format!("waiting for jobs to end: {}", named(&running)),
+                );
+                look.until = Some(until);
+                return look;
+            }
+        }
+        let leaving: Vec<&Tenant> =
+            tenants.iter().copied().filter(|t| must_leave(self.claim, t, &options.drain)).collect();
+        if leaving.is_empty() {
+            return Look::new(Stage::Evicting, "empty", Move::Swap);
+        }
+        self.evict(&leaving, &options.drain)
+    }
+
+    fn cordon(&self) -> Look {
+        if self.node.cordoned || self.node.mark.is_some() || !self.node.ready || self.node.opted_out {
+            return Look::new(Stage::Cordoning, "no longer free to be worked on", Move::GiveBack);
+        }
+        if let Some(refusal) = self.index.fleet.refusals.get(&self.node.name) {
+            return Look::wait(Stage::Cordoning, format!("the cordon is refused: {refusal}"));
+        }
+        let mark = NodeMark {
+            record: self.record.metadata.name.clone().unwrap_or_default(),
+            uid: self.record.metadata.uid.clone().unwrap_or_default(),
+            state: "Claimed".to_owned(),
+            attempt: self.record.spec.attempt,
+            deadline: self.claim.deadline,
+            pre_cordoned: false,
+        };
+        let action = Action::Cordon {
+            node: self.node.name.clone(),
+            resource_version: self.node.resource_version.clone(),
+            mark,
+        };
+        Look::new(Stage::Cordoning, "being cordoned", Move::Call(vec![action]))
+    }
+
+    fn evict(&self, leaving: &[&Tenant], drain: &Drain) -> Look {
+        let late = self.now >= self.claim.deadline;
+        let (mut calls, mut blocked) = (Vec::new(), Vec::new());
+        for tenant in leaving {
+            let (namespace, name, uid) = (tenant.namespace.clone(), tenant.name.clone(), tenant.uid.clone());
+            let refusal = self.index.fleet.refusals.get(&uid);
+            if tenant.deleting {
+                blocked.push(format!("pod {namespace}/{name} is terminating"));
+            } else if late && drain.on_timeout == OnTimeout::Force && refusal.is_none() {
+                calls.push(Action::DeletePod { namespace, name, uid });
+            } else if let Some(why) = cannot_be_evicted(tenant, drain) {
+                blocked.push(why);
+            } else if let Some(refusal) = refusal {
+                blocked.push(format!("pod {namespace}/{name} cannot be evicted: {refusal}"));
+            } else {
+                calls.push(Action::Evict { namespace, name, uid });
+            }
+        }
+        if late && drain.on_timeout == OnTimeout::Skip {
+            let reason = format!("not drained in time: {}", blocked.join("; "));
+            return Look::new(Stage::Evicting, reason.clone(), Move::Skip(reason));
+        }
+        let message = match blocked.first() {
+            Some(first) if blocked.len() > 1 => format!("{first}; and {} more", blocked.len() - 1),
+            Some(first) => first.clone(),
+            None => format!("evicting {}", named(leaving)),
+        };
+        let mut look = Look::new(Stage::Evicting, message, Move::Call(calls));
+        look.until = Some(self.claim.deadline);
+        look
+    }
+
+    fn swapping(&self) -> Look {
+        if let Some(more) = self.newly_outdated() {
+            return Look::new(Stage::Swapping, "more pods are outdated", Move::Also(more));
+        }
+        let mut newest_ready: Option<Timestamp> = None;
+        for (position, (scoped, state)) in self.index.sets.iter().enumerate() {
+            let claimed: Vec<&ClaimedPod> =
+                self.claim.pods.iter().filter(|p| p.component == scoped.component).collect();
+            let here: Vec<&DaemonPod> = self
+                .index
+                .pods(&self.node.name)
+                .iter()
+                .filter(|(s, _)| *s == position)
+                .map(|(_, p)| *p)
+                .collect();
+            if claimed.is_empty() && (!scoped.changed || here.is_empty()) {
+                continue;
+            }
+            if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
+                return self.replace(&scoped.component, old);
+            }
+            let hash = state.and_then(|s| s.hash.as_ref());
+            let new = here.iter().find(|p| hash == Some(&p.hash) && !p.deleting);
+            match new {
+                None => {
+                    return self.swap_wait(format!("{}: its new pod has not been made", scoped.component));
+                }
+                Some(pod) => match (pod.ready_since, &pod.failure) {
+                    (_, Some(failure)) => {
+                        let text =
+                            format!("{}: pod {}/{}: {failure}", scoped.component, pod.namespace, pod.name);
+                        let mut look = self.swap_wait(text.clone());
+                        look.signal = Some((text, crate::plan::recreate::starting::FAILURE_SETTLES));
+                        return look;
+                    }
+                    (None, None) => {
+                        return self
+                            .swap_wait(format!("{}: pod {} is not ready", scoped.component, pod.name));
+                    }
+                    (Some(since), None) => newest_ready = newest_ready.max(Some(since)),
+                },
+            }
+        }
+        self.verify(newest_ready)
+    }
+
+    /// Pods from another template than the DaemonSets' present one that the claim does not name: the gr was put
+    /// back meanwhile. They are replaced too, with those after them.
+    fn newly_outdated(&self) -> Option<Vec<ClaimedPod>> {
+        let known = |pod: &DaemonPod| self.claim.pods.iter().any(|c| c.uid == pod.uid);
+        let pods = self.index.pods(&self.node.name);
+        let first = pods
+            .iter()
+            .filter(|(set, pod)| self.index.is_outdated(*set, pod) && !known(pod))
+            .map(|(set, _)| *set)
+            .min()?;
+        let more = pods.iter().filter(|(set, pod)| *set >= first && !known(pod));
+        Some(more.map(|(set, pod)| claimed(self.index, *set, pod)).collect())
+    }
+
+    fn replace(&self, component: &str, old: &DaemonPod) -> Look {
+        if old.deleting {
+            return self.swap_wait(format!("{component}: pod {} is terminating", old.name));
+        }
+        if let Some(refusal) = self.index.fleet.refusals.get(&old.uid) {
+            return self.swap_wait(format!("{component}: pod {} cannot be deleted: {refusal}", old.name));
+        }
+        let action = Action::DeletePod {
+            namespace: old.namespace.clone(),
+            name: old.name.clone(),
+            uid: old.uid.clone(),
+        };
+        let mut look = self.swap_wait(format!("{component}: replacing pod {}", old.name));
+        look.next = Move::Call(vec![action]);
+        look
+    }
+
+    fn swap_wait(&self, message: String) -> Look {
+        let mut look = Look::wait(Stage::Swapping, message);
+        look.until = Some(self.claim.deadline);
+        if !self.node.ready {
+            look.message = format!("{}; the node is not ready", look.message);
+            look.signal = Some((look.message.clone(), NOT_READY_SETTLES));
+        }
+        look
+    }
+
+    fn verify(&self, newest_ready: Option<Timestamp>) -> Look {
+        if !self.node.ready {
+            let mut look = self.swap_wait("its pods are new".to_owned());
+            look.stage = Stage::Verifying;
+            return look;
+        }
+        if self.claim.cordon && self.node.gcus < self.claim.gcus {
+            let (has, had) = (self.node.gcus, self.claim.gcus);
+            let mut look = self.swap_wait(format!("its pods are new; it offers {has} of {had} GCUs"));
+            look.stage = Stage::Verifying;
+            return look;
+        }
+        let soak = self.options().min_ready_seconds;
+        let soaked = newest_ready.map(|since| after(since, soak));
+        if soak > 0 && soaked.is_some_and(|at| self.now < at) {
+            let mut look = Look::wait(Stage::Soaking, format!("ready; watched for {soak} s"));
+            look.until = soaked;
+            return look;
+        }
+        if self.claim.cordon && self.is_ours() {
+            return self.release("done, being released");
+        }
+        Look::new(Stage::Releasing, "done", Move::Done)
+    }
+}
+
+/// Whether the annotation on a node is of this very record.
+pub fn is_ours(record: &GcuUpgrade, node: &NodeState) -> bool {
+    matches!(&node.mark, Some(Mark::Claimed(mark)) if Some(&mark.uid) == record.metadata.uid.as_ref())
+}
+
+/// Takes a claim off a node.
+pub fn release(node: &NodeState) -> Action {
+    let pre_cordoned = matches!(&node.mark, Some(Mark::Claimed(mark)) if mark.pre_cordoned);
+    Action::ReleaseNode {
+        node: node.name.clone(),
+        resource_version: node.resource_version.clone(),
+        uncordon: !pre_cordoned,
+    }
+}
+
+/// Whether a drain concerns this pod: it holds a GCU or is selected, and another one would be made elsewhere.
+pub fn is_evicted(tenant: &Tenant, drain: &Drain) -> bool {
+    let selected = !drain.pod_selector.is_empty() && matches(&tenant.labels, &drain.pod_selector);
+    (tenant.gcus > 0 || selected) && tenant.keeper != Keeper::Node
+}
+
+/// Whether a pod has to be gone before the components of a claimed node restart.
+pub fn must_leave(claim: &Claim, tenant: &Tenant, drain: &Drain) -> bool {
+    let evicts = claim.pods.iter().any(|p| impact_of(&p.component) == Impact::Evict);
+    drain.enabled && evicts && is_evicted(tenant, drain)
+}
+
+/// Why evicting this pod would lose something, if so.
+pub fn cannot_be_evicted(tenant: &Tenant, drain: &Drain) -> Option<String> {
+    let Tenant { namespace, name, .. } = tenant;
+    if tenant.keeper == Keeper::Nobody {
+        return Some(format!(
+            "pod {namespace}/{name} has no controller that would make another: it is not evicted; end it, or ask for drain.onTimeout Force"
+        ));
+    }
+    (tenant.empty_dir && !drain.delete_empty_dir_data).then(|| {
+        format!("pod {namespace}/{name} keeps data in an emptyDir: it is not evicted; ask for drain.deleteEmptyDirData")
+    })
+}
+
+/// A pod as a claim names it.
+pub fn claimed(index: &Index<'_>, set: usize, pod: &DaemonPod) -> ClaimedPod {
+    let component = index.sets.get(set).map(|(s, _)| s.component.clone()).unwrap_or_default();
+    ClaimedPod { component, name: pod.name.clone(), uid: pod.uid.clone(), created_at: pod.created_at }
+}
+
+fn named(pods: &[&Tenant]) -> String {
+    let names: Vec<String> =
+        pods.iter().take(PODS_NAMED).map(|p| format!("{}/{}", p.namespace, p.name)).collect();
+    let more = pods.len().saturating_sub(PODS_NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", names.join(", "))
+}
+
+fn after(since: Timestamp, seconds: u32) -> Timestamp {
+    super::later(since, seconds)
+}

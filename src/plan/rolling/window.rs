@@ -1,0 +1,314 @@
+//! Rolling: which nodes are in work. A sliding window: a node begins the moment a slot is free.
+//!
+//! One decision goes over every claim. What has to be remembered is recorded first; when nothing has, the calls
+//! are made that the claims ask for; when there are none, it says what is waited for.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::index::Index;
+use super::node::{self, is_evicted};
+use super::{RELOCK_LIMIT, later};
+use crate::plan::fleet::{Mark, NodeState, matches};
+use crate::plan::turn::Turn;
+use crate::plan::{Action, Decision};
+use crate::record::rolling::{
+    Claim, NodeCounts, Order, RollingStatus, RollingUpdate, Trouble, TroubleKind, WINDOW_LIMIT,
+};
+use crate::record::{Goal, Intent, OnFailure, Phase, Step, WaitReason};
+
+/// Why no further node may be taken, and how that is shown.
+pub(super) struct Stop {
+    pub(super) phase: Phase,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Turn<'_> {
+    pub(super) fn rolling(&self) -> Decision {
+        let scope = self.scope();
+        let index = Index::of(&self.seen.fleet, &scope);
+        let mut rolling = self.rolling_status();
+        if let Some(decision) = self.keep_locked(&mut rolling) {
+            return decision;
+        }
+        let abandon = self.giving_up().is_some_and(|g| g.abandon);
+        if rolling.max_unavailable == 0 && !abandon {
+            return self.open_window(&index, rolling);
+        }
+        let stopping = abandon || self.record.spec.intent == Intent::Pause;
+        let (calls, until) = self.work_on_claims(&index, &mut rolling, stopping, abandon);
+        if !abandon {
+            self.claim_what_was_taken(&index, &mut rolling);
+        }
+        let failed = rolling.active.iter().filter(|c| is(c, TroubleKind::Failed)).count();
+        let threshold = usize::try_from(self.options().failure_threshold).unwrap_or(usize::MAX);
+        let may_turn = self.status.goal == Goal::Target && self.giving_up().is_none();
+        if failed >= threshold && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
+            return self.turn_back(&format!("rolling back: {}", first_trouble(&rolling)));
+        }
+        let left = self.candidates(&index, &rolling);
+        if rolling.active.is_empty() && (left.is_empty() || abandon) {
+            return self.all_nodes_done(&index, rolling);
+        }
+        let canaries = self.canaries(&left, &rolling);
+        let stop = self.stop(&mut rolling, failed >= threshold, canaries);
+        if stop.is_none() && !stopping {
+            self.take_nodes(&index, &mut rolling, left);
+        }
+        self.conclude(&index, rolling, stop, calls, until)
+    }
+
+    pub(super) fn options(&self) -> RollingUpdate {
+        self.record.spec.rolling_update.clone().unwrap_or_default()
+    }
+
+    pub(super) fn drain_seconds(&self) -> u32 {
+        let options = self.options();
+        let jobs = options.wait_for_jobs.as_ref().map(|j| j.timeout_seconds).unwrap_or_default();
+        options.drain.timeout_seconds.saturating_add(jobs)
+    }
+
+    /// The first look at the nodes: fixes how many may be down at once, and the first step's size.
+    fn open_window(&self, index: &Index<'_>, mut rolling: RollingStatus) -> Decision {
+        let options = self.options();
+        let concerned: Vec<&NodeState> = self.concerned(index);
+        let at_once = options.max_unavailable.of(concerned.len()).min(WINDOW_LIMIT);
+        rolling.max_unavailable = u32::try_from(at_once).unwrap_or(u32::MAX);
+        rolling.step_left = None;
+        if self.status.goal == Goal::Target {
+            let steps = options.manual || options.pause_between_seconds > 0;
+            rolling.step_left = steps.then_some(rolling.max_unavailable);
+            if let Some(canary) = &options.canary {
+                let size = canary.nodes.map_or(usize::MAX, |n| n.of(concerned.len()));
+                rolling.step_left = Some(u32::try_from(size).unwrap_or(u32::MAX));
+            }
+        }
+        self.count(index, &mut rolling);
+        let message = format!(
+            "{} nodes to do, {} at once",
+            rolling.nodes.total.saturating_sub(rolling.nodes.done),
+            rolling.max_unavailable
+        );
+        Decision::Record(self.draft().with(|s| s.rolling = Some(rolling)).step(Step::Rolling, 0, message))
+    }
+
+    /// Why no further node is taken now, if so.
+    fn stop(&self, rolling: &mut RollingStatus, failed: bool, canaries: Option<usize>) -> Option<Stop> {
+        let held = |reason, message| Some(Stop { phase: Phase::Held, reason, message });
+        if failed {
+            return held("NodesFailed", first_trouble(rolling));
+        }
+        if rolling.active.iter().any(|c| is(c, TroubleKind::Late)) {
+            return held("DeadlineExceeded", first_trouble(rolling));
+        }
+        let over = rolling.active.len() > usize::try_from(rolling.max_unavailable).unwrap_or(usize::MAX);
+        if rolling.uncommanded > 1 || (rolling.uncommanded > 0 && over) {
+            let message = "the operator put back its update strategy, and pods were replaced on nodes that nobody had claimed; retry to go on";
+            return held("UncommandedRollout", message.to_owned());
+        }
+        if self.record.spec.intent == Intent::Pause {
+            return Some(Stop {
+                phase: Phase::Paused,
+                reason: "Paused",
+                message: "paused: resume to go on".to_owned(),
+            });
+        }
+        self.gate(rolling, canaries)
+    }
+
+    fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: Vec<&NodeState>) {
+        let canaries = self.canary_selector(rolling);
+        for node in left.into_iter().filter(|n| canaries.as_ref().is_none_or(|c| matches(&n.labels, c))) {
+            let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
+            if full || rolling.step_left == Some(0) {
+                break;
+            }
+            if let Some(since) = rolling.gated_since.take() {
+                let gated = u64::try_from(self.now.duration_since(since).as_millis()).unwrap_or_default();
+                rolling.gated_ms = rolling.gated_ms.saturating_add(gated);
+                let together = rolling.ideal_ms;
+                rolling.slots.iter_mut().for_each(|slot| *slot = together);
+            }
+            rolling.first_claim_at.get_or_insert(self.now);
+            let claim = self.new_claim(index, node, rolling);
+            rolling.active.push(claim);
+            rolling.step_left = rolling.step_left.map(|left| left.saturating_sub(1));
+        }
+    }
+
+    /// The nodes that this record may work on at all.
+    fn concerned<'f>(&self, index: &Index<'f>) -> Vec<&'f NodeState> {
+        let selector = self.options().node_selector;
+        let nodes = index.populated().filter_map(|name| index.fleet.node(name));
+        nodes.filter(|node| matches(&node.labels, &selector)).collect()
+    }
+
+    /// The nodes that may be taken next, in order.
+    fn candidates<'f>(&self, index: &Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
+        let options = self.options();
+        let claimed: BTreeSet<&str> = rolling.active.iter().map(|c| c.node.as_str()).collect();
+        let mut nodes = self.concerned(index);
+        nodes.retain(|n| {
+            !claimed.contains(n.name.as_str())
+                && index.first_outdated(&n.name).is_some()
+                && why_skipped(n, rolling).is_none()
+        });
+        let tenants =
+            |n: &NodeState| index.tenants(&n.name).iter().filter(|t| is_evicted(t, &options.drain)).count();
+        nodes.sort_by_cached_key(|n| {
+            let own = index.fleet.own_node.as_deref() == Some(n.name.as_str());
+            (own, if options.order == Order::IdleFirst { tenants(n) } else { 0 }, n.name.clone())
+        });
+        nodes
+    }
+
+    pub(super) fn count(&self, index: &Index<'_>, rolling: &mut RollingStatus) {
+        let claimed: BTreeSet<&str> = rolling.active.iter().map(|c| c.node.as_str()).collect();
+        let mut counts = NodeCounts::default();
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let concerned = self.concerned(index);
+        for node in &concerned {
+            if claimed.contains(node.name.as_str()) {
+            } else if index.first_outdated(&node.name).is_none() {
+                counts.done += 1;
+            } else if why_skipped(node, rolling).is_some() {
+                counts.skipped += 1;
+            } else {
+                counts.waiting += 1;
+            }
+        }
+        counts.total = number(concerned.len());
+        counts.active = number(rolling.active.len());
+        counts.failed = number(rolling.active.iter().filter(|c| is(c, TroubleKind::Failed)).count());
+        rolling.nodes = counts;
+    }
+
+    /// No node is in work and none is left: nothing of ours may be left on any node either.
+    fn all_nodes_done(&self, index: &Index<'_>, mut rolling: RollingStatus) -> Decision {
+        let marked: Vec<Action> = index
+            .fleet
+            .nodes
+            .iter()
+            .filter(|n| node::is_ours(self.record, n) && !index.fleet.refusals.contains_key(&n.name))
+            .map(|n| node::release(n))
+            .collect();
+        if !marked.is_empty() {
+            return Decision::ActAll(marked);
+        }
+        self.count(index, &mut rolling);
+        let skipped = rolling.nodes.skipped;
+        let left_out = if skipped > 0 { format!(", {skipped} left out") } else { String::new() };
+        let message = format!("{} nodes done{left_out}: restoring update strategies", rolling.nodes.done);
+        let seconds = self.seconds_for(Step::Restoring);
+        Decision::Record(self.draft().with(|s| s.rolling = Some(rolling)).step(
+            Step::Restoring,
+            seconds,
+            message,
+        ))
+    }
+
+    /// Records what has changed; else makes the calls; else waits.
+    fn conclude(
+        &self,
+        index: &Index<'_>,
+        mut rolling: RollingStatus,
+        stop: Option<Stop>,
+        calls: Vec<Action>,
+        until: Option<Timestamp>,
+    ) -> Decision {
+        let phase = stop.as_ref().map_or(Phase::Running, |s| s.phase);
+        let changed = Some(&rolling) != self.status.rolling.as_ref();
+        let reason = |type_: &str| {
+            self.status
+                .conditions
+                .iter()
+                .find(|c| c.type_ == type_)
+                .map(|c| c.reason.as_str())
+                .unwrap_or_default()
+        };
+        let shown = phase == self.status.phase
+            && stop.as_ref().is_none_or(|s| s.phase == Phase::Running || s.reason == reason("Progressing"));
+        if changed || !shown {
+            self.count(index, &mut rolling);
+            let draft = self.draft().with(|s| s.rolling = Some(rolling));
+            return Decision::Record(match stop {
+                _ if shown => draft.quietly(),
+                Some(Stop { phase: Phase::Held, reason, message }) => draft.hold(reason, &message),
+                Some(Stop { phase: Phase::Paused, reason, message }) => draft.pause(reason, &message),
+                _ => draft.go_on("going on"),
+            });
+        }
+        if !calls.is_empty() {
+            return Decision::ActAll(calls);
+        }
+        let ended = rolling.step_ended_at.map(|at| later(at, self.options().pause_between_seconds));
+        let until = until.into_iter().chain(ended.filter(|at| *at > self.now)).min();
+        let (reason, message) = match &stop {
+            Some(s) if s.reason == "AwaitingPromotion" => (WaitReason::AwaitingPromotion, s.message.clone()),
+            Some(s) if s.reason == "PauseBetween" => (WaitReason::PauseBetween, s.message.clone()),
+            Some(s) if s.phase == Phase::Paused => (WaitReason::Paused, s.message.clone()),
+            Some(s) => (WaitReason::PodFailing, s.message.clone()),
+            None => (WaitReason::NodesInWork, "nodes are in work".to_owned()),
+        };
+        Decision::Wait { status: self.draft().waiting(reason, &message), until }
+    }
+
+    /// A strategy that somebody has put back is put aside again at once, a few times; then that is said.
+    pub(super) fn keep_locked(&self, rolling: &mut RollingStatus) -> Option<Decision> {
+        if self.giving_up().is_some_and(|g| g.abandon) {
+            return None;
+        }
+        let unlocked = self.unlocked(rolling);
+        if unlocked.is_empty() {
+            rolling.locked_since.get_or_insert(self.now);
+            return None;
+        }
+        if rolling.locked_since.take().is_some() {
+            rolling.relocks = rolling.relocks.saturating_add(1);
+            let rolling = rolling.clone();
+            return Some(Decision::Record(self.draft().with(|s| s.rolling = Some(rolling)).quietly()));
+        }
+        // Beyond the limit it is left to the operator: a write war helps nobody.
+        let calls = self.lock_calls(unlocked);
+        let insists = rolling.relocks > RELOCK_LIMIT.saturating_mul(4);
+        (!insists && !calls.is_empty()).then_some(Decision::ActAll(calls))
+    }
+}
+
+/// Why a node is left out now, if so. It is looked at anew each time: a node that comes back is taken.
+pub fn why_skipped(node: &NodeState, rolling: &RollingStatus) -> Option<String> {
+    if node.opted_out {
+        return Some("it is labelled to be left out".to_owned());
+    }
+    if let Some(skipped) = rolling.skipped.iter().find(|s| s.node == node.name) {
+        return Some(skipped.reason.clone());
+    }
+    match &node.mark {
+        Some(Mark::Claimed(mark)) => return Some(format!("{} works on it", mark.record)),
+        Some(Mark::Unreadable) => return Some("its claim annotation cannot be read".to_owned()),
+        None => {}
+    }
+    if node.cordoned {
+        return Some("it was cordoned by someone else".to_owned());
+    }
+    (!node.ready).then(|| "it is not ready".to_owned())
+}
+
+fn is(claim: &Claim, kind: TroubleKind) -> bool {
+    claim.trouble.as_ref().is_some_and(|t| t.kind == kind)
+}
+
+fn first_trouble(rolling: &RollingStatus) -> String {
+    let mut troubles: Vec<&Trouble> = rolling
+        .active
+        .iter()
+        .filter_map(|c| c.trouble.as_ref())
+        .filter(|t| t.kind != TroubleKind::Settling)
+        .collect();
+    troubles.sort_by_key(|t| t.at);
+    let more =
+        if troubles.len() > 1 { format!("; and {} more nodes", troubles.len() - 1) } else { String::new() };
+    troubles.first().map(|t| format!("{}{more}", t.message)).unwrap_or_default()
+}

@@ -1,0 +1,97 @@
+//! One turn of a decision: the record, the look at the cluster, and what every strategy does alike with a step
+//! that calls, waits, holds or ends.
+
+use jiff::Timestamp;
+
+use super::status::{Draft, End};
+use super::{Action, Decision, Snapshot};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, WaitReason};
+
+/// What a step wants, before deadlines and refusals are taken into account.
+pub(super) enum Next {
+    Do(Decision),
+    Call(Action),
+    Wait(Wait),
+}
+
+pub(super) struct Wait {
+    pub(super) reason: WaitReason,
+    /// Free of counts and names that change by the second: each new wording is a write.
+    pub(super) message: String,
+    /// The full story, for a hold.
+    pub(super) detail: String,
+    /// When to look again though nothing has changed.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Wait {
+    pub(super) fn next(reason: WaitReason, message: impl Into<String>) -> Next {
+        let message = message.into();
+        Next::Wait(Self { reason, detail: message.clone(), message, until: None })
+    }
+}
+
+pub(super) struct Turn<'a> {
+    pub(super) record: &'a GcuUpgrade,
+    pub(super) status: GcuUpgradeStatus,
+    pub(super) seen: &'a Snapshot,
+    pub(super) now: Timestamp,
+}
+
+impl Turn<'_> {
+    pub(super) fn end(&self, phase: Phase, reason: &'static str, message: String) -> Decision {
+        Decision::Record(self.draft().end(End { phase, reason, message }))
+    }
+
+    pub(super) fn enter(&self, step: Step, message: String) -> Next {
+        Next::Do(Decision::Record(self.draft().step(step, self.seconds_for(step), message)))
+    }
+
+    /// Makes the call, unless the API server has just refused it.
+    pub(super) fn call(&self, action: Action) -> Decision {
+        match &self.seen.refused {
+            None => Decision::Act(action),
+            Some(refusal) => self.wait(Wait {
+                reason: WaitReason::CallRefused,
+                message: refusal.clone(),
+                detail: format!("the API server refuses: {refusal}"),
+                until: None,
+            }),
+        }
+    }
+
+    /// Waits until the deadline, then holds; a hold whose cause has gone before the deadline ends.
+    pub(super) fn wait(&self, wait: Wait) -> Decision {
+        let held = self.status.phase == Phase::Held;
+        let late = self.status.deadline.is_none_or(|d| self.now >= d);
+        if late && !held {
+            return Decision::Record(self.draft().hold("DeadlineExceeded", &wait.detail));
+        }
+        if held && !late && wait.reason != WaitReason::PodFailing {
+            let left = self.status.deadline.map(|d| d.duration_since(self.now).as_secs()).unwrap_or_default();
+            let seconds = u32::try_from(left).unwrap_or_default().max(1);
+            let message = format!("the obstacle is gone, going on: {}", wait.message);
+            return Decision::Record(self.draft().step(self.status.step, seconds, message));
+        }
+        let until = if held { None } else { self.status.deadline };
+        let settles = (wait.reason == WaitReason::PodFailing && !held).then(|| self.settles_at());
+        let status = self.draft().waiting(wait.reason, &wait.message);
+        Decision::Wait { status, until: until.into_iter().chain(settles).chain(wait.until).min() }
+    }
+
+    pub(super) fn draft(&self) -> Draft {
+        Draft::of(self.record, self.now)
+    }
+
+    pub(super) fn seconds_for(&self, step: Step) -> u32 {
+        let deadlines = &self.record.spec.deadlines;
+        match step {
+            Step::Recorded | Step::Deleting | Step::WaitingGone | Step::Done => deadlines.gone_seconds,
+            Step::Creating | Step::Locking | Step::Patching => deadlines.create_seconds,
+            Step::Probing | Step::Propagating => deadlines.propagate_seconds,
+            // Its nodes have deadlines of their own.
+            Step::Rolling => 0,
+            Step::WaitingRunning | Step::Restoring => deadlines.running_seconds,
+        }
+    }
+}

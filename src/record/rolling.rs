@@ -1,0 +1,381 @@
+//! The part of the record that a RollingUpdate has beside what every upgrade has.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use super::amount::Amount;
+
+/// Labels that all have to be there.
+pub type Labels = BTreeMap<String, String>;
+
+/// How a RollingUpdate proceeds; what was not asked for has its default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdate {
+    /// How many nodes may be down because of the upgrade at any moment: a number, or a percentage of the nodes
+    /// concerned, rounded down, at least 1.
+    pub max_unavailable: Amount,
+    /// These nodes first, then wait for `promote`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// Every step of `maxUnavailable` nodes waits for `promote`.
+    pub manual: bool,
+    /// Time between two steps of `maxUnavailable` nodes; 0 for no steps at all.
+    #[schemars(range(max = 604800))]
+    pub pause_between_seconds: u32,
+    /// How long a node's new pods have to be ready before the node counts as done.
+    #[schemars(range(max = 604800))]
+    pub min_ready_seconds: u32,
+    /// Only nodes with these labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: Labels,
+    /// Which nodes come first.
+    pub order: Order,
+    /// How a node is emptied before a component restarts that its users cannot live through.
+    pub drain: Drain,
+    /// Wait for these pods of a node to end before it is drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_for_jobs: Option<WaitForJobs>,
+    /// The rollout stops when so many nodes have failed.
+    #[schemars(range(min = 1))]
+    pub failure_threshold: u32,
+}
+
+impl Default for RollingUpdate {
+    fn default() -> Self {
+        Self {
+            max_unavailable: Amount::Number(1),
+            canary: None,
+            manual: false,
+            pause_between_seconds: 0,
+            min_ready_seconds: 0,
+            node_selector: Labels::new(),
+            order: Order::default(),
+            drain: Drain::default(),
+            wait_for_jobs: None,
+            failure_threshold: 1,
+        }
+    }
+}
+
+/// The nodes that come first: so many, or those with these labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// A number or a percentage of the nodes concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Amount>,
+    /// Nodes with these labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: Labels,
+}
+
+/// Which nodes come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Order {
+    /// Nodes without pods that would have to leave, then by name.
+    #[default]
+    IdleFirst,
+    /// By name.
+    Name,
+}
+
+/// How a node is emptied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Drain {
+    /// Evict the pods that hold a GCU.
+    pub enabled: bool,
+    /// How long that may take.
+    #[schemars(range(min = 1, max = 604800))]
+    pub timeout_seconds: u32,
+    /// What then.
+    pub on_timeout: OnTimeout,
+    /// Evict pods with these labels too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_selector: Labels,
+    /// Evict pods though what they keep in emptyDir volumes on disk is lost.
+    pub delete_empty_dir_data: bool,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            timeout_seconds: 1800,
+            on_timeout: OnTimeout::default(),
+            pod_selector: Labels::new(),
+            delete_empty_dir_data: false,
+        }
+    }
+}
+
+/// What happens to a node that could not be drained in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnTimeout {
+    /// The upgrade is held; it goes on when the node is empty.
+    #[default]
+    Hold,
+    /// The node is given back as it was, and left out.
+    Skip,
+    /// The pods that are left are deleted, past their disruption budgets.
+    Force,
+}
+
+/// Pods whose end is waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitForJobs {
+    /// Pods with these labels.
+    pub selector: Labels,
+    /// For so long; then they are drained like others.
+    #[schemars(range(min = 1, max = 604800))]
+    pub timeout_seconds: u32,
+}
+
+/// How far a RollingUpdate is. Only nodes in work are named: it stays small in clusters of any size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingStatus {
+    /// The DaemonSets that are held at OnDelete, with what they had before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locked: Vec<LockedSet>,
+    /// Since when all of them have been seen at OnDelete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub locked_since: Option<Timestamp>,
+    /// How often somebody else has put a strategy back.
+    pub relocks: u32,
+    /// `maxUnavailable` as a number of nodes.
+    pub max_unavailable: u32,
+    /// How the nodes stand.
+    pub nodes: NodeCounts,
+    /// The nodes in work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub active: Vec<Claim>,
+    /// Nodes that were given up, until the rollout is retried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedNode>,
+    /// The last nodes that were done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<DoneNode>,
+    /// The step under way, counted from 0; the canary is step 0.
+    pub step: u32,
+    /// How many nodes this step may still take; absent when it may take all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_left: Option<u32>,
+    /// When the step ended, while the next waits for its time or for `promote`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub step_ended_at: Option<Timestamp>,
+    /// Nodes on which a pod was replaced without a claim.
+    pub uncommanded: u32,
+    /// When the first node was claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub first_claim_at: Option<Timestamp>,
+    /// When the last node was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_done_at: Option<Timestamp>,
+    /// Milliseconds during which no node was in work because a person or a pause was waited for.
+    pub gated_ms: u64,
+    /// When the gate closed with no node in work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub gated_since: Option<Timestamp>,
+    /// For the efficiency: when each free slot of the window would have become free if nothing of ours took
+    /// time, in milliseconds after the first claim.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<u64>,
+    /// The time that such a window would have taken so far, in milliseconds.
+    pub ideal_ms: u64,
+    /// Why the upgrade is given up, while it still cleans up behind itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub giving_up: Option<GivingUp>,
+}
+
+/// Why an upgrade is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GivingUp {
+    /// A word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// The gr is somebody else's now: it and the pods are left as they are.
+    pub abandon: bool,
+}
+
+/// A DaemonSet held at OnDelete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LockedSet {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID: another DaemonSet of this name was not locked.
+    pub uid: String,
+    /// Its update strategy before.
+    #[schemars(schema_with = "any_object")]
+    pub strategy: Value,
+    /// The `controller-revision-hash` of its template before.
+    pub hash: String,
+}
+
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// How many nodes stand how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NodeCounts {
+    /// Nodes with pods of the components concerned.
+    pub total: u32,
+    /// On the wanted version.
+    pub done: u32,
+    /// In work.
+    pub active: u32,
+    /// Still to come.
+    pub waiting: u32,
+    /// Left out: cordoned by others, not ready, opted out, not drained in time.
+    pub skipped: u32,
+    /// In work and failed.
+    pub failed: u32,
+}
+
+/// A node in work. It counts against `maxUnavailable` from here until the claim is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The node.
+    pub node: String,
+    /// Since when it is in work.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// How far it is.
+    pub state: ClaimState,
+    /// When this state is held, or the node given back, if it has not ended by then.
+    #[schemars(with = "String")]
+    pub deadline: Timestamp,
+    /// The node is cordoned for this.
+    pub cordon: bool,
+    /// The pods that are replaced, in order.
+    pub pods: Vec<ClaimedPod>,
+    /// GCUs that the node offered when it was claimed.
+    pub gcus: i64,
+    /// Why it does not get on, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    /// For the efficiency: when it would have begun without any delay of ours, in milliseconds.
+    #[serde(default)]
+    pub ideal_start_ms: u64,
+}
+
+/// How far a claimed node is, as far as it has to be remembered; the rest is seen in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimState {
+    /// Being cordoned, waited for and drained: can still be given back untouched.
+    Emptying,
+    /// Its pods are being replaced.
+    Swapping,
+    /// Being given back untouched.
+    Returning,
+}
+
+/// A pod that is replaced under a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedPod {
+    /// The component's key.
+    pub component: String,
+    /// The pod's name.
+    pub name: String,
+    /// Only this very pod is deleted.
+    pub uid: String,
+    /// When it was created.
+    #[schemars(with = "String")]
+    pub created_at: Timestamp,
+}
+
+/// Why a claimed node does not get on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// Failed: something visibly cannot work. Late: it only takes longer than its deadline.
+    pub kind: TroubleKind,
+    /// A sentence that names what stands in the way.
+    pub message: String,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+}
+
+/// The kinds of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TroubleKind {
+    /// A failure signal that may still pass.
+    Settling,
+    /// Something visibly cannot work: counts against `failureThreshold`.
+    Failed,
+    /// The deadline has passed: the upgrade is held.
+    Late,
+}
+
+/// A node that was given back untouched and left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SkippedNode {
+    /// The node.
+    pub node: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A node that was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoneNode {
+    /// The node.
+    pub node: String,
+    /// Since when it was in work.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// When it was done.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// The pods that were replaced.
+    pub pods: Vec<ClaimedPod>,
+}
+
+/// What [`NODE_ANNOTATION`] says on a node that an upgrade has cordoned: written and removed in one patch with
+/// the cordon that it explains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeMark {
+    /// The record's name.
+    pub record: String,
+    /// The record's UID.
+    pub uid: String,
+    /// Always `Claimed`; the record says more.
+    pub state: String,
+    /// The record's attempt.
+    pub attempt: u32,
+    /// Until when the node should be empty.
+    pub deadline: Timestamp,
+    /// The node was cordoned before: then it stays so.
+    pub pre_cordoned: bool,
+}
+
+/// The annotation on a claimed node: see [`NodeMark`].
+pub const NODE_ANNOTATION: &str = "gum.enflame.com/upgrade";
+/// A node with this label set to `true` is left out of every rollout.
+pub const SKIP_LABEL: &str = "gum.enflame.com/skip";
+/// The annotation on a locked DaemonSet: the update strategy that it had, as JSON.
+pub const LOCK_ANNOTATION: &str = "gum.enflame.com/update-strategy";
+/// More nodes than this are never in work at once: their claims have to fit into one record.
+pub const WINDOW_LIMIT: usize = 200;
