@@ -6,6 +6,7 @@
 mod calls;
 mod latency;
 mod process;
+mod rolling;
 mod table;
 
 fn main() {
@@ -17,6 +18,9 @@ fn main() {
     }
     if runs("calls") {
         calls::print();
+    }
+    if runs("rolling") {
+        rolling::print();
     }
     if runs("latency") {
         latency::print();
