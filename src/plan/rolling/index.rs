@@ -54,6 +54,14 @@ impl<'a> Index<'a> {
         scoped.changed && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
     }
 
+    /// Whether any node has an outdated pod of this DaemonSet.
+    pub fn has_outdated(&self, namespace: &str, name: &str) -> bool {
+        let Some(set) = self.sets.iter().position(|(s, _)| s.namespace == namespace && s.name == name) else {
+            return false;
+        };
+        self.pods.values().flatten().any(|(s, pod)| *s == set && self.is_outdated(set, pod))
+    }
+
     /// The first DaemonSet, in order, with an outdated pod on this node.
     pub fn first_outdated(&self, node: &str) -> Option<usize> {
         self.pods(node).iter().filter(|(set, pod)| self.is_outdated(*set, pod)).map(|(set, _)| *set).min()

@@ -223,6 +223,12 @@ impl Node<'_> {
 
     fn swapping(&self) -> Look {
         if let Some(more) = self.newly_outdated() {
+            let pods = self.index.pods(&self.node.name);
+            let well = pods.iter().all(|(_, pod)| pod.ready_since.is_some() && !pod.deleting);
+            if self.claim.cordon && !self.is_ours() && well {
+                // It was done and released, and then the gr was put back: it has to be emptied again.
+                return Look::new(Stage::Releasing, "released", Move::GiveBack);
+            }
             return Look::new(Stage::Swapping, "more pods are outdated", Move::Also(more));
         }
         let mut newest_ready: Option<Timestamp> = None;

@@ -278,14 +278,20 @@ impl Turn<'_> {
         let rolling = self.rolling_status();
         let scope = self.scope();
         let index = Index::of(&self.seen.fleet, &scope);
-        let left_out = index.populated().filter(|node| index.first_outdated(node).is_some()).count();
         let abandoned = self.giving_up().is_some_and(|g| g.abandon);
+        if !abandoned && self.free(&index, &rolling).next().is_some() {
+            // Locks that have been taken off already are put on again: that is nobody's interference.
+            let draft = self.draft().with(|s| s.rolling.get_or_insert_default().locked_since = None);
+            let message = "a node that was left out can be done now";
+            return Next::Do(Decision::Record(draft.step(Step::Rolling, 0, message)));
+        }
+        let left_out = index.populated().filter(|node| index.first_outdated(node).is_some()).count();
         let mut refused = None;
         for locked in &rolling.locked {
             let set = self.seen.fleet.set(&locked.namespace, &locked.name).filter(|s| s.uid == locked.uid);
             let Some(set) = set.filter(|s| s.lock.is_some()) else { continue };
             let was_on_delete = locked.strategy.get("type").and_then(Value::as_str) == Some("OnDelete");
-            if left_out > 0 && !was_on_delete && !abandoned {
+            if index.has_outdated(&locked.namespace, &locked.name) && !was_on_delete && !abandoned {
                 continue;
             }
             if let Some(refusal) = self.seen.fleet.refusals.get(&set.uid) {
