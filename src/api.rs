@@ -13,7 +13,9 @@ mod gr;
 mod health;
 mod jobs;
 mod request;
+mod steering;
 mod upgrades;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -46,12 +48,16 @@ pub struct Context {
 
 /// The whole service.
 pub fn router(context: Context) -> Router {
-    let routes: [(&str, MethodRouter<Context>); 13] = [
+    let routes: [(&str, MethodRouter<Context>); 17] = [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
-        ("/gum/v1/gr/{name}/rollback", post(jobs::rollback)),
-        ("/gum/v1/gr/{name}/retry", post(jobs::retry)),
+        ("/gum/v1/gr/{name}/pause", post(steering::pause)),
+        ("/gum/v1/gr/{name}/resume", post(steering::resume)),
+        ("/gum/v1/gr/{name}/cancel", post(steering::cancel)),
+        ("/gum/v1/gr/{name}/promote", post(steering::promote)),
+        ("/gum/v1/gr/{name}/rollback", post(steering::rollback)),
+        ("/gum/v1/gr/{name}/retry", post(steering::retry)),
         ("/gum/v1/gr/{name}/history", get(upgrades::history)),
         ("/gum/v1/upgrades", get(upgrades::list)),
         ("/gum/v1/upgrades/{id}", get(upgrades::get)),

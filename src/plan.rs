@@ -3,6 +3,7 @@
 //! Synchronous, without I/O and without a clock of its own: what it answers depends on its arguments alone,
 //! so that every step × observation × intent is a row of a test. It cannot fail and cannot block.
 
+pub mod commands;
 pub mod fleet;
 pub mod impact;
 pub mod preflight;

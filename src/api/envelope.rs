@@ -187,17 +187,34 @@ fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
 /// v1.0.0's words for what was asked, and the same kind of word for what is new.
 fn operation(method: &Method, path: &str) -> &'static str {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let last = path.rsplit('/').next().unwrap_or_default();
-    match (method.as_str(), last) {
-        ("POST", "rollback") => "Rollback",
-        ("POST", "retry") => "Retry",
+    let mut segments = path.split('/').skip(3);
+    let place = (segments.next().unwrap_or_default(), segments.next(), segments.next().unwrap_or_default());
+    match (method.as_str(), place) {
+        ("POST", ("gr", Some(_), call)) => {
+            CALLS.iter().find(|(name, _)| *name == call).map_or("Post", |(_, word)| word)
+        }
         ("POST", _) => "Post",
         ("PATCH", _) => "Patch",
         ("OPTIONS", _) => "Options",
         ("PUT", _) => "Upgrade",
         ("DELETE", _) => "Delete",
-        (_, "gr" | "upgrades" | "blueprints") if path.matches('/').count() == 3 => "List",
-        (_, "history") => "History",
+        (_, ("gr" | "upgrades" | "blueprints", None, _)) => "List",
+        (_, ("gr", Some(_), view)) | (_, ("upgrades", Some(_), view)) => {
+            VIEWS.iter().find(|(name, _)| *name == view).map_or("Get", |(_, word)| word)
+        }
         _ => "Get",
     }
 }
+
+const CALLS: [(&str, &str); 7] = [
+    ("rollback", "Rollback"),
+    ("retry", "Retry"),
+    ("pause", "Pause"),
+    ("resume", "Resume"),
+    ("cancel", "Cancel"),
+    ("promote", "Promote"),
+    ("plan", "Plan"),
+];
+
+const VIEWS: [(&str, &str); 5] =
+    [("history", "History"), ("status", "Status"), ("why", "Why"), ("nodes", "Nodes"), ("events", "Events")];

@@ -1,27 +1,23 @@
-//! The calls that start or steer a job: upgrade, rollback, retry. Each writes a record's `spec` and no more.
-
-use std::time::Duration;
+//! How a job starts: everything is checked that can be, then a record is made. From then on it survives us.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use futures::StreamExt;
-use kube::ResourceExt;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::api::{Api, ObjectMeta, PostParams};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 use tracing::info;
 
 use super::Context;
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
-use super::request::{JobBody, JobQuery, Name};
+use super::request::{JobBody, JobQuery, Manner, Name};
+use super::waiting::{insert, location};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
-use crate::plan::impact;
-use crate::plan::preflight::{self, Retry};
-use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision};
+use crate::plan::{impact, preflight};
+use crate::record::{
+    FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
+};
 
 /// `PUT /gum/v1/gr/{name}`
 pub(super) async fn upgrade(
@@ -53,62 +49,21 @@ pub(super) async fn upgrade(
         of_revision: None,
         manifest,
     };
-    let job = Job { operation: Operation::Upgrade, target, warnings };
+    let job = Job { operation: Operation::Upgrade, target, warnings, manner: body.manner(None)? };
     context.start(&name, Some(found), job, &body, query).await
 }
 
-/// `POST /gum/v1/gr/{name}/rollback`: turns a running upgrade back, or returns to an earlier revision.
-pub(super) async fn rollback(
-    State(context): State<Context>,
-    Name(name): Name,
-    query: JobQuery,
-    Json(body): Json<JobBody>,
-) -> Result<Reply, ApiError> {
-    JobBody::refuse(body.file.is_some(), "file")?;
-    let records = context.records(&name).await?;
-    if let (Some(running), None) = (preflight::active(&records), body.revision) {
-        preflight::may_turn_back(running)?;
-        return context.steer(running, json!({ "intent": Intent::Rollback }), true, query).await;
-    }
-    let target = preflight::revision(&name, &records, body.revision)?;
-    let found = context.find_if_any(&name).await?;
-    let job = Job { operation: Operation::Rollback, target, warnings: Vec::new() };
-    context.start(&name, found, job, &body, query).await
-}
-
-/// `POST /gum/v1/gr/{name}/retry`: a fresh deadline for a held step, or the failed upgrade once more.
-pub(super) async fn retry(
-    State(context): State<Context>,
-    Name(name): Name,
-    query: JobQuery,
-    Json(body): Json<JobBody>,
-) -> Result<Reply, ApiError> {
-    JobBody::refuse(body.file.is_some(), "file")?;
-    JobBody::refuse(body.revision.is_some(), "revision")?;
-    let records = context.records(&name).await?;
-    match preflight::retry(&name, &records)? {
-        Retry::Held(record) => {
-            let attempt = record.spec.attempt.max(record.status_or_default().attempt).saturating_add(1);
-            let turned_back = record.spec.intent == Intent::Rollback;
-            context.steer(record, json!({ "attempt": attempt }), turned_back, query).await
-        }
-        Retry::Again(target) => {
-            let found = context.find_if_any(&name).await?;
-            let job = Job { operation: Operation::Retry, target, warnings: Vec::new() };
-            context.start(&name, found, job, &body, query).await
-        }
-    }
-}
-
 /// What is to be started.
-struct Job {
-    operation: Operation,
-    target: Revision,
-    warnings: Vec<String>,
+pub(super) struct Job {
+    pub(super) operation: Operation,
+    pub(super) target: Revision,
+    pub(super) warnings: Vec<String>,
+    pub(super) manner: Manner,
 }
 
 impl Context {
-    async fn find_if_any(&self, name: &str) -> Result<Option<Found>, ApiError> {
+    /// The gr, if there is one.
+    pub(super) async fn find_if_any(&self, name: &str) -> Result<Option<Found>, ApiError> {
         match self.find(name).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -117,7 +72,7 @@ impl Context {
     }
 
     /// Checks everything that can be checked, then creates the record: from then on the job survives us.
-    async fn start(
+    pub(super) async fn start(
         &self,
         name: &str,
         found: Option<Found>,
@@ -125,17 +80,22 @@ impl Context {
         body: &JobBody,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
-        let rolling_update = body.rolling_update()?;
         let records = self.records(name).await?;
         let live = found.as_ref().map(|f| &f.live);
         let record_name = preflight::may_start(name, live, &records, &job.target.manifest)?;
+        if live.is_none() && job.manner.strategy == Strategy::RollingUpdate {
+            return Err(preflight::Refusal::Nothing(format!(
+                "gr \"{name}\" is not there, so it cannot be changed in place: use strategy Recreate"
+            ))
+            .into());
+        }
         self.try_on(name, found.as_ref(), &job.target.manifest).await?;
         let spec = GcuUpgradeSpec {
             gr: name.to_owned(),
             operation: job.operation,
-            strategy: body.strategy,
+            strategy: job.manner.strategy,
             components: body.components.clone(),
-            rolling_update,
+            rolling_update: job.manner.rolling_update,
             granted: 0,
             target: job.target,
             previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
@@ -215,86 +175,6 @@ impl Context {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// Changes the `spec` of an active record.
-    async fn steer(
-        &self,
-        record: &GcuUpgrade,
-        change: Value,
-        turned_back: bool,
-        query: JobQuery,
-    ) -> Result<Reply, ApiError> {
-        let name = record.name_any();
-        let mut content = json!({ "name": name, "upgrade": location(&name) });
-        if query.dry_run {
-            insert(&mut content, "dryRun", json!(true));
-            return Ok(Reply::with(content));
-        }
-        // Guarded by the uid and not by the version: the controller writes status all the time. A record
-        // that ends in this very moment ignores the change, and its answer says how it ended.
-        let patch = json!({ "metadata": { "uid": record.uid() }, "spec": change });
-        let api: Api<GcuUpgrade> = Api::all(self.client.clone());
-        api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        info!(record = %name, %change, "steered");
-        self.answer(&name, turned_back, content, query).await
-    }
-
-    async fn answer(
-        &self,
-        record: &str,
-        turned_back: bool,
-        mut content: Value,
-        query: JobQuery,
-    ) -> Result<Reply, ApiError> {
-        let Some(patience) = query.wait else {
-            return Ok(Reply::with(content).at(location(record)));
-        };
-        let ended = self.wait_for_end(record, patience).await?;
-        let status = ended.status_or_default();
-        if !preflight::is_success(turned_back, status.phase) {
-            let code = if status.phase == Phase::Failed {
-                StatusCode::CONFLICT
-            } else {
-                StatusCode::INTERNAL_SERVER_ERROR
-            };
-            return Err(ApiError::new(
-                code,
-                format!("{record} is {:?}: {}; see {}", status.phase, status.message, location(record)),
-            ));
-        }
-        insert(&mut content, "phase", json!(status.phase));
-        insert(&mut content, "message", json!(status.message));
-        Ok(Reply::with(content).at(location(record)))
-    }
-
-    /// Watches a record until it has ended or is held: then a person has to decide, so the wait is over.
-    /// A hold from before a retry does not count.
-    async fn wait_for_end(&self, name: &str, patience: Duration) -> Result<GcuUpgrade, ApiError> {
-        let api: Api<GcuUpgrade> = Api::all(self.client.clone());
-        let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut events = watcher(api, only).default_backoff().applied_objects().boxed();
-        let mut last: Option<GcuUpgrade> = None;
-        let end = timeout(patience, async {
-            while let Some(event) = events.next().await {
-                let Ok(record) = event else { continue };
-                let status = record.status_or_default();
-                let seen = status.observed_generation >= record.metadata.generation.unwrap_or_default();
-                if status.phase.is_final() || (status.phase == Phase::Held && seen) {
-                    return Some(record);
-                }
-                last = Some(record);
-            }
-            None
-        });
-        if let Ok(Some(record)) = end.await {
-            return Ok(record);
-        }
-        let waiting = last.map(|r| r.status_or_default().message).unwrap_or_default();
-        Err(ApiError::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            format!("{name} has not ended after {patience:?} and goes on: {waiting}; see {}", location(name)),
-        ))
-    }
 }
 
 impl From<LoadError> for ApiError {
@@ -325,15 +205,5 @@ fn lost_the_race(error: kube::Error, gr: &str, record: &str) -> ApiError {
                 .into()
         }
         _ => error.into(),
-    }
-}
-
-fn location(record: &str) -> String {
-    format!("/gum/v1/upgrades/{record}")
-}
-
-fn insert(content: &mut Value, key: &str, value: Value) {
-    if let Some(object) = content.as_object_mut() {
-        object.insert(key.to_owned(), value);
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::envelope::ApiError;
 use crate::record::rolling::RollingUpdate;
-use crate::record::{Deadlines, OnFailure, Strategy};
+use crate::record::{Deadlines, GcuUpgrade, OnFailure, Strategy};
 use rolling::RollingBody;
 
 /// The longest wait for a job's end that one request may ask for.
@@ -118,7 +118,7 @@ pub(super) struct JobBody {
     /// The revision to roll back to.
     pub(super) revision: Option<u64>,
     /// How the change is made.
-    pub(super) strategy: Strategy,
+    pub(super) strategy: Option<Strategy>,
     /// What to do when a component visibly cannot start.
     pub(super) on_failure: OnFailure,
     /// Only these components.
@@ -194,18 +194,37 @@ impl JobBody {
         }
     }
 
-    /// The options of a RollingUpdate, with every default; `None` for another strategy.
-    pub(super) fn rolling_update(&self) -> Result<Option<RollingUpdate>, ApiError> {
-        match (self.strategy, &self.rolling_update) {
-            (Strategy::Recreate, Some(_)) => Err(bad(
-                "rollingUpdate",
-                "has no meaning for strategy Recreate; add \"strategy\": \"RollingUpdate\"",
-            )),
-            (Strategy::Recreate, None) => Ok(None),
-            (Strategy::RollingUpdate, asked) => {
-                let usual = RollingBody::default();
-                asked.as_ref().unwrap_or(&usual).resolve().map(Some).map_err(ApiError::bad_request)
+    /// How the change is made. What the body does not say is as in `last`, or else as by default.
+    pub(super) fn manner(&self, last: Option<&GcuUpgrade>) -> Result<Manner, ApiError> {
+        let strategy = self.strategy.or(last.map(|l| l.spec.strategy)).unwrap_or_default();
+        let rolling_update = match (strategy, &self.rolling_update) {
+            (Strategy::Recreate, Some(_)) => {
+                return Err(bad(
+                    "rollingUpdate",
+                    "has no meaning for strategy Recreate; add \"strategy\": \"RollingUpdate\"",
+                ));
             }
+            (Strategy::Recreate, None) => None,
+            (Strategy::RollingUpdate, Some(asked)) => Some(asked.resolve().map_err(ApiError::bad_request)?),
+            (Strategy::RollingUpdate, None) => {
+                let before = last.filter(|_| self.strategy.is_none());
+                Some(before.and_then(|l| l.spec.rolling_update.clone()).unwrap_or_default())
+            }
+        };
+        Ok(Manner { strategy, rolling_update })
+    }
+
+    /// Refuses what says how a job is done, where none is started.
+    pub(super) fn refuse_options(&self) -> Result<(), ApiError> {
+        let why = "has no meaning here: an upgrade is under way and only steered";
+        let asked = [
+            (self.strategy.is_some(), "strategy"),
+            (self.rolling_update.is_some(), "rollingUpdate"),
+            (!self.components.is_empty(), "components"),
+        ];
+        match asked.iter().find(|(present, _)| *present) {
+            Some((_, field)) => Err(bad(field, why)),
+            None => Ok(()),
         }
     }
 
@@ -218,6 +237,19 @@ impl JobBody {
         }
     }
 }
+
+/// How a change is made.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    pub(super) strategy: Strategy,
+    /// The options of a RollingUpdate, with every default; `None` for another strategy.
+    pub(super) rolling_update: Option<RollingUpdate>,
+}
+
+/// The body of a call that needs none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoBody {}
 
 /// The body of `DELETE /gum/v1/gr/{name}`.
 #[derive(Debug, Default, Deserialize)]

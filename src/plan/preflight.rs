@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use super::commands::{Command, Effect, State, effect};
 use crate::gr::LiveGr;
-use crate::record::{GcuUpgrade, Goal, Phase, Revision, record_name};
+use crate::record::{GcuUpgrade, Phase, Revision, record_name};
 
 /// Both manifests, a copy of the field names in managedFields and the status have to fit into one object
 /// of 1.5 MiB, etcd's limit.
@@ -158,43 +159,27 @@ pub fn revisions(records: &[GcuUpgrade]) -> Vec<u64> {
     numbers
 }
 
-/// What a retry means now.
-#[derive(Debug, PartialEq)]
-pub enum Retry<'a> {
-    /// Give the held step of this active record a fresh deadline.
-    Held(&'a GcuUpgrade),
-    /// Start a new job with the target of the last one.
-    Again(Revision),
+/// The target of a job, for one more try.
+pub fn again(record: &GcuUpgrade) -> Revision {
+    of(record.number(), &record.spec.target)
 }
 
-/// Decides what a retry means.
+/// What a command comes to for the newest record of a gr.
 ///
 /// # Errors
-/// When there is nothing to retry.
-pub fn retry<'a>(gr: &str, records: &'a [GcuUpgrade]) -> Result<Retry<'a>, Refusal> {
-    let Some(last) = records.first() else {
-        return Err(Refusal::Nothing(format!("gr \"{gr}\" has never been upgraded: nothing to retry")));
+/// Why it is not legal now.
+pub fn may(command: Command, gr: &str, records: &[GcuUpgrade]) -> Result<Effect, Refusal> {
+    let Some(record) = active(records).or(records.first()) else {
+        return match command {
+            Command::Rollback => Ok(Effect::NewJob),
+            other => Err(Refusal::Nothing(format!(
+                "gr \"{gr}\" has never been upgraded: nothing to {}",
+                other.word()
+            ))),
+        };
     };
-    let name = last.metadata.name.as_deref().unwrap_or_default();
-    match last.phase() {
-        Phase::Held => Ok(Retry::Held(last)),
-        Phase::Failed | Phase::RolledBack => Ok(Retry::Again(of(last.number(), &last.spec.target))),
-        Phase::Succeeded => Err(Refusal::Nothing(format!("{name} succeeded: nothing to retry"))),
-        Phase::Pending | Phase::Running | Phase::Paused => {
-            Err(Refusal::Nothing(format!("{name} is running: nothing to retry yet")))
-        }
-    }
-}
-
-/// Whether an active record can still be turned back.
-///
-/// # Errors
-/// When it is on its way back already.
-pub fn may_turn_back(record: &GcuUpgrade) -> Result<(), Refusal> {
-    let back = record.status_or_default().goal == Goal::Previous
-        || record.spec.intent == crate::record::Intent::Rollback;
     let name = record.metadata.name.as_deref().unwrap_or_default();
-    if back { Err(Refusal::Nothing(format!("{name} is rolling back already"))) } else { Ok(()) }
+    effect(command, &State::of(record)).map_err(|why| Refusal::Nothing(format!("{name} {why}")))
 }
 
 /// Whether the end of a job is what was asked for: its target, or, when a running upgrade was told to turn

@@ -2,6 +2,7 @@
 
 mod jobs;
 mod refusals;
+mod steering;
 mod unavailable;
 mod walk;
 

@@ -1,7 +1,7 @@
 //! What is said before anything is written.
 
 use gcu_upgrade_manager::plan::preflight::{
-    Refusal, Retry, active, is_success, may_start, may_turn_back, records_of, retry, revision, revisions,
+    Refusal, active, is_success, may_start, records_of, revision, revisions,
 };
 
 use super::*;
@@ -136,30 +136,6 @@ fn without_a_number_it_is_what_stood_there_before_the_last_upgrade_that_took_hol
     let only_rolled_back = history(&[(1, "1", "2", Phase::RolledBack)]);
     assert!(matches!(revision("gcu", &only_rolled_back, None), Err(Refusal::Nothing(_))));
     assert!(matches!(revision("gcu", &[], None), Err(Refusal::Nothing(_))));
-}
-
-#[test]
-fn a_retry_gives_a_held_step_time_or_a_failed_job_another_try() {
-    let held = history(&[(2, "1", "2", Phase::Held)]);
-    assert!(matches!(retry("gcu", &held), Ok(Retry::Held(r)) if r.number() == 2));
-    for phase in [Phase::Failed, Phase::RolledBack] {
-        let records = history(&[(1, "0", "1", Phase::Succeeded), (2, "1", "2", phase)]);
-        let Ok(Retry::Again(again)) = retry("gcu", &records) else { panic!("{phase:?}") };
-        assert_eq!((version(&again.manifest), again.of_revision), ("2", Some(2)));
-    }
-    for phase in [Phase::Pending, Phase::Running, Phase::Succeeded] {
-        let records = history(&[(2, "1", "2", phase)]);
-        assert!(matches!(retry("gcu", &records), Err(Refusal::Nothing(_))), "{phase:?}");
-    }
-    assert!(matches!(retry("gcu", &[]), Err(Refusal::Nothing(_))));
-}
-
-#[test]
-fn an_upgrade_turns_back_once() {
-    assert_eq!(may_turn_back(&record()), Ok(()));
-    assert_eq!(may_turn_back(&given().step(Step::Creating).held().record), Ok(()));
-    assert!(may_turn_back(&given().rollback_asked().record).is_err());
-    assert!(may_turn_back(&given().going_back(Step::Creating).record).is_err());
 }
 
 #[test]

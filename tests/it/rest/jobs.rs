@@ -23,7 +23,9 @@ async fn an_upgrade_is_answered_at_once_with_its_record_and_can_be_followed() {
     let content = put.json()["content"].clone();
     assert_eq!(content["name"], "enflame-gcu-resource-1");
     assert_eq!(content["upgrade"], RECORD);
-    let deadlines = json!({ "goneSeconds": 90, "createSeconds": 60, "runningSeconds": 1800 });
+    let deadlines = json!({
+        "goneSeconds": 90, "createSeconds": 60, "runningSeconds": 1800, "propagateSeconds": 600, "nodeSeconds": 1800
+    });
     assert_eq!(content["deadlines"], deadlines);
     sleep(Duration::from_secs(2)).await;
     let running = stage.must("GET", RECORD, "").await.json()["content"].clone();

@@ -1,0 +1,90 @@
+//! `?wait`: the answer to a call that starts or steers a job, at once or when the job has come to where it goes no
+//! further by itself.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use futures::StreamExt;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::Context;
+use super::envelope::{ApiError, Reply};
+use super::request::JobQuery;
+use crate::plan::preflight;
+use crate::record::{GcuUpgrade, Phase};
+
+impl Context {
+    /// Answers for a record, after the wait that was asked for.
+    pub(super) async fn answer(
+        &self,
+        record: &str,
+        turned_back: bool,
+        mut content: Value,
+        query: JobQuery,
+    ) -> Result<Reply, ApiError> {
+        let Some(patience) = query.wait else {
+            return Ok(Reply::with(content).at(location(record)));
+        };
+        let ended = self.wait_for_end(record, patience).await?;
+        let status = ended.status_or_default();
+        if status.phase != Phase::Paused && !preflight::is_success(turned_back, status.phase) {
+            let code = if status.phase == Phase::Failed {
+                StatusCode::CONFLICT
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR
+            };
+            return Err(ApiError::new(
+                code,
+                format!("{record} is {:?}: {}; see {}", status.phase, status.message, location(record)),
+            ));
+        }
+        insert(&mut content, "phase", json!(status.phase));
+        insert(&mut content, "message", json!(status.message));
+        Ok(Reply::with(content).at(location(record)))
+    }
+
+    /// Watches a record until it has ended, is held or is paused: then a person has to decide, so the wait is over.
+    /// A hold or a pause from before the request does not count.
+    async fn wait_for_end(&self, name: &str, patience: Duration) -> Result<GcuUpgrade, ApiError> {
+        let api: Api<GcuUpgrade> = Api::all(self.client.clone());
+        let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut events = watcher(api, only).default_backoff().applied_objects().boxed();
+        let mut last: Option<GcuUpgrade> = None;
+        let end = timeout(patience, async {
+            while let Some(event) = events.next().await {
+                let Ok(record) = event else { continue };
+                let status = record.status_or_default();
+                let seen = status.observed_generation >= record.metadata.generation.unwrap_or_default();
+                let rests = matches!(status.phase, Phase::Held | Phase::Paused);
+                if status.phase.is_final() || (rests && seen) {
+                    return Some(record);
+                }
+                last = Some(record);
+            }
+            None
+        });
+        if let Ok(Some(record)) = end.await {
+            return Ok(record);
+        }
+        let waiting = last.map(|r| r.status_or_default().message).unwrap_or_default();
+        Err(ApiError::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("{name} has not ended after {patience:?} and goes on: {waiting}; see {}", location(name)),
+        ))
+    }
+}
+
+/// Where a record is to be seen.
+pub(super) fn location(record: &str) -> String {
+    format!("/gum/v1/upgrades/{record}")
+}
+
+/// Sets a field of an answer.
+pub(super) fn insert(content: &mut Value, key: &str, value: Value) {
+    if let Some(object) = content.as_object_mut() {
+        object.insert(key.to_owned(), value);
+    }
+}
