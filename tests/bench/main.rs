@@ -6,6 +6,7 @@
 mod calls;
 mod latency;
 mod process;
+mod reaction;
 mod rolling;
 mod table;
 
@@ -21,6 +22,12 @@ fn main() {
     }
     if runs("rolling") {
         rolling::print();
+    }
+    if runs("reaction") {
+        reaction::print();
+    }
+    if runs("memory") {
+        process::print_rolling();
     }
     if runs("latency") {
         latency::print();

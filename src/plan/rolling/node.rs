@@ -131,7 +131,7 @@ impl Node<'_> {
     }
 
     fn release(&self, why: &str) -> Look {
-        let refused = self.index.fleet.refusals.get(&self.node.name);
+        let refused = self.index.fleet.refusals.get(&self.node.subject());
         let action = release(self.node);
         match refused {
             Some(refusal) => Look::wait(Stage::Releasing, format!("{why}: {refusal}")),
@@ -170,7 +170,7 @@ impl Node<'_> {
         if self.node.cordoned || self.node.mark.is_some() || !self.node.ready || self.node.opted_out {
             return Look::new(Stage::Cordoning, "no longer free to be worked on", Move::GiveBack);
         }
-        if let Some(refusal) = self.index.fleet.refusals.get(&self.node.name) {
+        if let Some(refusal) = self.index.fleet.refusals.get(&self.node.subject()) {
             return Look::wait(Stage::Cordoning, format!("the cordon is refused: {refusal}"));
         }
         let mark = NodeMark {

@@ -116,7 +116,7 @@ impl Turn<'_> {
 
     /// The calls that hold them at OnDelete.
     pub(super) fn lock_calls(&self, unlocked: Vec<(&SetState, Value)>) -> Vec<Action> {
-        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.uid));
+        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.subject()));
         open.map(|(set, strategy)| Action::SetStrategy {
             namespace: set.namespace.clone(),
             name: set.name.clone(),
@@ -294,7 +294,7 @@ impl Turn<'_> {
             if index.has_outdated(&locked.namespace, &locked.name) && !was_on_delete && !abandoned {
                 continue;
             }
-            if let Some(refusal) = self.seen.fleet.refusals.get(&set.uid) {
+            if let Some(refusal) = self.seen.fleet.refusals.get(&set.subject()) {
                 refused = Some(refusal.clone());
                 continue;
             }

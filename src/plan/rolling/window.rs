@@ -202,7 +202,7 @@ impl Turn<'_> {
             .fleet
             .nodes
             .iter()
-            .filter(|n| node::is_ours(self.record, n) && !index.fleet.refusals.contains_key(&n.name))
+            .filter(|n| node::is_ours(self.record, n) && !index.fleet.refusals.contains_key(&n.subject()))
             .map(|n| node::release(n))
             .collect();
         if !marked.is_empty() {
