@@ -59,7 +59,8 @@ impl Service {
         tasks.spawn(named("readiness", track_readiness(served.clone(), crd, seen, not_ready_tx)));
         let watched = catalog.clone();
         tasks.spawn(named("catalog", async move { watched.run(watching, CancellationToken::new()).await }));
-        let context = api::Context { client, clock, catalog, served, not_ready: not_ready.clone() };
+        let streams = api::streams();
+        let context = api::Context { client, clock, catalog, served, not_ready: not_ready.clone(), streams };
         Self { router: api::router(context), ready: not_ready, tasks }
     }
 
