@@ -13,6 +13,7 @@ mod events;
 mod gr;
 mod health;
 mod jobs;
+mod planning;
 mod query;
 mod request;
 mod steering;
@@ -49,6 +50,8 @@ pub struct Context {
     pub not_ready: watch::Receiver<Vec<String>>,
     /// The event streams that may still be opened.
     pub streams: Arc<Semaphore>,
+    /// The node that this service runs on.
+    pub own_node: Option<String>,
 }
 
 /// How many event streams may be open at once.
@@ -58,10 +61,11 @@ pub fn streams() -> Arc<Semaphore> {
 
 /// The whole service.
 pub fn router(context: Context) -> Router {
-    let routes: [(&str, MethodRouter<Context>); 22] = [
+    let routes: [(&str, MethodRouter<Context>); 23] = [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
+        ("/gum/v1/gr/{name}/plan", post(planning::plan)),
         ("/gum/v1/gr/{name}/pause", post(steering::pause)),
         ("/gum/v1/gr/{name}/resume", post(steering::resume)),
         ("/gum/v1/gr/{name}/cancel", post(steering::cancel)),

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod fleet;
 pub mod impact;
 pub mod preflight;
+pub mod preview;
 pub mod progress;
 mod recreate;
 pub mod rolling;

@@ -20,8 +20,10 @@ const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
 pub(super) struct JobQuery {
     /// How long to wait for the end; `None`: answer at once.
     pub(super) wait: Option<Duration>,
-    /// Check everything, change nothing.
+    /// Check everything, change nothing, and show the plan.
     pub(super) dry_run: bool,
+    /// In which form.
+    pub(super) form: Form,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
@@ -42,7 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
                 return Err(bad(key, "given twice"));
             }
         }
-        Ok(Self { wait, dry_run: dry_run.unwrap_or_default() })
+        Ok(Self { wait, dry_run: dry_run.unwrap_or_default(), form: Form::of(parts) })
     }
 }
 
@@ -103,19 +105,18 @@ fn flag(text: &str) -> Result<bool, String> {
 }
 
 /// The form of an answer that has two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Form {
     /// The envelope.
+    #[default]
     Json,
     /// For people.
     Text,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Form {
-    type Rejection = Infallible;
-
+impl Form {
     /// Of the two, the one that `Accept` names first; JSON when it names neither.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    fn of(parts: &Parts) -> Self {
         let values = parts.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
         let named = values.flat_map(|v| v.split(',')).find_map(|range| {
             match range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
@@ -124,6 +125,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Form {
                 _ => None,
             }
         });
-        Ok(named.unwrap_or(Self::Json))
+        named.unwrap_or_default()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Form {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts))
     }
 }

@@ -2,6 +2,7 @@
 
 mod events;
 mod jobs;
+mod planning;
 mod refusals;
 mod steering;
 mod unavailable;

@@ -44,7 +44,7 @@ where
 /// A pod that holds a GCU of a node, with a controller that makes another or without one.
 pub(super) async fn tenant(stage: &Stage, name: &str, node: &str, controlled: bool) {
     let mut pod = json!({
-        "metadata": { "name": name, "labels": { "app": "training" } },
+        "metadata": { "name": name, "labels": { "app": if controlled { "training" } else { "lone" } } },
         "spec": {
             "nodeName": node,
             "containers": [{ "name": "c", "image": "i", "resources": { "limits": { "enflame.com/gcu": "1" } } }],
