@@ -9,13 +9,17 @@ mod blueprints;
 mod body;
 mod browser;
 mod envelope;
+mod events;
 mod gr;
 mod health;
 mod jobs;
+mod planning;
+mod query;
 mod request;
 mod steering;
 mod upgrades;
 mod waiting;
+mod watching;
 
 use std::sync::Arc;
 
@@ -25,7 +29,7 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use kube::Client;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::blueprint::catalog::Catalog;
 use crate::clock::Clock;
@@ -44,23 +48,38 @@ pub struct Context {
     pub served: watch::Receiver<Option<Vec<String>>>,
     /// What is not ready yet, in sentences; empty when ready.
     pub not_ready: watch::Receiver<Vec<String>>,
+    /// The event streams that may still be opened.
+    pub streams: Arc<Semaphore>,
+    /// The node that this service runs on.
+    pub own_node: Option<String>,
+}
+
+/// How many event streams may be open at once.
+pub fn streams() -> Arc<Semaphore> {
+    events::streams()
 }
 
 /// The whole service.
 pub fn router(context: Context) -> Router {
-    let routes: [(&str, MethodRouter<Context>); 17] = [
+    let routes: [(&str, MethodRouter<Context>); 23] = [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
+        ("/gum/v1/gr/{name}/plan", post(planning::plan)),
         ("/gum/v1/gr/{name}/pause", post(steering::pause)),
         ("/gum/v1/gr/{name}/resume", post(steering::resume)),
         ("/gum/v1/gr/{name}/cancel", post(steering::cancel)),
         ("/gum/v1/gr/{name}/promote", post(steering::promote)),
         ("/gum/v1/gr/{name}/rollback", post(steering::rollback)),
         ("/gum/v1/gr/{name}/retry", post(steering::retry)),
+        ("/gum/v1/gr/{name}/status", get(watching::status)),
+        ("/gum/v1/gr/{name}/why", get(watching::explain)),
+        ("/gum/v1/gr/{name}/nodes", get(watching::nodes)),
         ("/gum/v1/gr/{name}/history", get(upgrades::history)),
+        ("/gum/v1/gr/{name}/history/{revision}", get(upgrades::revision)),
         ("/gum/v1/upgrades", get(upgrades::list)),
         ("/gum/v1/upgrades/{id}", get(upgrades::get)),
+        ("/gum/v1/upgrades/{id}/events", get(events::events)),
         ("/gum/v1/blueprints", get(blueprints::list)),
         ("/gum/v1/blueprints/{file}", get(blueprints::get)),
         ("/livez", get(health::livez)),

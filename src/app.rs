@@ -54,12 +54,14 @@ impl Service {
         tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
         tasks.spawn(named(
             "controller",
-            run_controller(client.clone(), clock, own_node, crd.clone(), seen_tx),
+            run_controller(client.clone(), clock, own_node.clone(), crd.clone(), seen_tx),
         ));
         tasks.spawn(named("readiness", track_readiness(served.clone(), crd, seen, not_ready_tx)));
         let watched = catalog.clone();
         tasks.spawn(named("catalog", async move { watched.run(watching, CancellationToken::new()).await }));
-        let context = api::Context { client, clock, catalog, served, not_ready: not_ready.clone() };
+        let streams = api::streams();
+        let context =
+            api::Context { client, clock, catalog, served, not_ready: not_ready.clone(), streams, own_node };
         Self { router: api::router(context), ready: not_ready, tasks }
     }
 

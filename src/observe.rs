@@ -1,6 +1,7 @@
 //! What the cluster says, as small values: objects in, the plan's own types out. Used by the controller, which
 //! decides on it, and by the API, which explains.
 
+pub mod budgets;
 pub mod fleet;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};

@@ -3,14 +3,18 @@
 //! Synchronous, without I/O and without a clock of its own: what it answers depends on its arguments alone,
 //! so that every step × observation × intent is a row of a test. It cannot fail and cannot block.
 
+pub mod budget;
 pub mod commands;
 pub mod fleet;
 pub mod impact;
 pub mod preflight;
+pub mod preview;
+pub mod progress;
 mod recreate;
 pub mod rolling;
 mod status;
 mod turn;
+pub mod why;
 
 use std::collections::BTreeSet;
 

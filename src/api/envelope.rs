@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::response::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -22,12 +22,25 @@ const FOREIGN_TEXT_LIMIT: usize = 4096;
 pub(super) struct Reply {
     content: Option<Value>,
     location: Option<String>,
+    text: Option<String>,
 }
+
+/// Marks an answer that goes out as it is, without the envelope: text for people, a stream of events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsIs;
 
 impl Reply {
     /// With content.
     pub(super) fn with(content: Value) -> Self {
-        Self { content: Some(content), location: None }
+        Self { content: Some(content), ..Self::default() }
+    }
+
+    /// As text for people, a line break at its end.
+    pub(super) fn text(mut text: String) -> Self {
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Self { text: Some(text), ..Self::default() }
     }
 
     /// With a `Location` header.
@@ -42,11 +55,18 @@ impl Reply {
 pub(super) struct ApiError {
     status: StatusCode,
     message: String,
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), retry_after: None }
+    }
+
+    /// With a `Retry-After` header, in seconds.
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     pub(super) fn is_not_found(&self) -> bool {
@@ -120,6 +140,14 @@ impl IntoResponse for Reply {
         if let Some(location) = self.location.as_deref().and_then(|l| HeaderValue::from_str(l).ok()) {
             response.headers_mut().insert(LOCATION, location);
         }
+        if let Some(text) = self.text {
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response.extensions_mut().insert(AsIs);
+            *response.body_mut() = Body::from(text);
+            return response;
+        }
         response.extensions_mut().insert(Ok::<Option<Value>, String>(self.content));
         response
     }
@@ -128,6 +156,9 @@ impl IntoResponse for Reply {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response.extensions_mut().insert(Err::<Option<Value>, String>(self.message));
         response
     }
@@ -143,11 +174,15 @@ struct Envelope<'a> {
     error: Option<String>,
 }
 
-/// Puts every answer into the envelope, the framework's own refusals included, and logs it.
+/// Puts every answer into the envelope, the framework's own refusals included, and logs it; but see [`AsIs`].
 pub(super) async fn wrap(request: Request, next: Next) -> Response {
     let operation = operation(request.method(), request.uri().path());
     let access = Access::of(&request);
     let (mut head, body) = next.run(request).await.into_parts();
+    if head.extensions.remove::<AsIs>().is_some() {
+        access.log(head.status, None);
+        return Response::from_parts(head, body);
+    }
     let outcome = match head.extensions.remove::<Result<Option<Value>, String>>() {
         Some(outcome) => outcome,
         None => Err(foreign_text(&head, body).await),

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use kube::ResourceExt;
 use kube::api::{Api, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use tracing::info;
@@ -10,10 +11,12 @@ use super::Context;
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
-use super::request::{JobBody, JobQuery, Manner, Name};
+use super::query::{Form, JobQuery};
+use super::request::{JobBody, Manner, Name};
 use super::waiting::{insert, location};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
+use crate::gr::LiveGr;
 use crate::plan::{impact, preflight};
 use crate::record::{
     FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
@@ -26,31 +29,7 @@ pub(super) async fn upgrade(
     query: JobQuery,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
-    JobBody::refuse(body.revision.is_some(), "revision")?;
-    let file = body.file.as_deref().ok_or_else(|| {
-        ApiError::bad_request(
-            "file: the name of the blueprint to upgrade to is missing, for example {\"file\": \"gr.json\"}",
-        )
-    })?;
-    // First what costs the cluster nothing.
-    let blueprint = context.catalog.load(file).await?;
-    let found = context.find(&name).await?;
-    let findings = check::check_against(&blueprint, &found.served, &name);
-    refuse_errors(&findings)?;
-    let warnings = blueprint.warnings().iter().chain(&findings).map(Finding::to_string).collect();
-    let manifest = match body.components.as_slice() {
-        [] => blueprint.manifest().clone(),
-        only => impact::only(&found.live.manifest, blueprint.manifest(), only)
-            .map_err(|e| ApiError::bad_request(format!("components: {e}")))?,
-    };
-    let target = Revision {
-        blueprint: Some(file.to_owned()),
-        sha256: Some(blueprint.digest().to_owned()),
-        of_revision: None,
-        manifest,
-    };
-    let job = Job { operation: Operation::Upgrade, target, warnings, manner: body.manner(None)? };
-    context.start(&name, Some(found), job, &body, query).await
+    context.upgrade(&name, &body, query).await
 }
 
 /// What is to be started.
@@ -62,6 +41,40 @@ pub(super) struct Job {
 }
 
 impl Context {
+    /// Upgrades to a blueprint, or says what that would do.
+    pub(super) async fn upgrade(
+        &self,
+        name: &str,
+        body: &JobBody,
+        query: JobQuery,
+    ) -> Result<Reply, ApiError> {
+        JobBody::refuse(body.revision.is_some(), "revision")?;
+        let file = body.file.as_deref().ok_or_else(|| {
+        ApiError::bad_request(
+            "file: the name of the blueprint to upgrade to is missing, for example {\"file\": \"gr.json\"}",
+        )
+    })?;
+        // First what costs the cluster nothing.
+        let blueprint = self.catalog.load(file).await?;
+        let found = self.find(name).await?;
+        let findings = check::check_against(&blueprint, &found.served, name);
+        refuse_errors(&findings)?;
+        let warnings = blueprint.warnings().iter().chain(&findings).map(Finding::to_string).collect();
+        let manifest = match body.components.as_slice() {
+            [] => blueprint.manifest().clone(),
+            only => impact::only(&found.live.manifest, blueprint.manifest(), only)
+                .map_err(|e| ApiError::bad_request(format!("components: {e}")))?,
+        };
+        let target = Revision {
+            blueprint: Some(file.to_owned()),
+            sha256: Some(blueprint.digest().to_owned()),
+            of_revision: None,
+            manifest,
+        };
+        let job = Job { operation: Operation::Upgrade, target, warnings, manner: body.manner(None)? };
+        self.start(name, Some(found), job, body, query).await
+    }
+
     /// The gr, if there is one.
     pub(super) async fn find_if_any(&self, name: &str) -> Result<Option<Found>, ApiError> {
         match self.find(name).await {
@@ -90,49 +103,25 @@ impl Context {
             .into());
         }
         self.try_on(name, found.as_ref(), &job.target.manifest).await?;
-        let spec = GcuUpgradeSpec {
-            gr: name.to_owned(),
-            operation: job.operation,
-            strategy: job.manner.strategy,
-            components: body.components.clone(),
-            rolling_update: job.manner.rolling_update,
-            granted: 0,
-            target: job.target,
-            previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
-            intent: Intent::Run,
-            attempt: 0,
-            on_failure: body.on_failure,
-            deadlines: body.deadlines(),
-            reason: body.reason.clone(),
-        };
-        let record = GcuUpgrade {
-            metadata: ObjectMeta {
-                name: Some(record_name.clone()),
-                finalizers: Some(vec![FINALIZER.to_owned()]),
-                ..ObjectMeta::default()
-            },
-            spec,
-            status: None,
-        };
-        let mut content = json!({
-            "name": record_name,
-            "upgrade": location(&record_name),
-            "strategy": record.spec.strategy,
-            "components": record.spec.components,
-            "rollingUpdate": record.spec.rolling_update,
-            "deadlines": record.spec.deadlines,
-            "onFailure": record.spec.on_failure,
-            "warnings": job.warnings,
-        });
         if query.dry_run {
+            let plan = self.preview(name, found.as_ref(), &job, &records).await?;
+            if query.form == Form::Text {
+                return Ok(Reply::text(plan.to_string()));
+            }
+            let record = record(name, &record_name, live, job, body);
+            let mut content = summary(&record, &plan.warnings);
             insert(&mut content, "dryRun", json!(true));
+            insert(&mut content, "plan", json!(plan));
             return Ok(Reply::with(content));
         }
+        let (operation, warnings) = (job.operation, job.warnings.clone());
+        let record = record(name, &record_name, live, job, body);
+        let content = summary(&record, &warnings);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         api.create(&PostParams::default(), &record)
             .await
             .map_err(|e| lost_the_race(e, name, &record_name))?;
-        info!(gr = name, record = %record_name, operation = ?job.operation, "recorded");
+        info!(gr = name, record = %record_name, ?operation, "recorded");
         self.answer(&record_name, false, content, query).await
     }
 
@@ -175,6 +164,48 @@ impl Context {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The record of a job, as it is created.
+fn record(gr: &str, name: &str, live: Option<&LiveGr>, job: Job, body: &JobBody) -> GcuUpgrade {
+    GcuUpgrade {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            finalizers: Some(vec![FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        spec: GcuUpgradeSpec {
+            gr: gr.to_owned(),
+            operation: job.operation,
+            strategy: job.manner.strategy,
+            components: body.components.clone(),
+            rolling_update: job.manner.rolling_update,
+            granted: 0,
+            target: job.target,
+            previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
+            intent: Intent::Run,
+            attempt: 0,
+            on_failure: body.on_failure,
+            deadlines: body.deadlines(),
+            reason: body.reason.clone(),
+        },
+        status: None,
+    }
+}
+
+/// What is answered for a job: every default is visible in it.
+fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
+    let name = record.name_any();
+    json!({
+        "name": name,
+        "upgrade": location(&name),
+        "strategy": record.spec.strategy,
+        "components": record.spec.components,
+        "rollingUpdate": record.spec.rolling_update,
+        "deadlines": record.spec.deadlines,
+        "onFailure": record.spec.on_failure,
+        "warnings": warnings,
+    })
 }
 
 impl From<LoadError> for ApiError {

@@ -3,9 +3,8 @@
 mod rolling;
 
 use std::fmt;
-use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use jiff::SignedDuration;
 use serde::de::{Error, Visitor};
@@ -16,8 +15,6 @@ use crate::record::rolling::RollingUpdate;
 use crate::record::{Deadlines, GcuUpgrade, OnFailure, Strategy};
 use rolling::RollingBody;
 
-/// The longest wait for a job's end that one request may ask for.
-const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
 /// The longest deadline of a step.
 const DEADLINE_LIMIT: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// `reason` is for people, and is kept in the record.
@@ -53,52 +50,12 @@ pub(super) fn is_dns_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// `?wait=10m&dryRun=true`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct JobQuery {
-    /// How long to wait for the end; `None`: answer at once.
-    pub(super) wait: Option<Duration>,
-    /// Check everything, change nothing.
-    pub(super) dry_run: bool,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Query(pairs) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-        let (mut wait, mut dry_run) = (None, None);
-        for (key, value) in &pairs {
-            let again = match key.as_str() {
-                "wait" => wait
-                    .replace(duration(value, WAIT_LIMIT).map_err(|e| bad("wait", &e))?.unsigned_abs())
-                    .is_some(),
-                "dryRun" => dry_run.replace(flag(value).map_err(|e| bad("dryRun", &e))?).is_some(),
-                other => return Err(bad(other, "no such query parameter here: wait and dryRun are known")),
-            };
-            if again {
-                return Err(bad(key, "given twice"));
-            }
-        }
-        Ok(Self { wait, dry_run: dry_run.unwrap_or_default() })
-    }
-}
-
-fn bad(field: &str, what: &str) -> ApiError {
+pub(super) fn bad(field: &str, what: &str) -> ApiError {
     ApiError::bad_request(format!("{field}: {what}"))
 }
 
-fn flag(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "" => Ok(true),
-        "false" => Ok(false),
-        other => Err(format!("true or false, not {other:?}")),
-    }
-}
-
 /// Parses `90s`, `10m`, `1h30m` or plain seconds.
-fn duration(text: &str, limit: SignedDuration) -> Result<SignedDuration, String> {
+pub(super) fn duration(text: &str, limit: SignedDuration) -> Result<SignedDuration, String> {
     let seconds = text.parse::<u32>().ok().map(|s| SignedDuration::from_secs(i64::from(s)));
     match seconds.or_else(|| text.parse().ok()) {
         Some(d) if d.is_positive() && d <= limit => Ok(d),

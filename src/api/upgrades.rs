@@ -1,16 +1,18 @@
 //! `/gum/v1/upgrades` and the history: what was asked, how far it is, and how it ended.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::envelope::{ApiError, Reply};
+use super::query::NoQuery;
 use super::request::Name;
 use super::without_nulls;
-use crate::plan::preflight::revisions;
-use crate::record::{GcuUpgrade, Phase};
+use crate::plan::preflight::{self, revisions};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step};
 
 /// `GET /gum/v1/upgrades`, newest first.
 pub(super) async fn list(State(context): State<Context>) -> Result<Reply, ApiError> {
@@ -32,14 +34,12 @@ pub(super) async fn history(State(context): State<Context>, Name(name): Name) ->
         // Tells a gr that was never upgraded from one that is not there.
         context.find(&name).await?;
     }
-    let current = records.iter().find(|r| r.phase() == Phase::Succeeded).map(GcuUpgrade::number);
+    let current = current(&records);
     let mut entries = Vec::new();
     for number in revisions(&records) {
         let mut entry = match records.iter().find(|r| r.number() == number) {
             Some(record) => summary(record),
-            None => {
-                json!({ "outcome": "Replaced", "message": "what was there before the oldest upgrade on record" })
-            }
+            None => replaced(),
         };
         if let Some(object) = entry.as_object_mut() {
             object.insert("revision".to_owned(), json!(number));
@@ -48,6 +48,42 @@ pub(super) async fn history(State(context): State<Context>, Name(name): Name) ->
         entries.push(entry);
     }
     Ok(Reply::with(Value::Array(entries)))
+}
+
+/// `GET /gum/v1/gr/{name}/history/{revision}`: one revision, whole.
+pub(super) async fn revision(
+    State(context): State<Context>,
+    Name(name): Name,
+    Path((_, number)): Path<(String, String)>,
+    _: NoQuery,
+) -> Result<Reply, ApiError> {
+    let number: u64 = number.parse().map_err(|_| {
+        ApiError::bad_request(format!("{number:?} is no revision: a number such as 1, see the history"))
+    })?;
+    let records = context.records(&name).await?;
+    if records.is_empty() {
+        context.find(&name).await?;
+    }
+    let found = preflight::revision(&name, &records, Some(number))?;
+    let mut view = match records.iter().find(|r| r.number() == number) {
+        Some(record) => whole(record),
+        None => replaced(),
+    };
+    if let Some(object) = view.as_object_mut() {
+        object.insert("revision".to_owned(), json!(number));
+        object.insert("current".to_owned(), json!(Some(number) == current(&records)));
+        object.insert("target".to_owned(), found.manifest);
+    }
+    Ok(Reply::with(view))
+}
+
+/// The revision that runs, as far as the records tell.
+fn current(records: &[GcuUpgrade]) -> Option<u64> {
+    records.iter().find(|r| r.phase() == Phase::Succeeded).map(GcuUpgrade::number)
+}
+
+fn replaced() -> Value {
+    json!({ "outcome": "Replaced", "message": "what was there before the oldest upgrade on record" })
 }
 
 fn summary(record: &GcuUpgrade) -> Value {
@@ -70,11 +106,22 @@ fn summary(record: &GcuUpgrade) -> Value {
     }))
 }
 
+/// What is waited for, since when and until when.
+pub(super) fn waiting_on(status: &GcuUpgradeStatus) -> Option<Value> {
+    let waiting = status.waiting_on.as_ref()?;
+    Some(without_nulls(json!({
+        "reason": waiting.reason, "message": waiting.message, "since": waiting.since, "until": deadline(status),
+    })))
+}
+
+/// A rollout's nodes have deadlines of their own: the step as such has none.
+fn deadline(status: &GcuUpgradeStatus) -> Option<Timestamp> {
+    status.deadline.filter(|_| status.step != Step::Rolling)
+}
+
 fn whole(record: &GcuUpgrade) -> Value {
     let status = record.status_or_default();
-    let waiting = status.waiting_on.as_ref().map(
-        |w| json!({ "reason": w.reason, "message": w.message, "since": w.since, "until": status.deadline }),
-    );
+    let waiting = waiting_on(&status);
     let end = status.conditions.iter().find(|c| c.type_ == "Finished" && c.status == "True");
     let outcome = end.map(|c| json!({ "phase": status.phase, "reason": c.reason, "message": c.message, "at": status.finished_at }));
     let mut view = summary(record);
@@ -84,8 +131,12 @@ fn whole(record: &GcuUpgrade) -> Value {
         object.insert("deadlines".to_owned(), json!(record.spec.deadlines));
         object.insert("goal".to_owned(), json!(status.goal));
         object.insert("stepSince".to_owned(), json!(status.step_since));
-        object.insert("deadline".to_owned(), json!(status.deadline));
+        object.insert("deadline".to_owned(), json!(deadline(&status)));
         object.insert("waitingOn".to_owned(), json!(waiting));
+        object
+            .insert("components".to_owned(), json!(Some(&record.spec.components).filter(|c| !c.is_empty())));
+        object.insert("rollingUpdate".to_owned(), json!(record.spec.rolling_update));
+        object.insert("rolling".to_owned(), json!(status.rolling));
         object.insert("timeline".to_owned(), json!(status.timeline));
         object.insert("outcome".to_owned(), json!(outcome));
         object.insert("target".to_owned(), record.spec.target.manifest.clone());

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::envelope::{ApiError, Reply};
-use super::request::JobQuery;
+use super::query::JobQuery;
 use crate::plan::preflight;
 use crate::record::{GcuUpgrade, Phase};
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{dead_node, pod_state};
-use crate::gr::LiveGr;
+use crate::gr::{LiveGr, Workload};
 use crate::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant, matches};
 use crate::plan::workloads_concerned;
 use crate::record::GcuUpgrade;
@@ -34,17 +34,34 @@ pub struct Interest {
     node_labels: BTreeSet<String>,
     /// Pods with any of these sets of labels.
     pods: Vec<Labels>,
+    /// The labels of every pod that is kept, for what selects pods by them.
+    pod_labels: bool,
 }
 
 impl Interest {
     /// What a record is interested in.
     pub fn of(record: &GcuUpgrade, gr: Option<&LiveGr>) -> Self {
         let options = record.spec.rolling_update.clone().unwrap_or_default();
-        let mut interest = Self::of_options(&options);
-        for workload in workloads_concerned(record, gr) {
-            interest.workloads.entry(workload.namespace).or_default().insert(workload.name);
+        Self::of_options(&options).with_workloads(workloads_concerned(record, gr))
+    }
+
+    /// The same, with the labels of every pod that is kept: disruption budgets go by them.
+    pub fn with_pod_labels(self) -> Self {
+        Self { pod_labels: true, ..self }
+    }
+
+    /// The same, with these workloads.
+    pub fn with_workloads(mut self, workloads: Vec<Workload>) -> Self {
+        for workload in workloads {
+            self.workloads.entry(workload.namespace).or_default().insert(workload.name);
         }
-        interest
+        self
+    }
+
+    /// The same, with these labels of nodes.
+    pub fn with_node_labels(mut self, keys: impl IntoIterator<Item = String>) -> Self {
+        self.node_labels.extend(keys);
+        self
     }
 
     /// Whether everything that `other` asks for is kept.
@@ -64,6 +81,7 @@ impl Interest {
             workloads: BTreeMap::new(),
             node_labels: options.node_selector.keys().chain(canary).cloned().collect(),
             pods: jobs.chain(selected).filter(|l| !l.is_empty()).collect(),
+            pod_labels: false,
         }
     }
 }
@@ -133,7 +151,7 @@ pub fn pod(pod: &Pod, interest: &Interest) -> Option<SeenPod> {
     };
     Some(SeenPod::Tenant(Arc::new(Tenant {
         uid: pod.uid().unwrap_or_default(),
-        labels: if selected { pod.labels().clone() } else { Labels::new() },
+        labels: if selected || interest.pod_labels { pod.labels().clone() } else { Labels::new() },
         gcus,
         keeper: keeper(pod),
         empty_dir: spec.volumes.iter().flatten().any(on_disk),
@@ -259,6 +277,27 @@ pub async fn live_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<S
     Ok(all)
 }
 
+/// The pods of the DaemonSets of interest now, each with when its deletion ends if that has been asked for.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn live_pods(
+    client: &Client,
+    interest: &Interest,
+) -> Result<Vec<(Arc<DaemonPod>, Option<Timestamp>)>, kube::Error> {
+    let mut pods = Vec::new();
+    for namespace in interest.workloads.keys() {
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        each(api, ListParams::default(), |p| {
+            if let Some(SeenPod::Daemon(pod)) = pod(&p, interest) {
+                pods.push((pod, p.metadata.deletion_timestamp.as_ref().map(|t| t.0)));
+            }
+        })
+        .await?;
+    }
+    Ok(pods)
+}
+
 /// The tenants of one node now.
 ///
 /// # Errors
@@ -280,7 +319,11 @@ pub async fn live_tenants(
 }
 
 /// Lists page by page: thousands of objects are never held at once.
-async fn each<K>(api: Api<K>, params: ListParams, mut keep: impl FnMut(K)) -> Result<(), kube::Error>
+pub(super) async fn each<K>(
+    api: Api<K>,
+    params: ListParams,
+    mut keep: impl FnMut(K),
+) -> Result<(), kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {

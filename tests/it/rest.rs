@@ -1,10 +1,13 @@
 //! The REST service against its contract: each answer's status, shape and words, on the sandbox.
 
+mod events;
 mod jobs;
+mod planning;
 mod refusals;
 mod steering;
 mod unavailable;
 mod walk;
+mod watching;
 
 use axum::body::Body;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};

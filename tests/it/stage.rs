@@ -194,6 +194,11 @@ impl Stage {
         }
     }
 
+    /// The service itself, for answers that do not end.
+    pub(crate) fn router(&self) -> axum::Router {
+        self.service.as_ref().expect("the service was started").router()
+    }
+
     /// A blueprint file.
     pub(crate) fn write(&self, file: &str, content: &str) {
         std::fs::write(self.blueprints.path().join(file), content).unwrap();

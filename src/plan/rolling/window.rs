@@ -140,9 +140,7 @@ impl Turn<'_> {
 
     /// The nodes that this record may work on at all.
     fn concerned<'f>(&self, index: &Index<'f>) -> Vec<&'f NodeState> {
-        let selector = self.options().node_selector;
-        let nodes = index.populated().filter_map(|name| index.fleet.node(name));
-        nodes.filter(|node| matches(&node.labels, &selector)).collect()
+        concerned(index, &self.options())
     }
 
     /// The nodes that may be taken next.
@@ -166,12 +164,7 @@ impl Turn<'_> {
         let canaries = self.canary_selector(rolling);
         let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| matches(&node.labels, c));
         let mut nodes: Vec<&NodeState> = self.free(index, rolling).filter(wanted).collect();
-        let tenants =
-            |n: &NodeState| index.tenants(&n.name).iter().filter(|t| is_evicted(t, &options.drain)).count();
-        nodes.sort_by_cached_key(|n| {
-            let own = index.fleet.own_node.as_deref() == Some(n.name.as_str());
-            (own, if options.order == Order::IdleFirst { tenants(n) } else { 0 }, n.name.clone())
-        });
+        in_order(&mut nodes, index, &options);
         nodes
     }
 
@@ -286,6 +279,22 @@ impl Turn<'_> {
         let insists = rolling.relocks > RELOCK_LIMIT.saturating_mul(4);
         (!insists && !calls.is_empty()).then_some(Decision::ActAll(calls))
     }
+}
+
+/// The nodes that a rollout may work on at all.
+pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f NodeState> {
+    let nodes = index.populated().filter_map(|name| index.fleet.node(name));
+    nodes.filter(|node| matches(&node.labels, &options.node_selector)).collect()
+}
+
+/// Puts nodes into the order in which they are taken: the one that this service runs on comes last.
+pub fn in_order(nodes: &mut [&NodeState], index: &Index<'_>, options: &RollingUpdate) {
+    let tenants =
+        |n: &NodeState| index.tenants(&n.name).iter().filter(|t| is_evicted(t, &options.drain)).count();
+    nodes.sort_by_cached_key(|n| {
+        let own = index.fleet.own_node.as_deref() == Some(n.name.as_str());
+        (own, if options.order == Order::IdleFirst { tenants(n) } else { 0 }, n.name.clone())
+    });
 }
 
 /// Why a node is left out now, if so. It is looked at anew each time: a node that comes back is taken.

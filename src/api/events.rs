@@ -1,0 +1,226 @@
+//! `/gum/v1/upgrades/{id}/events`: an upgrade as it happens, as server-sent events.
+//!
+//! | event | when | data |
+//! | --- | --- | --- |
+//! | `timeline` | for each entry of the record's timeline | `at`, `step`, `message` |
+//! | `progress` | at the beginning, and when one of these changes | `phase`, `step`, `goal`, `nodes`, `waitingOn` |
+//! | `end` | once, as the last | `phase`, `message` |
+//!
+//! An id is `<time>.<nth at that time>-<progress>`: the last entry of the timeline that was sent, and a digest of the
+//! last progress. Whoever comes back with `Last-Event-ID` gets what comes after it, whichever replica answers.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::envelope::{ApiError, AsIs};
+use super::query::NoQuery;
+use super::request::Name;
+use super::upgrades::waiting_on;
+use super::{Context, without_nulls};
+use crate::record::{GcuUpgrade, TimelineEntry};
+
+/// Each stream costs a watch.
+const STREAMS: usize = 100;
+/// A comment is sent after so long without an event: both sides notice when the other is gone.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What a client beyond the limit is told to wait.
+const RETRY_SECONDS: u32 = 10;
+/// The end of the last event's id.
+const END: &str = "-end";
+
+/// The streams that may still be opened.
+pub(super) fn streams() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(STREAMS))
+}
+
+/// `GET /gum/v1/upgrades/{id}/events`
+pub(super) async fn events(
+    State(context): State<Context>,
+    Name(id): Name,
+    headers: HeaderMap,
+    _: NoQuery,
+) -> Result<Response, ApiError> {
+    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let api: Api<GcuUpgrade> = Api::all(context.client.clone());
+    let record = api.get(&id).await?;
+    if last.ends_with(END) && record.phase().is_final() {
+        // Tells a browser's EventSource not to come back.
+        let mut nothing = StatusCode::NO_CONTENT.into_response();
+        nothing.extensions_mut().insert(AsIs);
+        return Ok(nothing);
+    }
+    let permit = context.streams.clone().try_acquire_owned().map_err(|_| {
+        let message = format!("{STREAMS} event streams are open, which is all there may be: try again later");
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_SECONDS)
+    })?;
+    let only = watcher::Config::default().fields(&format!("metadata.name={id}"));
+    let changes = watcher(api, only).default_backoff().boxed();
+    let feed =
+        Feed { teller: Teller::after(last), changes, waiting: VecDeque::new(), over: false, _permit: permit };
+    let sse =
+        Sse::new(feed.stream(record)).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here"));
+    let mut response = sse.into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.extensions_mut().insert(AsIs);
+    Ok(response)
+}
+
+/// A stream that is open.
+struct Feed {
+    teller: Teller,
+    changes: BoxStream<'static, Result<watcher::Event<GcuUpgrade>, watcher::Error>>,
+    waiting: VecDeque<Told>,
+    over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    fn stream(mut self, first: GcuUpgrade) -> impl Stream<Item = Result<Event, Infallible>> {
+        self.take(&first);
+        stream::unfold((self, first), |(mut feed, mut last)| async move {
+            loop {
+                if let Some(told) = feed.waiting.pop_front() {
+                    return Some((told.event(), (feed, last)));
+                }
+                if feed.over {
+                    return None;
+                }
+                feed.hear(&mut last).await;
+            }
+        })
+    }
+
+    /// Waits for one change of the record.
+    async fn hear(&mut self, last: &mut GcuUpgrade) {
+        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+        match self.changes.next().await {
+            Some(Ok(Apply(record) | InitApply(record))) if record.metadata.uid == last.metadata.uid => {
+                self.take(&record);
+                *last = record;
+            }
+            // Another of its name can only come after it is gone.
+            Some(Ok(Apply(_) | InitApply(_) | Delete(_))) => {
+                self.waiting.extend(self.teller.end(last, "the record was deleted"));
+                self.over = true;
+            }
+            // The watch backs off and begins anew.
+            Some(Ok(Init | InitDone) | Err(_)) => {}
+            None => self.over = true,
+        }
+    }
+
+    fn take(&mut self, record: &GcuUpgrade) {
+        self.waiting.extend(self.teller.tell(record));
+        self.over = record.phase().is_final();
+    }
+}
+
+/// What has been told, so that nothing is told twice and nothing left out.
+#[derive(Debug, Default)]
+struct Teller {
+    /// The last entry of the timeline: its time, and the how manyeth of that time it is.
+    entry: Option<(i64, usize)>,
+    /// The digest of the last progress.
+    progress: String,
+}
+
+/// An event to be sent.
+#[derive(Debug, PartialEq)]
+struct Told {
+    kind: &'static str,
+    id: String,
+    data: Value,
+}
+
+impl Told {
+    fn event(self) -> Result<Event, Infallible> {
+        // Written as JSON the data has no line breaks, which an event's data may not have.
+        Ok(Event::default().event(self.kind).id(self.id).data(self.data.to_string()))
+    }
+}
+
+impl Teller {
+    /// Goes on after an event of this id; from the beginning after any other.
+    fn after(id: &str) -> Self {
+        let parsed = id.split_once('-').and_then(|(entry, progress)| {
+            let (at, nth) = entry.split_once('.')?;
+            Some((at.parse().ok()?, nth.parse().ok()?, progress.trim_end_matches(END).to_owned()))
+        });
+        match parsed {
+            Some((at, nth, progress)) => Self { entry: Some((at, nth)), progress },
+            None => Self::default(),
+        }
+    }
+
+    /// What this version of the record adds.
+    fn tell(&mut self, record: &GcuUpgrade) -> Vec<Told> {
+        let status = record.status_or_default();
+        let mut all = Vec::new();
+        let entries = numbered(&status.timeline);
+        // By its place where it is still there: clocks are set back at times.
+        let known = entries.iter().position(|(id, _)| Some(*id) == self.entry);
+        for (place, (id, entry)) in entries.iter().enumerate() {
+            let new = known.map_or(self.entry.is_none_or(|last| *id > last), |known| place > known);
+            if new {
+                self.entry = Some(*id);
+                all.push(self.told("timeline", json!(entry)));
+            }
+        }
+        let progress = without_nulls(json!({
+            "phase": status.phase,
+            "step": status.step,
+            "goal": status.goal,
+            "nodes": status.rolling.as_ref().filter(|r| r.max_unavailable > 0).map(|r| &r.nodes),
+            "waitingOn": waiting_on(&status),
+        }));
+        let digest = digest(&progress);
+        if digest != self.progress {
+            self.progress = digest;
+            all.push(self.told("progress", progress));
+        }
+        if status.phase.is_final() {
+            all.extend(self.end(record, &status.message));
+        }
+        all
+    }
+
+    fn end(&self, record: &GcuUpgrade, message: &str) -> Option<Told> {
+        let mut told = self.told("end", json!({ "phase": record.phase(), "message": message }));
+        told.id.push_str(END);
+        Some(told)
+    }
+
+    fn told(&self, kind: &'static str, data: Value) -> Told {
+        let (at, nth) = self.entry.unwrap_or_default();
+        Told { kind, id: format!("{at}.{nth}-{}", self.progress), data }
+    }
+}
+
+/// The entries with their time in milliseconds and the how manyeth of that time each is.
+fn numbered(timeline: &[TimelineEntry]) -> Vec<((i64, usize), &TimelineEntry)> {
+    let mut all: Vec<((i64, usize), &TimelineEntry)> = Vec::new();
+    for entry in timeline {
+        let at = entry.at.as_millisecond();
+        let nth = all.iter().filter(|((other, _), _)| *other == at).count();
+        all.push(((at, nth), entry));
+    }
+    all
+}
+
+fn digest(value: &Value) -> String {
+    format!("{:x}", Sha256::digest(value.to_string())).chars().take(8).collect()
+}

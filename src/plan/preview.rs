@@ -1,0 +1,358 @@
+//! The plan: what an upgrade would do, said before anything is written. It looks with the eyes of the engine, so
+//! that what it says is what happens: the same scope, the same order, the same reasons to leave a node out.
+
+mod duration;
+mod text;
+mod warnings;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::budget::{Budget, blocking};
+use super::fleet::{Fleet, NodeState, Tenant, matches};
+use super::impact::{self, Change, ChangeKind, Impact, ScopedSet, impact_of};
+use super::rolling::index::Index;
+use super::rolling::node::{cannot_be_evicted, is_evicted};
+use super::rolling::window;
+use crate::gr::{self, Component, LiveGr, WorkloadKind};
+use crate::record::rolling::{RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
+use crate::record::{GcuUpgrade, Strategy};
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The gr's name.
+    pub gr: &'a str,
+    /// The gr as it stands; `None` when it is not there.
+    pub live: Option<&'a LiveGr>,
+    /// What it is to become.
+    pub target: &'a Value,
+    /// How.
+    pub strategy: Strategy,
+    /// How exactly; meaningless for Recreate.
+    pub options: &'a RollingUpdate,
+    /// Nodes and pods.
+    pub fleet: &'a Fleet,
+    /// The disruption budgets; `None` when they could not be read.
+    pub budgets: Option<&'a [Budget]>,
+    /// The gr's records, newest first: how long it took before.
+    pub records: &'a [GcuUpgrade],
+    /// The API server's version.
+    pub server: Option<(u32, u32)>,
+}
+
+/// What an upgrade would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// The gr.
+    pub gr: String,
+    /// How the change is made.
+    pub strategy: Strategy,
+    /// In one sentence.
+    pub summary: String,
+    /// The components that change or restart, in dependency order.
+    pub components: Vec<PlannedComponent>,
+    /// So many nodes at once.
+    pub max_unavailable: usize,
+    /// The steps, when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Steps>,
+    /// The nodes, in the order in which they are taken.
+    pub nodes: Vec<PlannedNode>,
+    /// The nodes that would be left out now, and why.
+    pub skipped: Vec<SkippedNode>,
+    /// How long it should take.
+    pub expected: Expected,
+    /// What to think of before.
+    pub warnings: Vec<String>,
+}
+
+/// A component that changes or restarts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedComponent {
+    /// Its key.
+    pub component: String,
+    /// In what way it changes; absent when it only restarts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeKind>,
+    /// The fields that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// Why it restarts though it does not change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// What its restart does to a node.
+    pub impact: Impact,
+}
+
+/// The steps of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Steps {
+    /// How many there are.
+    pub count: usize,
+    /// So many nodes first, then `promote`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<usize>,
+    /// So many nodes in each of the others; absent when there is one for all the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// What comes between the others: `promote`, or so many seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub between: Option<String>,
+}
+
+/// A node that is taken.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedNode {
+    /// The node.
+    pub node: String,
+    /// In which step, counted from 0.
+    pub step: usize,
+    /// What happens to it.
+    pub impact: Impact,
+    /// The components that restart, in order.
+    pub restarts: Vec<String>,
+    /// The pods that have to leave it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evicts: Vec<PlannedEviction>,
+}
+
+/// A pod that has to leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedEviction {
+    /// `namespace/name`.
+    pub pod: String,
+    /// GCUs that it holds.
+    pub gcus: i64,
+    /// Why it is not evicted at all, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stays: Option<String>,
+    /// What does not let it be evicted now, if something does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<String>,
+}
+
+/// How long it should take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Expected {
+    /// So long; `null` when this cluster has no history to tell from.
+    pub seconds: Option<u64>,
+    /// Where that comes from.
+    pub basis: String,
+}
+
+/// Says what an upgrade would do. `warnings` are those of the blueprint.
+pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
+    let nothing = Value::Null;
+    let from = ask.live.map_or(&nothing, |l| &l.manifest);
+    let changes = impact::changes(from, ask.target);
+    let scope = match ask.strategy {
+        Strategy::RollingUpdate => impact::scope(from, ask.target, ask.live),
+        Strategy::Recreate => everything(ask.live),
+    };
+    let index = Index::of(ask.fleet, &scope);
+    let components = components(ask, &changes, &scope);
+    let (mut taken, skipped, concerned) = nodes(ask, &index);
+    let rolls = ask.strategy == Strategy::RollingUpdate;
+    let at_once = if rolls { ask.options.max_unavailable.of(concerned) } else { taken.len() };
+    let max_unavailable = if rolls { at_once.min(WINDOW_LIMIT) } else { at_once };
+    let canaries = if rolls { canaries(ask.options, &mut taken, concerned) } else { None };
+    let steps = if rolls { steps(ask.options, taken.len(), max_unavailable, canaries) } else { None };
+    let planned = taken.iter().enumerate();
+    let nodes: Vec<PlannedNode> = planned
+        .map(|(place, node)| planned_node(ask, &index, node, step_of(place, steps.as_ref())))
+        .collect();
+    let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref());
+    let mut all = warnings.to_vec();
+    all.extend(warnings::warnings(ask, &changes, &nodes, &skipped, at_once));
+    Preview {
+        gr: ask.gr.to_owned(),
+        strategy: ask.strategy,
+        summary: summary(ask, &changes, nodes.len(), max_unavailable, &expected),
+        components,
+        max_unavailable,
+        steps,
+        nodes,
+        skipped,
+        expected,
+        warnings: all,
+    }
+}
+
+/// A Recreate takes every DaemonSet away, changed or not.
+fn everything(live: Option<&LiveGr>) -> Vec<ScopedSet> {
+    let all = live.map(|l| gr::workloads(&l.manifest, &l.status)).unwrap_or_default();
+    all.into_iter()
+        .filter(|w| w.kind == WorkloadKind::DaemonSet)
+        .map(|w| ScopedSet {
+            impact: impact_of(&w.component),
+            component: w.component,
+            namespace: w.namespace,
+            name: w.name,
+            changed: true,
+        })
+        .collect()
+}
+
+fn components(ask: &Ask<'_>, changes: &[Change], scope: &[ScopedSet]) -> Vec<PlannedComponent> {
+    let first = changes.iter().find(|c| c.kind == ChangeKind::Changed);
+    let nothing = Value::Null;
+    let from = ask.live.map_or(&nothing, |l| &l.manifest);
+    let mut keys: Vec<&str> = Vec::new();
+    for component in gr::components(ask.target).iter().chain(&gr::components(from)) {
+        if !keys.contains(&component.key) {
+            keys.push(component.key);
+        }
+    }
+    let mut planned = Vec::new();
+    for key in keys {
+        let change = changes.iter().find(|c| c.component == key);
+        let restarts = scope.iter().any(|s| s.component == key);
+        if change.is_none() && !restarts {
+            continue;
+        }
+        let because = match (change, ask.strategy, first) {
+            (Some(_), ..) => None,
+            (None, Strategy::Recreate, _) => Some("the whole stack is made anew".to_owned()),
+            (None, Strategy::RollingUpdate, first) => {
+                first.map(|f| format!("{} changes, and comes before it", f.component))
+            }
+        };
+        planned.push(PlannedComponent {
+            component: key.to_owned(),
+            change: change.map(|c| c.kind),
+            fields: change.map(|c| c.fields.clone()).unwrap_or_default(),
+            because,
+            impact: impact_of(key),
+        });
+    }
+    planned
+}
+
+/// The nodes that are taken, in order, those that are left out, and how many there are of both.
+fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<SkippedNode>, usize) {
+    let changed = |node: &NodeState| {
+        index.pods(&node.name).iter().any(|(set, _)| index.sets.get(*set).is_some_and(|(s, _)| s.changed))
+    };
+    let any = RollingUpdate::default();
+    let options = if ask.strategy == Strategy::RollingUpdate { ask.options } else { &any };
+    let mut all = window::concerned(index, options);
+    all.retain(|n| changed(n));
+    let concerned = all.len();
+    let mut skipped = Vec::new();
+    if ask.strategy == Strategy::RollingUpdate {
+        let nothing = RollingStatus::default();
+        all.retain(|n| match window::why_skipped(n, &nothing) {
+            Some(reason) => {
+                skipped.push(SkippedNode { node: n.name.clone(), reason });
+                false
+            }
+            None => true,
+        });
+        skipped.sort_by(|a, b| a.node.cmp(&b.node));
+    }
+    window::in_order(&mut all, index, options);
+    (all, skipped, concerned)
+}
+
+/// How many nodes are the canary; those that are so by their labels come first.
+fn canaries(options: &RollingUpdate, nodes: &mut [&NodeState], concerned: usize) -> Option<usize> {
+    let canary = options.canary.as_ref()?;
+    if !canary.node_selector.is_empty() {
+        nodes.sort_by_key(|n| !matches(&n.labels, &canary.node_selector));
+        return Some(nodes.iter().filter(|n| matches(&n.labels, &canary.node_selector)).count());
+    }
+    Some(canary.nodes.map_or(nodes.len(), |n| n.of(concerned)).min(nodes.len()))
+}
+
+fn steps(options: &RollingUpdate, nodes: usize, at_once: usize, canary: Option<usize>) -> Option<Steps> {
+    let size = (options.manual || options.pause_between_seconds > 0).then_some(at_once);
+    if canary.is_none() && size.is_none() {
+        return None;
+    }
+    let rest = nodes.saturating_sub(canary.unwrap_or_default());
+    let count = usize::from(canary.is_some()).saturating_add(rest.div_ceil(size.unwrap_or(rest).max(1)));
+    let between = if options.manual {
+        Some("promote".to_owned())
+    } else {
+        size.map(|_| format!("{} s", options.pause_between_seconds))
+    };
+    Some(Steps { count, canary, size, between })
+}
+
+fn step_of(place: usize, steps: Option<&Steps>) -> usize {
+    let Some(steps) = steps else { return 0 };
+    let first = steps.canary.unwrap_or_default();
+    if place < first {
+        return 0;
+    }
+    let later = steps.size.map_or(0, |size| place.saturating_sub(first) / size.max(1));
+    later.saturating_add(usize::from(steps.canary.is_some()))
+}
+
+fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize) -> PlannedNode {
+    let pods = index.pods(&node.name);
+    let changed = |set: usize| index.sets.get(set).is_some_and(|(s, _)| s.changed);
+    let first = pods.iter().filter(|(set, _)| changed(*set)).map(|(set, _)| *set).min().unwrap_or(usize::MAX);
+    let restarts: BTreeMap<usize, &ScopedSet> = pods
+        .iter()
+        .filter(|(set, _)| *set >= first)
+        .filter_map(|(set, _)| Some((*set, index.sets.get(*set)?.0)))
+        .collect();
+    let impact = restarts.values().map(|s| s.impact).max().unwrap_or(Impact::None);
+    let drains =
+        ask.strategy == Strategy::RollingUpdate && ask.options.drain.enabled && impact == Impact::Evict;
+    let leaving = index.tenants(&node.name).iter().filter(|t| drains && is_evicted(t, &ask.options.drain));
+    let mut names: Vec<String> = restarts.values().map(|s| s.component.clone()).collect();
+    names.dedup();
+    PlannedNode {
+        node: node.name.clone(),
+        step,
+        impact,
+        restarts: names,
+        evicts: leaving.map(|pod| eviction(ask, pod)).collect(),
+    }
+}
+
+fn eviction(ask: &Ask<'_>, pod: &Tenant) -> PlannedEviction {
+    let stays = cannot_be_evicted(pod, &ask.options.drain);
+    let blocked_by = blocking(ask.budgets.unwrap_or_default(), pod).filter(|_| stays.is_none());
+    PlannedEviction { pod: format!("{}/{}", pod.namespace, pod.name), gcus: pod.gcus, stays, blocked_by }
+}
+
+fn summary(ask: &Ask<'_>, changes: &[Change], nodes: usize, at_once: usize, expected: &Expected) -> String {
+    let gr = ask.gr;
+    if ask.live.is_none() {
+        return format!("gr {gr} is not there: it is created");
+    }
+    match ask.strategy {
+        Strategy::Recreate => {
+            let outage = expected.seconds.map_or_else(
+                || "for a time that is not known".to_owned(),
+                |s| format!("for about {}", duration::in_words(s)),
+            );
+            format!("the whole stack of gr {gr} goes down on all {nodes} nodes at once, {outage}")
+        }
+        Strategy::RollingUpdate if changes.is_empty() => {
+            format!("nothing of gr {gr} changes: no node is touched")
+        }
+        Strategy::RollingUpdate => {
+            let what: Vec<&str> = changes.iter().map(|c| c.component.as_str()).collect();
+            let at_once = at_once.min(nodes);
+            format!("{} of gr {gr} on {nodes} nodes, {at_once} at once", what.join(", "))
+        }
+    }
+}
+
+/// The components that are deployed.
+fn deployed(manifest: &Value) -> Vec<Component<'_>> {
+    gr::components(manifest).into_iter().filter(Component::is_deployed).collect()
+}

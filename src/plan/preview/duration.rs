@@ -1,0 +1,79 @@
+//! How long it should take, from what it took in this cluster before.
+
+use super::{Ask, Expected, Steps};
+use crate::record::{GcuUpgrade, Phase, Strategy};
+
+/// How long an upgrade of so many nodes should take.
+pub(super) fn expected(ask: &Ask<'_>, nodes: usize, at_once: usize, steps: Option<&Steps>) -> Expected {
+    match ask.strategy {
+        Strategy::Recreate => recreate(ask),
+        Strategy::RollingUpdate => rolling(ask, nodes, at_once, steps),
+    }
+}
+
+fn ended<'a>(ask: &Ask<'a>, strategy: Strategy) -> impl Iterator<Item = &'a GcuUpgrade> {
+    let succeeded = move |r: &&GcuUpgrade| r.spec.strategy == strategy && r.phase() == Phase::Succeeded;
+    ask.records.iter().filter(succeeded)
+}
+
+fn unknown(strategy: Strategy) -> Expected {
+    Expected {
+        seconds: None,
+        basis: format!("not known: no {strategy:?} of this gr on record has succeeded"),
+    }
+}
+
+fn recreate(ask: &Ask<'_>) -> Expected {
+    let took = ended(ask, Strategy::Recreate).find_map(|record| {
+        let status = record.status.as_ref()?;
+        let took = status.finished_at?.duration_since(status.started_at?);
+        Some((record, u64::try_from(took.as_secs()).ok()?))
+    });
+    match took {
+        Some((record, seconds)) => Expected {
+            seconds: Some(seconds),
+            basis: format!("{} took so long", record.metadata.name.as_deref().unwrap_or_default()),
+        },
+        None => unknown(Strategy::Recreate),
+    }
+}
+
+fn rolling(ask: &Ask<'_>, nodes: usize, at_once: usize, steps: Option<&Steps>) -> Expected {
+    let before = ended(ask, Strategy::RollingUpdate).find_map(|record| {
+        let recent = &record.status.as_ref()?.rolling.as_ref()?.recent;
+        let took = recent.iter().filter_map(|n| u64::try_from(n.at.duration_since(n.since).as_secs()).ok());
+        Some((record, median(took.collect())?))
+    });
+    let Some((record, each)) = before else { return unknown(Strategy::RollingUpdate) };
+    let rounds = u64::try_from(nodes.div_ceil(at_once.max(1))).unwrap_or(u64::MAX);
+    let gaps = steps.filter(|s| s.size.is_some()).map_or(0, |s| s.count.saturating_sub(1));
+    let pauses =
+        u64::try_from(gaps).unwrap_or(u64::MAX).saturating_mul(u64::from(ask.options.pause_between_seconds));
+    let waits = steps.is_some_and(|s| s.canary.is_some() || s.between.as_deref() == Some("promote"));
+    let people = if waits { "; without the waits for promote" } else { "" };
+    Expected {
+        seconds: Some(each.saturating_mul(rounds).saturating_add(pauses)),
+        basis: format!(
+            "a node took {} in {}{people}",
+            in_words(each),
+            record.metadata.name.as_deref().unwrap_or_default()
+        ),
+    }
+}
+
+fn median(mut all: Vec<u64>) -> Option<u64> {
+    all.sort_unstable();
+    all.get(all.len() / 2).copied()
+}
+
+/// `1h 5m`, `3m 20s`, `45s`.
+pub(super) fn in_words(seconds: u64) -> String {
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s"),
+        (0, _) if rest == 0 => format!("{minutes}m"),
+        (0, _) => format!("{minutes}m {rest}s"),
+        (_, 0) => format!("{hours}h"),
+        _ => format!("{hours}h {minutes}m"),
+    }
+}

@@ -1,0 +1,166 @@
+//! What to think of before an upgrade begins.
+
+use serde_json::Value;
+
+use super::{Ask, PlannedNode, deployed};
+use crate::gr::{WorkloadKind, workloads_of};
+use crate::plan::fleet::matches;
+use crate::plan::impact::{Change, ChangeKind, Impact};
+use crate::record::Strategy;
+use crate::record::rolling::{Labels, SkippedNode, WINDOW_LIMIT};
+
+/// Older API servers are not tried.
+const OLDEST_SERVER: (u32, u32) = (1, 20);
+
+/// Nodes named in a warning.
+const NAMED: usize = 3;
+
+/// Everything that the blueprint's own findings do not say.
+pub(super) fn warnings(
+    ask: &Ask<'_>,
+    changes: &[Change],
+    nodes: &[PlannedNode],
+    skipped: &[SkippedNode],
+    at_once: usize,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    all.extend(nothing_left(ask));
+    all.extend(skew(ask));
+    match ask.strategy {
+        Strategy::Recreate => all.extend(holders(ask, nodes)),
+        Strategy::RollingUpdate => {
+            all.extend(come_and_go(changes));
+            all.extend(by_themselves(ask, changes));
+            all.extend(drain(ask, nodes));
+            all.extend(left_out(ask, skipped));
+            if at_once > WINDOW_LIMIT {
+                all.push(format!(
+                    "maxUnavailable comes to {at_once} nodes: never more than {WINDOW_LIMIT} are in work at once"
+                ));
+            }
+        }
+    }
+    if ask.budgets.is_none() && ask.strategy == Strategy::RollingUpdate {
+        all.push("the disruption budgets cannot be read: which of them would block is not known".to_owned());
+    }
+    all
+}
+
+/// A component of which no pod would be left.
+fn nothing_left(ask: &Ask<'_>) -> Vec<String> {
+    let selector = |fields: &serde_json::Map<String, Value>| -> Option<Labels> {
+        serde_json::from_value(fields.get("nodeSelector")?.clone()).ok()
+    };
+    let mut all = Vec::new();
+    for component in deployed(ask.target) {
+        let Some(wanted) = selector(component.fields).filter(|labels| !labels.is_empty()) else { continue };
+        if !ask.fleet.nodes.iter().any(|n| matches(&n.labels, &wanted)) {
+            all.push(format!(
+                "{}: no node has the labels of its nodeSelector: nothing of it would run",
+                component.key
+            ));
+        }
+    }
+    if deployed(ask.target).is_empty() {
+        all.push("no component is deployed any more: nothing would run".to_owned());
+    }
+    all
+}
+
+fn skew(ask: &Ask<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some((major, minor)) = ask.server.filter(|version| *version < OLDEST_SERVER) {
+        all.push(format!(
+            "the cluster is Kubernetes {major}.{minor}, older than {}.{}: not tried",
+            OLDEST_SERVER.0, OLDEST_SERVER.1
+        ));
+    }
+    let group = |manifest: &Value| manifest.get("apiVersion").and_then(Value::as_str).map(str::to_owned);
+    let (live, target) = (ask.live.and_then(|l| group(&l.manifest)), group(ask.target));
+    if let (Some(live), Some(target)) = (live, target)
+        && live != target
+    {
+        all.push(format!(
+            "the gr is served as {live} and the blueprint says {target}: they are of different operators"
+        ));
+    }
+    all
+}
+
+fn come_and_go(changes: &[Change]) -> Vec<String> {
+    let of = |kind: ChangeKind| -> Vec<&str> {
+        changes.iter().filter(|c| c.kind == kind).map(|c| c.component.as_str()).collect()
+    };
+    let mut all = Vec::new();
+    for (kind, what) in [(ChangeKind::Added, "added"), (ChangeKind::Removed, "removed")] {
+        let components = of(kind);
+        if !components.is_empty() {
+            all.push(format!(
+                "{}: {what} on all nodes at once when the gr changes, not node by node",
+                components.join(", ")
+            ));
+        }
+    }
+    all
+}
+
+/// Deployments are the operator's: they roll when the gr changes.
+fn by_themselves(ask: &Ask<'_>, changes: &[Change]) -> Vec<String> {
+    let status = ask.live.map_or(&Value::Null, |l| &l.status);
+    let rolls = |key: &str| {
+        let mut all = deployed(ask.target).into_iter().filter(|c| c.key == key);
+        all.any(|c| workloads_of(c, status).iter().any(|w| w.kind == WorkloadKind::Deployment))
+    };
+    changes
+        .iter()
+        .filter(|c| c.kind == ChangeKind::Changed && rolls(&c.component))
+        .map(|c| format!("{}: its Deployments roll by themselves when the gr changes", c.component))
+        .collect()
+}
+
+fn drain(ask: &Ask<'_>, nodes: &[PlannedNode]) -> Vec<String> {
+    let emptied = nodes.iter().filter(|n| n.impact == Impact::Evict).count();
+    if !ask.options.drain.enabled && emptied > 0 {
+        return vec![format!(
+            "drain is off: pods that hold a GCU are not evicted and lose it, nodes concerned: {emptied}"
+        )];
+    }
+    let pods = || nodes.iter().flat_map(|n| &n.evicts);
+    let (stay, blocked) =
+        (pods().filter(|p| p.stays.is_some()).count(), pods().filter(|p| p.blocked_by.is_some()).count());
+    let mut all = Vec::new();
+    if stay > 0 {
+        all.push(format!("pods that have to leave and are not evicted: {stay}; their nodes wait for them"));
+    }
+    if blocked > 0 {
+        all.push(format!("pods that a PodDisruptionBudget would not let go now: {blocked}"));
+    }
+    all
+}
+
+fn left_out(ask: &Ask<'_>, skipped: &[SkippedNode]) -> Vec<String> {
+    let which = if skipped.is_empty() {
+        "nodes without the labels of nodeSelector".to_owned()
+    } else {
+        skipped.iter().map(|s| s.node.as_str()).take(NAMED).collect::<Vec<_>>().join(", ")
+            + if skipped.len() > NAMED { " and others" } else { "" }
+    };
+    if skipped.is_empty() && ask.options.node_selector.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "left out: {which}; where old pods are left, the DaemonSets stay at OnDelete until an upgrade has done every node"
+    )]
+}
+
+/// A Recreate evicts nobody.
+fn holders(ask: &Ask<'_>, nodes: &[PlannedNode]) -> Vec<String> {
+    let on = |node: &str| nodes.iter().any(|n| n.node == node);
+    let holders = ask.fleet.tenants.iter().filter(|t| t.gcus > 0 && on(&t.node)).count();
+    if holders == 0 {
+        return Vec::new();
+    }
+    vec![format!(
+        "pods that hold a GCU: {holders}; they are not evicted, and may lose it while the stack is down"
+    )]
+}

@@ -1,0 +1,179 @@
+//! Why an upgrade does not get on: one sentence for each node, with what happens when. Looked up live, with the
+//! same eyes that decide.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::budget::{Budget, blocking};
+use super::fleet::{Fleet, matches};
+use super::rolling::index::Index;
+use super::rolling::node::{self, Look, Move, Stage};
+use super::rolling::{scope, window};
+use super::{Action, progress};
+use crate::gr::LiveGr;
+use crate::record::rolling::{Claim, ClaimState, OnTimeout, RollingStatus, SkippedNode, TroubleKind};
+use crate::record::{GcuUpgrade, Intent, OnFailure, Phase, Strategy};
+
+/// Why an upgrade does not get on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    /// In one sentence.
+    pub message: String,
+    /// The nodes in work: those with trouble first, then by how long.
+    pub nodes: Vec<Stuck>,
+    /// The nodes that are left out, and why.
+    pub skipped: Vec<SkippedNode>,
+}
+
+/// A node in work.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// The node.
+    pub node: String,
+    /// What it is doing.
+    pub stage: Stage,
+    /// What it waits for.
+    pub message: String,
+    /// Since when it is in work.
+    pub since: Timestamp,
+    /// What is known to be wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<TroubleKind>,
+    /// Until when that is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What happens then.
+    pub then: String,
+}
+
+/// Why this upgrade does not get on. `budgets` is `None` when they could not be read.
+pub fn why(
+    record: &GcuUpgrade,
+    gr: Option<&LiveGr>,
+    fleet: &Fleet,
+    budgets: Option<&[Budget]>,
+    now: Timestamp,
+) -> Why {
+    let status = record.status_or_default();
+    let message = summary(record, now);
+    let Some(rolling) = status.rolling.filter(|_| record.spec.strategy == Strategy::RollingUpdate) else {
+        return Why { message, ..Why::default() };
+    };
+    if status.phase.is_final() {
+        return Why { message, ..Why::default() };
+    }
+    let scope = scope(record, status.goal, gr);
+    let index = Index::of(fleet, &scope);
+    let abandon = rolling.giving_up.as_ref().is_some_and(|g| g.abandon);
+    let stopping = abandon || record.spec.intent == Intent::Pause;
+    let look = |claim: &Claim| {
+        let look = node::look(record, claim, &index, now, stopping, abandon);
+        stuck(record, claim, &index, look, budgets)
+    };
+    let mut nodes: Vec<Stuck> = rolling.active.iter().map(look).collect();
+    nodes.sort_by_key(|s| (s.trouble.is_none(), s.since));
+    Why { message, nodes, skipped: skipped(record, &rolling, &index) }
+}
+
+/// The record's own word.
+fn summary(record: &GcuUpgrade, now: Timestamp) -> String {
+    let status = record.status_or_default();
+    let line = progress::progress(record, now).message;
+    match &status.waiting_on {
+        Some(waiting) if status.phase == Phase::Held && !line.contains(&waiting.message) => {
+            format!("{line}; now: {}", waiting.message)
+        }
+        _ => line,
+    }
+}
+
+fn stuck(
+    record: &GcuUpgrade,
+    claim: &Claim,
+    index: &Index<'_>,
+    look: Look,
+    budgets: Option<&[Budget]>,
+) -> Stuck {
+    let mut reasons = match &look.next {
+        Move::Call(calls) => blocked(calls, claim, index, budgets),
+        _ => Vec::new(),
+    };
+    // "Evicting" is no news beside what does not let that happen.
+    if reasons.is_empty() || !look.message.starts_with("evicting") {
+        reasons.push(look.message.clone());
+    }
+    let more = reasons.len().saturating_sub(1);
+    let first = reasons.into_iter().next().unwrap_or_default();
+    let message = if more > 0 { format!("{first}; and {more} more") } else { first };
+    let until = match look.stage {
+        Stage::WaitingForJobs | Stage::Soaking => look.until,
+        Stage::Releasing => None,
+        _ => Some(claim.deadline),
+    };
+    Stuck {
+        node: claim.node.clone(),
+        then: then(record, claim, &look),
+        stage: look.stage,
+        message,
+        since: claim.since,
+        trouble: claim.trouble.as_ref().map(|t| t.kind),
+        until,
+    }
+}
+
+/// What keeps these evictions from being accepted.
+fn blocked(calls: &[Action], claim: &Claim, index: &Index<'_>, budgets: Option<&[Budget]>) -> Vec<String> {
+    let tenants = index.tenants(&claim.node);
+    let evicted = calls.iter().filter_map(|call| match call {
+        Action::Evict { uid, .. } => tenants.iter().find(|t| t.uid == *uid),
+        _ => None,
+    });
+    evicted
+        .filter_map(|pod| {
+            let why = blocking(budgets.unwrap_or_default(), pod)?;
+            Some(format!("pod {}/{} cannot be evicted: {why}", pod.namespace, pod.name))
+        })
+        .collect()
+}
+
+fn then(record: &GcuUpgrade, claim: &Claim, look: &Look) -> String {
+    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let text = match look.stage {
+        Stage::WaitingForJobs => "they are drained like other pods",
+        Stage::Soaking => "the node is released",
+        Stage::Releasing => "it counts no longer against maxUnavailable",
+        _ if claim.state == ClaimState::Returning => "it is given back",
+        Stage::Evicting => match options.drain.on_timeout {
+            OnTimeout::Hold => "the upgrade is held, and goes on by itself when the node is empty",
+            OnTimeout::Skip => "the node is given back as it was, and left out",
+            OnTimeout::Force => "the pods that are left are deleted, past their disruption budgets",
+        },
+        Stage::Swapping | Stage::Verifying if look.signal.is_some() => match record.spec.on_failure {
+            OnFailure::Rollback => {
+                "when it lasts, the node counts as failed, and the upgrade is rolled back at failureThreshold"
+            }
+            OnFailure::Hold => {
+                "when it lasts, the node counts as failed, and the upgrade is held at failureThreshold"
+            }
+        },
+        _ => "the upgrade is held, and goes on by itself when this mends",
+    };
+    text.to_owned()
+}
+
+/// The nodes that would be taken were it not for this.
+fn skipped(record: &GcuUpgrade, rolling: &RollingStatus, index: &Index<'_>) -> Vec<SkippedNode> {
+    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let claimed = |name: &str| rolling.active.iter().any(|c| c.node == name);
+    let mut all: Vec<SkippedNode> = index
+        .populated()
+        .filter_map(|name| index.fleet.node(name))
+        .filter(|n| matches(&n.labels, &options.node_selector) && !claimed(&n.name))
+        .filter(|n| index.first_outdated(&n.name).is_some())
+        .filter_map(|n| Some(SkippedNode { node: n.name.clone(), reason: window::why_skipped(n, rolling)? }))
+        .collect();
+    all.sort_by(|a, b| a.node.cmp(&b.node));
+    all
+}
