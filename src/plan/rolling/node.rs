@@ -101,6 +101,8 @@ pub fn look(
     }
     match claim.state {
         ClaimState::Returning => there.give_back(),
+        // What called for it has been taken back meanwhile.
+        ClaimState::Emptying if index.first_outdated(&node.name).is_none() => there.give_back(),
         ClaimState::Emptying => there.emptying(),
         ClaimState::Swapping => there.swapping(),
     }
@@ -236,7 +238,8 @@ impl Node<'_> {
                 .filter(|(s, _)| *s == position)
                 .map(|(_, p)| *p)
                 .collect();
-            if claimed.is_empty() && (!scoped.changed || here.is_empty()) {
+            let nothing = claimed.is_empty() && (!(scoped.changed || scoped.unfinished) || here.is_empty());
+            if nothing || self.index.is_unsettled(position) {
                 continue;
             }
             if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
