@@ -73,6 +73,9 @@ pub(crate) struct Expect {
     /// Users' pods that were evicted or deleted, exactly; those of controllers by the controller's name.
     #[serde(default)]
     pub(crate) evicted: Option<Vec<String>>,
+    /// The DaemonSets of which we deleted pods, exactly.
+    #[serde(default)]
+    pub(crate) replaced: Option<Vec<String>>,
     /// How often a node was cordoned.
     #[serde(default)]
     pub(crate) cordons: Option<usize>,

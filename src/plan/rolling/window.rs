@@ -28,8 +28,8 @@ pub(super) struct Stop {
 impl Turn<'_> {
     pub(super) fn rolling(&self) -> Decision {
         let scope = self.scope();
-        let index = Index::of(&self.seen.fleet, &scope);
         let mut rolling = self.rolling_status();
+        let index = self.index(&scope, &rolling);
         if let Some(decision) = self.keep_locked(&mut rolling) {
             return decision;
         }
@@ -49,6 +49,9 @@ impl Turn<'_> {
             return self.turn_back(&format!("rolling back: {}", first_trouble(&rolling)));
         }
         if rolling.active.is_empty() && (abandon || self.free(&index, &rolling).next().is_none()) {
+            if let Some(set) = self.behind(&rolling).first().filter(|_| !abandon) {
+                return self.wait_for_the_operator(set, rolling);
+            }
             return self.all_nodes_done(&index, rolling);
         }
         let canaries = self.canaries(&index, &rolling);

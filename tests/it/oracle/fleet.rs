@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) order: Vec<String>,
     /// Users' pods (by their controller, or else their own name) that we evicted or deleted.
     pub(crate) evicted: BTreeSet<String>,
+    /// The DaemonSets of which we deleted pods.
+    pub(crate) replaced: BTreeSet<String>,
     /// The most nodes that were down at once because of us.
     pub(crate) together: usize,
     /// How often we cordoned a node.
@@ -315,6 +317,7 @@ impl Replay {
 
     fn component_is_deleted(&mut self, pod: &Value, uid: &str, node: &str) {
         let name = name(pod);
+        self.seen.replaced.insert(owner(pod, "name").to_owned());
         // A pod whose node has vanished is deleted by whoever comes first.
         if self.nodes.contains_key(node) {
             let claim =
@@ -335,6 +338,10 @@ impl Replay {
 
     fn tenant_is_evicted(&mut self, pod: &Value, uid: &str, node: &str) {
         let name = name(pod);
+        if !self.nodes.contains_key(node) {
+            // It went with its node.
+            return;
+        }
         let controller = text(pod, "/metadata/labels/app").map_or_else(|| name.clone(), str::to_owned);
         self.seen.evicted.insert(controller);
         let record = self.active.as_ref().expect("evictions belong to an upgrade");

@@ -135,6 +135,9 @@ impl Expect {
         if let Some(together) = self.together {
             assert_eq!(seen.together, together, "the most nodes that were down at once");
         }
+        if let Some(replaced) = &self.replaced {
+            assert_eq!(seen.replaced, sorted(replaced), "the DaemonSets of which pods were deleted");
+        }
         if let Some(evicted) = &self.evicted {
             assert_eq!(seen.evicted, sorted(evicted), "the users' pods that were evicted");
         }
