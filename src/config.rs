@@ -101,6 +101,9 @@ pub struct SandboxArgs {
     /// Number of simulated GCU nodes
     #[arg(long, env = "GUM_NODES", default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub nodes: u16,
+    /// Number of simulated users: pods on the first nodes that hold a GCU and have to leave during a drain
+    #[arg(long, env = "GUM_TENANTS", default_value_t = 0, value_name = "N")]
+    pub tenants: u16,
     /// How long a simulated pod takes to be ready, for example 2s or 500ms
     #[arg(long, env = "GUM_POD_START", default_value = "2s", value_name = "TIME", value_parser = duration)]
     pub pod_start: Duration,

@@ -8,6 +8,7 @@ mod events;
 mod fleet;
 mod history;
 mod observe;
+mod sweep;
 mod view;
 mod worker;
 
@@ -46,9 +47,11 @@ pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: w
     // The version in which a record ended: the view may lag behind and still show it as active.
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
     let mut workers: JoinSet<(String, u64)> = JoinSet::new();
+    let mut sweeping = JoinSet::from_iter([sweep::run(client.clone())]);
     loop {
         tokio::select! {
             () = wake.notified() => {}
+            Some(_) = sweeping.join_next() => {}
             Some(done) = workers.join_next() => {
                 match done {
                     Ok((name, version)) => {

@@ -47,6 +47,16 @@
 //!   the decision is taken again on that reading.
 //! * A held step is still watched and goes on when its obstacle is gone: a hold in the middle of a Recreate must not
 //!   keep the stack down.
+//! * A RollingUpdate decides on views while nodes are in work, and on live reads at every change of step: each of its
+//!   calls is guarded by the version of the node or DaemonSet that was looked at, or by a pod's UID, and its claims
+//!   by the record's version; reading thousands of nodes for each step of each node would cost more than it tells.
+//!   Before a node's pods are replaced that node is read once more.
+//! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
+//!   OnDelete this restarts nothing, and finds out operators that make their DaemonSets anew or ignore changes.
+//! * A DaemonSet stays at OnDelete after the end while nodes that were left out have old pods of it: with its own
+//!   strategy back, the DaemonSet controller would replace them on nodes that were to be left alone. The next
+//!   upgrade does those nodes and restores the strategy; an annotation remembers it.
+//! * A node that fails stays cordoned and claimed, and the upgrade is held: no end leaves a cordon behind.
 //! * A rollback that finds the old gr alive *fences* it (see [`plan::Action::Fence`]): a delete that is still on its
 //!   way carries the older version as its precondition and can no longer land.
 

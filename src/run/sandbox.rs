@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, listen, say, until_stopped};
@@ -14,7 +17,7 @@ use crate::config::SandboxArgs;
 use crate::sandbox::apiserver::ApiServer;
 use crate::sandbox::kubelet::KubeletBehaviour;
 use crate::sandbox::operator::OperatorBehaviour;
-use crate::sandbox::world::{World, documented_gr};
+use crate::sandbox::world::{Running, World, documented_gr};
 use crate::{cluster, http};
 
 /// The blueprints that come with the binary.
@@ -54,6 +57,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
         k.pod_start = args.pod_start;
         k.pod_stop = KubeletBehaviour::default().pod_stop;
     });
+    create_tenants(&world, args.tenants.min(args.nodes)).await?;
     let stop = CancellationToken::new();
     let kube_address = kube_listener.local_addr()?;
     let kube = tokio::spawn(http::serve(kube_listener, server.router(), stop.clone()));
@@ -77,6 +81,34 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
         let _ = std::fs::remove_dir_all(dir);
     }
     result
+}
+
+/// Deployments of one pod each, `train-1` on `node-1` and so on, that ask for a GCU.
+async fn create_tenants(world: &Running, count: u16) -> Result<(), Failure> {
+    let api: Api<Deployment> = Api::namespaced(world.client(), "default");
+    for number in 1..=count {
+        let name = format!("train-{number}");
+        let tenant = json!({
+            "metadata": { "name": name, "labels": { "app": name } },
+            "spec": {
+                "replicas": 1,
+                "selector": { "matchLabels": { "app": name } },
+                "template": {
+                    "metadata": { "labels": { "app": name } },
+                    "spec": {
+                        "nodeSelector": { "kubernetes.io/hostname": format!("node-{number}") },
+                        "containers": [{
+                            "name": "train",
+                            "image": "train:1",
+                            "resources": { "limits": { "enflame.com/gcu": "1" } },
+                        }],
+                    },
+                },
+            },
+        });
+        api.create(&PostParams::default(), &serde_json::from_value(tenant)?).await?;
+    }
+    Ok(())
 }
 
 /// Reads a gr from a file, with the same checks as a blueprint.

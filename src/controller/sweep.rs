@@ -1,0 +1,88 @@
+//! The sweep: nodes that carry a claim of an upgrade that has ended, or whose record is gone, are given back.
+//!
+//! No upgrade ends with a claim left on a node. This is for what cannot be seen from within one: a cordon that
+//! was still on its way when its upgrade ended, a record whose finalizer somebody took off.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{ListParams, ObjectList};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::{Api, Client, ResourceExt};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::act::{Outcome, act_on_fleet};
+use crate::cluster::error_text;
+use crate::observe::fleet::{Interest, node};
+use crate::plan::fleet::Mark;
+use crate::plan::rolling::node::release;
+use crate::record::GcuUpgrade;
+use crate::record::rolling::NODE_ANNOTATION;
+
+/// Between attempts while the API server does not answer.
+const RETRY: Duration = Duration::from_secs(30);
+/// Nodes fetched with one call.
+const PAGE: u32 = 500;
+
+/// Sweeps once; tries again until that was possible.
+pub(super) async fn run(client: Client) {
+    while let Err(error) = sweep(&client).await {
+        warn!("cannot look for claims left on nodes yet: {}", error_text(&error));
+        sleep(RETRY).await;
+    }
+}
+
+async fn sweep(client: &Client) -> Result<(), kube::Error> {
+    // Nodes first: a claim that is made meanwhile has its record in the list that is read after them.
+    let claimed = claimed_nodes(client).await?;
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    let records: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
+    let active: BTreeSet<String> =
+        records.list(&ListParams::default()).await?.items.iter().filter_map(uid_if_active).collect();
+    let nodes: Api<Node> = Api::all(client.clone());
+    for name in claimed {
+        let Some(served) = nodes.get_opt(&name).await? else { continue };
+        let seen = node(&served, &Interest::default());
+        let Some(Mark::Claimed(mark)) = &seen.mark else { continue };
+        if active.contains(&mark.uid) {
+            continue;
+        }
+        match act_on_fleet(client, "", &release(&seen)).await {
+            Outcome::Done => {
+                info!(node = %name, record = %mark.record, "gave back a node that an ended upgrade had left claimed")
+            }
+            // Somebody else has changed it: the next start looks again.
+            outcome => {
+                warn!(node = %name, ?outcome, "could not give back a node that an ended upgrade had left claimed")
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A record that cannot be read may be a newer version's, and active.
+fn uid_if_active(record: &DeserializeGuard<GcuUpgrade>) -> Option<String> {
+    match &record.0 {
+        Ok(record) if record.phase().is_final() => None,
+        Ok(record) => record.uid(),
+        Err(invalid) => invalid.metadata.uid.clone(),
+    }
+}
+
+async fn claimed_nodes(client: &Client) -> Result<Vec<String>, kube::Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    let (mut claimed, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
+    loop {
+        let page: ObjectList<PartialObjectMeta<Node>> = api.list_metadata(&params).await?;
+        let marked = page.items.iter().filter(|n| n.annotations().contains_key(NODE_ANNOTATION));
+        claimed.extend(marked.map(ResourceExt::name_any));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(claimed),
+        }
+    }
+}
