@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::gr::{LiveGr, Workload, WorkloadKind};
 use crate::record::rolling::NodeMark;
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Strategy};
-use fleet::Fleet;
+use fleet::{Fleet, version_of};
 use turn::Turn;
 
 /// One look at the part of the cluster that an upgrade concerns.
@@ -214,16 +214,18 @@ pub enum Action {
 }
 
 impl Action {
-    /// What a refusal of this call is remembered by: see [`Fleet::refusals`].
-    pub fn subject(&self) -> &str {
+    /// What an answer to this call is remembered by: see [`Fleet::refusals`].
+    pub fn subject(&self) -> String {
         match self {
             Self::DeleteGr { .. }
             | Self::CreateGr { .. }
             | Self::Fence { .. }
             | Self::Release
-            | Self::PatchGr { .. } => "",
-            Self::SetStrategy { uid, .. } | Self::Evict { uid, .. } | Self::DeletePod { uid, .. } => uid,
-            Self::Cordon { node, .. } | Self::ReleaseNode { node, .. } => node,
+            | Self::PatchGr { .. } => String::new(),
+            Self::Evict { uid, .. } | Self::DeletePod { uid, .. } => uid.clone(),
+            Self::SetStrategy { uid, resource_version, .. } => version_of(uid, resource_version),
+            Self::Cordon { node, resource_version, .. }
+            | Self::ReleaseNode { node, resource_version, .. } => version_of(node, resource_version),
         }
     }
 }

@@ -84,7 +84,9 @@ pub(super) async fn live(
         let interest = Interest::of(record, seen.gr.as_ref());
         // Until nodes are touched it is the DaemonSets alone that count.
         seen.fleet = match record.status_or_default().step {
-            Step::Rolling | Step::Restoring => observe::fleet::live(client, &interest).await?,
+            Step::Propagating | Step::Rolling | Step::Restoring => {
+                observe::fleet::live(client, &interest).await?
+            }
             _ => Fleet { sets: observe::fleet::live_sets(client, &interest).await?, ..Fleet::default() },
         };
         seen.pods = pods_of(&seen.fleet);

@@ -188,7 +188,7 @@ impl Worker {
                 Outcome::Refused(text) | Outcome::Unavailable(text) => (text, REFUSAL_RESTS),
             };
             let until = self.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
-            self.resting.insert(action.subject().to_owned(), (text, until));
+            self.resting.insert(action.subject(), (text, until));
         }
         self.failures = 0;
         Ok(Turn::Again)

@@ -21,8 +21,9 @@ pub struct Fleet {
     pub sets: Vec<Arc<SetState>>,
     /// The node that this service runs on.
     pub own_node: Option<String>,
-    /// Calls that were refused and are not to be repeated yet, by what they were about (a pod's UID, a node's
-    /// name), with the refusal.
+    /// Calls that are not to be repeated yet, with the reason: refused, or done and not seen yet. By what they
+    /// were about: a pod's UID, or a version of a node or DaemonSet, see [`version_of`]. When another version of
+    /// it is seen, the call may be made again at once.
     pub refusals: BTreeMap<String, String>,
 }
 
@@ -140,6 +141,25 @@ impl SetState {
     /// Whether pods are replaced only when somebody deletes them.
     pub fn is_on_delete(&self) -> bool {
         self.strategy.get("type").and_then(Value::as_str) == Some("OnDelete")
+    }
+}
+
+/// One version of an object.
+pub fn version_of(name: &str, resource_version: &str) -> String {
+    format!("{name}@{resource_version}")
+}
+
+impl NodeState {
+    /// What answers to calls on it, as it was seen, are remembered by.
+    pub fn subject(&self) -> String {
+        version_of(&self.name, &self.resource_version)
+    }
+}
+
+impl SetState {
+    /// What answers to calls on it, as it was seen, are remembered by.
+    pub fn subject(&self) -> String {
+        version_of(&self.uid, &self.resource_version)
     }
 }
 

@@ -109,6 +109,8 @@ pub struct ScopedSet {
     pub name: String,
     /// Its template changes; else it restarts because of a component before it.
     pub changed: bool,
+    /// It may have pods of an older template: an earlier upgrade had to leave nodes out.
+    pub unfinished: bool,
     /// What its restart does to a node.
     pub impact: Impact,
 }
@@ -116,6 +118,17 @@ pub struct ScopedSet {
 /// The DaemonSets whose pods a rollout between two versions replaces, in dependency order: those of the
 /// components that change, and of the deployed components after the first of them.
 pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>) -> Vec<ScopedSet> {
+    scope_with(from, to, live, |_, _| false)
+}
+
+/// The same, beginning with the first DaemonSet (by namespace and name) that is `unfinished`, if that is before
+/// the first change.
+pub fn scope_with(
+    from: &Value,
+    to: &Value,
+    live: Option<&LiveGr>,
+    unfinished: impl Fn(&str, &str) -> bool,
+) -> Vec<ScopedSet> {
     let changed: BTreeSet<String> = changes(from, to)
         .into_iter()
         .filter(|c| c.kind == ChangeKind::Changed)
@@ -127,16 +140,19 @@ pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>) -> Vec<ScopedSet> 
     for component in deployed(to) {
         let changes = changed.contains(component.key);
         begun |= changes;
-        if !begun {
-            continue;
-        }
         for workload in gr::workloads_of(component, &status) {
-            if workload.kind == WorkloadKind::DaemonSet {
+            if workload.kind != WorkloadKind::DaemonSet {
+                continue;
+            }
+            let unfinished = unfinished(&workload.namespace, &workload.name);
+            begun |= unfinished;
+            if begun {
                 sets.push(ScopedSet {
                     component: component.key.to_owned(),
                     namespace: workload.namespace,
                     name: workload.name,
                     changed: changes,
+                    unfinished,
                     impact: impact_of(component.key),
                 });
             }

@@ -198,6 +198,7 @@ fn everything(live: Option<&LiveGr>) -> Vec<ScopedSet> {
             namespace: w.namespace,
             name: w.name,
             changed: true,
+            unfinished: false,
         })
         .collect()
 }

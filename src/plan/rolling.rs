@@ -20,7 +20,9 @@
 //! What is done to a node is guarded by the version of the node that was looked at, and every pod is deleted by
 //! its UID: a stale view makes calls fail, never hit something else.
 
+mod behind;
 mod claims;
+mod drain;
 mod gate;
 pub mod index;
 pub mod node;
@@ -79,11 +81,16 @@ pub(super) fn decide(turn: &Turn<'_>) -> Decision {
 
 /// The DaemonSets whose pods the rollout of this record replaces, on its present way.
 pub fn scope(record: &crate::record::GcuUpgrade, goal: Goal, live: Option<&gr::LiveGr>) -> Vec<ScopedSet> {
+    let (from, to) = from_and_to(record, goal);
+    impact::scope(from, to, live)
+}
+
+fn from_and_to(record: &crate::record::GcuUpgrade, goal: Goal) -> (&Value, &Value) {
     let target = &record.spec.target.manifest;
     let previous = record.spec.previous.as_ref().map_or(&Value::Null, |p| &p.manifest);
     match goal {
-        Goal::Target => impact::scope(previous, target, live),
-        Goal::Previous => impact::scope(target, previous, live),
+        Goal::Target => (previous, target),
+        Goal::Previous => (target, previous),
     }
 }
 
@@ -96,8 +103,23 @@ impl Turn<'_> {
         self.status.rolling.as_ref().and_then(|r| r.giving_up.as_ref())
     }
 
+    /// What is to be done: on the way forward also what an earlier upgrade had to leave undone.
     fn scope(&self) -> Vec<ScopedSet> {
-        scope(self.record, self.status.goal, self.seen.gr.as_ref())
+        match self.status.goal {
+            Goal::Target => self.scope_with_unfinished(),
+            goal => scope(self.record, goal, self.seen.gr.as_ref()),
+        }
+    }
+
+    /// With the DaemonSets that an earlier upgrade has left locked; later, with all that are locked now.
+    fn scope_with_unfinished(&self) -> Vec<ScopedSet> {
+        let locked = self.status.rolling.as_ref().map(|r| r.locked.as_slice()).unwrap_or_default();
+        let unfinished = |namespace: &str, name: &str| match self.status.step {
+            Step::Recorded => self.seen.fleet.set(namespace, name).is_some_and(|s| s.lock.is_some()),
+            _ => locked.iter().any(|l| l.namespace == namespace && l.name == name),
+        };
+        let (from, to) = from_and_to(self.record, self.status.goal);
+        impact::scope_with(from, to, self.seen.gr.as_ref(), unfinished)
     }
 
     /// Turns towards the previous version.
@@ -115,9 +137,7 @@ impl Turn<'_> {
         let patched = !matches!(self.status.step, Step::Recorded | Step::Locking);
         let draft = self.draft().with(|s| {
             s.rolling.get_or_insert_default().giving_up = Some(giving_up);
-            if patched {
-                head_back(s);
-            }
+            head_back(s);
         });
         let step = if patched { Step::Patching } else { Step::Restoring };
         Next::Do(Decision::Record(draft.step(step, self.seconds_for(step), format!("giving up: {why}"))))

@@ -31,6 +31,8 @@ use crate::clock::Clock;
 
 /// An annotation with a number of seconds: the pod's containers end by themselves after that long, well.
 pub const RUNS_FOR: &str = "sandbox.enflame.com/runs-for";
+/// An annotation with a number of seconds: a deleted pod takes that long to end.
+pub const STOPS_IN: &str = "sandbox.enflame.com/stops-in";
 
 /// How the nodes of a world behave. May be changed while they run; a fault healed is healed at once.
 #[derive(Clone, Debug, PartialEq)]

@@ -22,7 +22,7 @@ use tower::{ServiceExt, service_fn};
 use crate::table::{self, row};
 
 /// A call: when, and what in one line.
-type Log = Arc<Mutex<Vec<(Instant, String)>>>;
+pub(crate) type Log = Arc<Mutex<Vec<(Instant, String)>>>;
 type Counts = BTreeMap<String, usize>;
 
 /// The service's own watch, there before any job.
@@ -72,7 +72,7 @@ fn describe(request: &Request<kube::client::Body>) -> String {
     format!("{verb} {resource}")
 }
 
-fn counting(inner: Client, log: Log) -> Client {
+pub(crate) fn counting(inner: Client, log: Log) -> Client {
     cluster::client_over(service_fn(move |request: Request<kube::client::Body>| {
         log.lock().unwrap().push((Instant::now(), describe(&request)));
         let client = inner.clone();
@@ -158,7 +158,7 @@ async fn measure(name: &'static str, nodes: usize, component_delay: Duration) ->
     run
 }
 
-fn in_virtual_time<T>(task: impl Future<Output = T>) -> T {
+pub(crate) fn in_virtual_time<T>(task: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(task)

@@ -6,6 +6,8 @@
 mod calls;
 mod latency;
 mod process;
+mod reaction;
+mod rolling;
 mod table;
 
 fn main() {
@@ -17,6 +19,15 @@ fn main() {
     }
     if runs("calls") {
         calls::print();
+    }
+    if runs("rolling") {
+        rolling::print();
+    }
+    if runs("reaction") {
+        reaction::print();
+    }
+    if runs("memory") {
+        process::print_rolling();
     }
     if runs("latency") {
         latency::print();

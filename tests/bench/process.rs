@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::http as server;
+use gcu_upgrade_manager::record::GcuUpgrade;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
-use gcu_upgrade_manager::sandbox::world::{Running, World};
+use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
+use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
+use gcu_upgrade_manager::sandbox::world::{Running, World, documented_gr};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -20,6 +23,9 @@ use crate::table::{self, median, ms, row};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gcu-upgrade-manager");
 const STARTS: usize = 10;
+/// Nodes of the large cluster, and how long it is rolled.
+const LARGE: usize = 5000;
+const ROLLING: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(10);
 const MB: f64 = 1_000_000.0;
 /// v1.0.0's binary, from the listing in its release notes.
@@ -36,10 +42,10 @@ impl Drop for Started {
     }
 }
 
-async fn cluster(home: &Path) -> Running {
+async fn cluster(home: &Path, world: World) -> Running {
     let api = ApiServer::new(Clock::system());
-    let world = World::default().start(api.client(), Clock::system()).await.unwrap();
-    world.settled(Duration::from_secs(60)).await.unwrap();
+    let world = world.start(api.client(), Clock::system()).await.unwrap();
+    world.settled(Duration::from_secs(1200)).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let kubeconfig = format!(
@@ -93,11 +99,63 @@ fn resident(process: &Child) -> f64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
+/// The service while it rolls a large cluster: memory at rest, and the most while nodes are in work.
+fn rolling() -> (usize, f64, f64) {
+    let home = TempDir::new().unwrap();
+    std::fs::create_dir(home.path().join("blueprints")).unwrap();
+    let mut gr = documented_gr();
+    gr["spec"]["driver"]["version"] = "next".into();
+    std::fs::write(home.path().join("blueprints/next.json"), gr.to_string()).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let operator = OperatorBehaviour { component_delay: Duration::ZERO, ..OperatorBehaviour::default() };
+    let kubelet = KubeletBehaviour { pod_start: Duration::ZERO, ..KubeletBehaviour::default() };
+    let world =
+        runtime.block_on(cluster(home.path(), World { nodes: LARGE, operator, kubelet, ..World::default() }));
+    let (_, service) = until_ready(home.path());
+    std::thread::sleep(IDLE);
+    let idle = resident(&service.0) / 1024.0;
+    let body =
+        r#"{"file": "next.json", "strategy": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 25}}"#;
+    let mut stream = TcpStream::connect(service.1).unwrap();
+    let path = format!("/gum/v1/gr/{}", world.gr_name());
+    let head =
+        format!("PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}", body.len());
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut most = idle;
+    for _ in 0..ROLLING.as_secs() {
+        std::thread::sleep(Duration::from_secs(1));
+        most = most.max(resident(&service.0) / 1024.0);
+    }
+    let records: kube::Api<GcuUpgrade> = kube::Api::all(world.client());
+    let record = runtime.block_on(records.get(&format!("{}-1", world.gr_name()))).unwrap();
+    let done = record.status_or_default().rolling.map_or(0, |r| r.nodes.done);
+    assert!(done > 0, "no node was done within {ROLLING:?}");
+    (usize::try_from(done).unwrap(), idle, most)
+}
+
+pub(crate) fn print_rolling() {
+    let (done, idle, most) = rolling();
+    let rows = vec![
+        row(&["RollingUpdate in a large cluster, real time", "value", "wanted"]),
+        vec!["nodes, component pods".to_owned(), format!("{LARGE}, {}", LARGE * 6)],
+        vec!["memory at rest (RSS)".to_owned(), format!("{idle:.1} MiB")],
+        vec![
+            format!("most while it rolls ({done} nodes done within {} s)", ROLLING.as_secs()),
+            format!("{most:.1} MiB, {:.1} more", most - idle),
+            "under 60 MiB more".to_owned(),
+        ],
+    ];
+    table::print("The process during a RollingUpdate", &rows);
+}
+
 pub(crate) fn print() {
     let home = TempDir::new().unwrap();
     std::fs::create_dir(home.path().join("blueprints")).unwrap();
     let runtime = Runtime::new().unwrap();
-    let _world = runtime.block_on(cluster(home.path()));
+    let _world = runtime.block_on(cluster(home.path(), World::default()));
     let (cold, first) = until_ready(home.path());
     drop(first);
     let warm: Vec<Duration> = (0..STARTS).map(|_| until_ready(home.path()).0).collect();

@@ -79,6 +79,8 @@ struct State {
     /// Kill at these calls (counted from 0), before or after the server has seen them.
     die_at: Vec<(usize, bool)>,
     first_answers: HashMap<String, Bytes>,
+    /// Faults that happened, deaths among them.
+    happened: usize,
 }
 
 /// Shared by the layer and the test.
@@ -119,6 +121,10 @@ impl Faults {
         self.state.lock().unwrap().calls.clone()
     }
 
+    pub(crate) fn happened(&self) -> usize {
+        self.state.lock().unwrap().happened
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         *self.dead.borrow()
     }
@@ -142,10 +148,13 @@ impl Faults {
             body: body.to_owned(),
         });
         if let Some((_, after)) = state.die_at.iter().find(|(at, _)| *at == number) {
-            return if *after { Plan::DieAfter } else { Plan::DieBefore };
+            let plan = if *after { Plan::DieAfter } else { Plan::DieBefore };
+            state.happened += 1;
+            return plan;
         }
         let is_watch = path.contains("watch=");
-        for rule in &mut state.rules {
+        let State { rules, happened, .. } = &mut *state;
+        for rule in rules {
             let (method, part) = rule.on.split_once(' ').unwrap_or((&rule.on, ""));
             let same_method =
                 if method == "WATCH" { is_watch } else { request.method() == method && !is_watch };
@@ -157,6 +166,7 @@ impl Faults {
                 continue;
             }
             rule.times -= 1;
+            *happened += 1;
             return Plan::Do(rule.fault.clone(), path);
         }
         Plan::Pass

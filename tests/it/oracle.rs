@@ -1,6 +1,8 @@
 //! The oracle: watches every change of grs and records, in the order in which the API server made them, and
 //! checks what must hold at every one of them.
 
+pub(crate) mod fleet;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::faults::Call;
+
 /// A change of a gr or a record.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -28,6 +32,7 @@ type Log = Arc<Mutex<Vec<Entry>>>;
 pub(crate) struct Oracle {
     grs: Log,
     records: Log,
+    fleet: fleet::Logs,
     /// UIDs of grs that the test itself deleted, names of records that it tampered with.
     forgiven: Mutex<BTreeSet<String>>,
     watching: watch::Receiver<bool>,
@@ -44,6 +49,7 @@ impl Oracle {
     /// Objects whose names do not begin with `prefix` are another test's.
     pub(crate) async fn start(client: Client, grs: Api<DynamicObject>, prefix: String) -> Self {
         let (gr_log, gr_task) = watch_grs(grs, prefix.clone()).await;
+        let (fleet, mut tasks) = fleet::Logs::start(&client, &prefix).await;
         // The records' CRD may not be there yet: the watch starts when it is.
         let log = Log::default();
         let record_log = log.clone();
@@ -57,13 +63,8 @@ impl Oracle {
             watching_tx.send_replace(true);
             follow(api, record_log, version, prefix).await;
         });
-        Self {
-            grs: gr_log,
-            records: log,
-            forgiven: Mutex::default(),
-            watching,
-            tasks: vec![gr_task, record_task],
-        }
+        tasks.extend([gr_task, record_task]);
+        Self { grs: gr_log, records: log, fleet, forgiven: Mutex::default(), watching, tasks }
     }
 
     /// Waits until no change of a record can be missed any more.
@@ -105,6 +106,11 @@ impl Oracle {
             status_moves_along_the_graph(&name, &history);
             spec_is_never_rewritten(&name, &history);
         }
+    }
+
+    /// Checks what was done to nodes, pods and DaemonSets: see [`fleet`]. `happened` faults have.
+    pub(crate) fn check_fleet(&self, calls: &[Call], happened: usize, uncommanded: bool) -> fleet::Seen {
+        self.fleet.check(&self.records.lock().unwrap(), calls, happened, uncommanded)
     }
 
     /// I1 and I3: by the time a gr's deletion begins, a record with this very UID, the target and the previous

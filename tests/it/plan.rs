@@ -19,6 +19,7 @@ mod grid;
 mod model;
 mod preflight;
 mod properties;
+mod rolling_model;
 mod starting;
 mod turning;
 mod waiting;

@@ -14,7 +14,10 @@ use crate::stage::{Backend, Stage};
 pub(crate) fn chosen() -> Vec<(String, Scenario)> {
     // `GUM_SCENARIO=rollback cargo test ...` runs those whose name contains the word, also in the crash matrix.
     let only = std::env::var("GUM_SCENARIO").unwrap_or_default();
-    scenario::all().into_iter().filter(|(name, _)| name.contains(&only)).collect()
+    // `GUM_SCENARIO_IS=...`: the one of exactly this name.
+    let one = std::env::var("GUM_SCENARIO_IS").ok();
+    let all = scenario::all().into_iter();
+    all.filter(|(name, _)| name.contains(&only) && one.as_ref().is_none_or(|one| one == name)).collect()
 }
 
 #[test]

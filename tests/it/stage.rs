@@ -77,11 +77,11 @@ pub(crate) struct Stage {
 }
 
 /// A cluster without inhabitants.
-pub(crate) async fn cluster(backend: Backend) -> Option<(Client, Option<ApiServer>, Clock)> {
+async fn cluster(backend: Backend, old: bool) -> Option<(Client, Option<ApiServer>, Clock)> {
     match backend {
         Backend::Sandbox => {
             let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
-            let api = ApiServer::new(clock);
+            let api = if old { ApiServer::without_policy_v1(clock) } else { ApiServer::new(clock) };
             Some((api.client_as("person"), Some(api), clock))
         }
         Backend::Real => Some((crate::kube::real().await?.client().await, None, Clock::system())),
@@ -97,12 +97,18 @@ impl Stage {
         Some(stage)
     }
 
-    pub(crate) async fn set_without_service(
+    pub(crate) async fn set_without_service(backend: Backend, world: World, faults: Faults) -> Option<Self> {
+        Self::set_on(false, backend, world, faults).await
+    }
+
+    /// `old`: a cluster from before `policy/v1`, if it is not a real one.
+    pub(crate) async fn set_on(
+        old: bool,
         backend: Backend,
         mut world: World,
         faults: Faults,
     ) -> Option<Self> {
-        let (client, api, clock) = cluster(backend).await?;
+        let (client, api, clock) = cluster(backend, old).await?;
         world.with_real_controllers = match backend {
             Backend::Sandbox => false,
             Backend::Real => crate::kube::real().await?.has_controllers(),
@@ -205,6 +211,11 @@ impl Stage {
 
     pub(crate) fn gr(&self) -> &str {
         self.world.gr_name()
+    }
+
+    /// What the names of this world's objects begin with, where several worlds share a cluster.
+    pub(crate) fn prefix(&self) -> Option<String> {
+        self.gr().strip_suffix("-enflame-gcu-resource").map(str::to_owned)
     }
 
     pub(crate) fn records(&self) -> Api<GcuUpgrade> {

@@ -131,7 +131,7 @@ impl Turn<'_> {
         let begun = self.status.started_at.unwrap_or(self.now);
         let pods = index.pods(node);
         pods.iter().any(|(set, pod)| {
-            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed);
+            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed || s.unfinished);
             let new = !index.is_outdated(*set, pod) && pod.created_at >= begun;
             changed && ((new && pod.ready_since.is_none()) || (pod.deleting && index.is_outdated(*set, pod)))
         })

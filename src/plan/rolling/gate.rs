@@ -1,8 +1,9 @@
 //! The gates between the steps of a rollout: canary, `manual`, `pauseBetween`.
 
+use super::index::Index;
 use super::later;
 use super::window::Stop;
-use crate::plan::fleet::{NodeState, matches};
+use crate::plan::fleet::matches;
 use crate::plan::turn::Turn;
 use crate::record::Phase;
 use crate::record::rolling::{Labels, RollingStatus};
@@ -42,9 +43,9 @@ impl Turn<'_> {
     }
 
     /// How many labelled canary nodes are still to be taken; `None` when it is not these that come first.
-    pub(super) fn canaries(&self, left: &[&NodeState], rolling: &RollingStatus) -> Option<usize> {
+    pub(super) fn canaries(&self, index: &Index<'_>, rolling: &RollingStatus) -> Option<usize> {
         let selector = self.canary_selector(rolling)?;
-        Some(left.iter().filter(|n| matches(&n.labels, &selector)).count())
+        Some(self.free(index, rolling).filter(|n| matches(&n.labels, &selector)).count())
     }
 
     pub(super) fn canary_selector(&self, rolling: &RollingStatus) -> Option<Labels> {

@@ -1,6 +1,6 @@
 //! The fleet, sorted by node once for each decision.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
@@ -11,6 +11,8 @@ pub struct Index<'a> {
     pub fleet: &'a Fleet,
     /// The DaemonSets concerned, in order, with what the cluster says of each.
     pub sets: Vec<(&'a ScopedSet, Option<&'a SetState>)>,
+    /// UIDs of DaemonSets whose present template is not the one that is wanted: nothing is done about their pods.
+    pub unsettled: HashSet<String>,
     pods: HashMap<&'a str, Vec<(usize, &'a DaemonPod)>>,
     tenants: HashMap<&'a str, Vec<&'a Tenant>>,
 }
@@ -30,7 +32,7 @@ impl<'a> Index<'a> {
         for tenant in &fleet.tenants {
             tenants.entry(&tenant.node).or_default().push(tenant);
         }
-        Self { fleet, sets, pods, tenants }
+        Self { fleet, sets, unsettled: HashSet::new(), pods, tenants }
     }
 
     /// The pods of the DaemonSets concerned on a node, with the position of their DaemonSet.
@@ -51,7 +53,30 @@ impl<'a> Index<'a> {
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
     pub fn is_outdated(&self, set: usize, pod: &DaemonPod) -> bool {
         let Some((scoped, Some(state))) = self.sets.get(set) else { return false };
-        scoped.changed && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
+        (scoped.changed || scoped.unfinished)
+            && !self.unsettled.contains(&state.uid)
+            && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
+    }
+
+    /// Whether nothing is to be done about the pods of a DaemonSet now: see [`Index::unsettled`].
+    pub fn is_unsettled(&self, set: usize) -> bool {
+        matches!(self.sets.get(set), Some((_, Some(state))) if self.unsettled.contains(&state.uid))
+    }
+
+    /// Nodes that there are, with outdated pods.
+    pub fn left_out(&self) -> impl Iterator<Item = &'a str> {
+        let there = self.populated().filter(|node| self.fleet.node(node).is_some());
+        there.filter(|node| self.first_outdated(node).is_some())
+    }
+
+    /// Whether a DaemonSet has an outdated pod on any node that there is.
+    pub fn is_left_behind(&self, uid: &str) -> bool {
+        self.left_out().any(|node| {
+            let is_its = |set: usize| {
+                self.sets.get(set).and_then(|(_, state)| *state).is_some_and(|state| state.uid == uid)
+            };
+            self.pods(node).iter().any(|(set, pod)| is_its(*set) && self.is_outdated(*set, pod))
+        })
     }
 
     /// The first DaemonSet, in order, with an outdated pod on this node.

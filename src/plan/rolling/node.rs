@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::index::Index;
+
+pub use super::drain::{cannot_be_evicted, is_evicted, must_leave};
 use crate::plan::Action;
-use crate::plan::fleet::{DaemonPod, Keeper, Mark, NodeState, Tenant, matches};
-use crate::plan::impact::{Impact, impact_of};
+use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant, matches};
 use crate::record::GcuUpgrade;
 use crate::record::rolling::{Claim, ClaimState, ClaimedPod, Drain, NodeMark, OnTimeout, RollingUpdate};
 
@@ -101,6 +102,8 @@ pub fn look(
     }
     match claim.state {
         ClaimState::Returning => there.give_back(),
+        // What called for it has been taken back meanwhile.
+        ClaimState::Emptying if index.first_outdated(&node.name).is_none() => there.give_back(),
         ClaimState::Emptying => there.emptying(),
         ClaimState::Swapping => there.swapping(),
     }
@@ -131,7 +134,7 @@ impl Node<'_> {
     }
 
     fn release(&self, why: &str) -> Look {
-        let refused = self.index.fleet.refusals.get(&self.node.name);
+        let refused = self.index.fleet.refusals.get(&self.node.subject());
         let action = release(self.node);
         match refused {
             Some(refusal) => Look::wait(Stage::Releasing, format!("{why}: {refusal}")),
@@ -170,7 +173,7 @@ impl Node<'_> {
         if self.node.cordoned || self.node.mark.is_some() || !self.node.ready || self.node.opted_out {
             return Look::new(Stage::Cordoning, "no longer free to be worked on", Move::GiveBack);
         }
-        if let Some(refusal) = self.index.fleet.refusals.get(&self.node.name) {
+        if let Some(refusal) = self.index.fleet.refusals.get(&self.node.subject()) {
             return Look::wait(Stage::Cordoning, format!("the cordon is refused: {refusal}"));
         }
         let mark = NodeMark {
@@ -223,6 +226,12 @@ impl Node<'_> {
 
     fn swapping(&self) -> Look {
         if let Some(more) = self.newly_outdated() {
+            let pods = self.index.pods(&self.node.name);
+            let well = pods.iter().all(|(_, pod)| pod.ready_since.is_some() && !pod.deleting);
+            if self.claim.cordon && !self.is_ours() && well {
+                // It was done and released, and then the gr was put back: it has to be emptied again.
+                return Look::new(Stage::Releasing, "released", Move::GiveBack);
+            }
             return Look::new(Stage::Swapping, "more pods are outdated", Move::Also(more));
         }
         let mut newest_ready: Option<Timestamp> = None;
@@ -236,7 +245,8 @@ impl Node<'_> {
                 .filter(|(s, _)| *s == position)
                 .map(|(_, p)| *p)
                 .collect();
-            if claimed.is_empty() && (!scoped.changed || here.is_empty()) {
+            let nothing = claimed.is_empty() && (!(scoped.changed || scoped.unfinished) || here.is_empty());
+            if nothing || self.index.is_unsettled(position) {
                 continue;
             }
             if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
@@ -347,31 +357,6 @@ pub fn release(node: &NodeState) -> Action {
         resource_version: node.resource_version.clone(),
         uncordon: !pre_cordoned,
     }
-}
-
-/// Whether a drain concerns this pod: it holds a GCU or is selected, and another one would be made elsewhere.
-pub fn is_evicted(tenant: &Tenant, drain: &Drain) -> bool {
-    let selected = !drain.pod_selector.is_empty() && matches(&tenant.labels, &drain.pod_selector);
-    (tenant.gcus > 0 || selected) && tenant.keeper != Keeper::Node
-}
-
-/// Whether a pod has to be gone before the components of a claimed node restart.
-pub fn must_leave(claim: &Claim, tenant: &Tenant, drain: &Drain) -> bool {
-    let evicts = claim.pods.iter().any(|p| impact_of(&p.component) == Impact::Evict);
-    drain.enabled && evicts && is_evicted(tenant, drain)
-}
-
-/// Why evicting this pod would lose something, if so.
-pub fn cannot_be_evicted(tenant: &Tenant, drain: &Drain) -> Option<String> {
-    let Tenant { namespace, name, .. } = tenant;
-    if tenant.keeper == Keeper::Nobody {
-        return Some(format!(
-            "pod {namespace}/{name} has no controller that would make another: it is not evicted; end it, or ask for drain.onTimeout Force"
-        ));
-    }
-    (tenant.empty_dir && !drain.delete_empty_dir_data).then(|| {
-        format!("pod {namespace}/{name} keeps data in an emptyDir: it is not evicted; ask for drain.deleteEmptyDirData")
-    })
 }
 
 /// A pod as a claim names it.

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::index::Index;
 use super::{LOCK_SETTLES, RELOCK_LIMIT};
 use crate::gr::{self, LiveGr};
 use crate::plan::fleet::SetState;
@@ -49,7 +48,7 @@ impl Turn<'_> {
 
     /// The DaemonSets of the components that change, and the one that is probed with.
     fn sets_to_lock(&self) -> Vec<(String, &SetState)> {
-        let changed = self.scope().into_iter().filter(|s| s.changed);
+        let changed = self.scope().into_iter().filter(|s| s.changed || s.unfinished);
         let mut wanted: Vec<(String, String, String)> =
             changed.map(|s| (s.component, s.namespace, s.name)).collect();
         if let Some((component, namespace, name)) = self.probe_set() {
@@ -116,7 +115,7 @@ impl Turn<'_> {
 
     /// The calls that hold them at OnDelete.
     pub(super) fn lock_calls(&self, unlocked: Vec<(&SetState, Value)>) -> Vec<Action> {
-        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.uid));
+        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.subject()));
         open.map(|(set, strategy)| Action::SetStrategy {
             namespace: set.namespace.clone(),
             name: set.name.clone(),
@@ -134,10 +133,13 @@ impl Turn<'_> {
 
     pub(super) fn locking(&self) -> Next {
         let mut rolling = self.rolling_status();
-        if rolling.relocks >= RELOCK_LIMIT {
+        let unlocked = self.unlocked(&rolling);
+        // Put back so fast that it was never seen held: what it had before is remembered on it all the same.
+        let never_kept = self.is_late() && unlocked.iter().any(|(set, _)| set.lock.is_some());
+        if rolling.relocks >= RELOCK_LIMIT || never_kept {
             return self.give_up("StrategyNotKept", "the operator puts its update strategy back into its DaemonSets, so their pods cannot be replaced node by node; use strategy Recreate".to_owned());
         }
-        let unlocked = !self.unlocked(&rolling).is_empty();
+        let unlocked = !unlocked.is_empty();
         if let Some(decision) = self.keep_locked(&mut rolling) {
             return Next::Do(decision);
         }
@@ -178,12 +180,20 @@ impl Turn<'_> {
         if set.is_none_or(|s| s.uid != locked.uid) {
             return self.probe_shows_recreation();
         }
-        if !gr::covers(spec_of(&gr.manifest), spec_of(&manifest)) {
+        let hash = set.filter(|s| s.observed).and_then(|s| s.hash.as_ref());
+        // The probe is taken back before anything else: an operator that waits for the pods of what it changes
+        // first would not come round to it.
+        if gr.mark.as_deref() == Some(self.patch_mark("unprobe").as_str()) {
+            if hash == Some(&locked.hash) {
+                let message = "the operator changes its DaemonSets in place: changing the gr".to_owned();
+                return self.enter(Step::Patching, message);
+            }
+        } else if !gr::covers(spec_of(&gr.manifest), spec_of(&manifest)) {
             return self.patch(gr, &manifest, "probe");
-        }
-        if set.is_some_and(|s| s.observed && s.hash.as_ref().is_some_and(|h| *h != locked.hash)) {
-            let message = "the operator changes its DaemonSets in place: changing the gr".to_owned();
-            return self.enter(Step::Patching, message);
+        } else if let (Some(hash), Some(before)) = (hash, &self.record.spec.previous)
+            && *hash != locked.hash
+        {
+            return self.patch(gr, &before.manifest, "unprobe");
         }
         if self.is_late() {
             return self.give_up("OperatorDoesNotRoll", format!("the operator did not put a change of {component} into its DaemonSet in time, so nothing can be replaced node by node; use strategy Recreate"));
@@ -202,8 +212,12 @@ impl Turn<'_> {
         self.status.deadline.is_none_or(|d| self.now >= d)
     }
 
+    fn patch_mark(&self, what: &str) -> String {
+        format!("{}:{what}", self.record.mark(self.status.goal))
+    }
+
     fn patch(&self, gr: &LiveGr, manifest: &Value, what: &str) -> Next {
-        let mark = format!("{}:{what}", self.record.mark(self.status.goal));
+        let mark = self.patch_mark(what);
         Next::Call(Action::PatchGr {
             uid: gr.uid.clone(),
             resource_version: gr.resource_version.clone(),
@@ -219,8 +233,7 @@ impl Turn<'_> {
             return self.fail("Conflict", "there is no version to go to".to_owned());
         };
         let Some(gr) = &self.seen.gr else { return self.abandon("the gr was deleted by someone else") };
-        let marked =
-            gr.mark.as_deref() == Some(format!("{}:spec", self.record.mark(self.status.goal)).as_str());
+        let marked = gr.mark.as_deref() == Some(self.patch_mark("spec").as_str());
         if !marked || !gr::covers(spec_of(&gr.manifest), spec_of(manifest)) {
             return self.patch(gr, manifest, "spec");
         }
@@ -256,19 +269,22 @@ impl Turn<'_> {
                 behind.get_or_insert(set);
             }
         }
-        let says_so = self.seen.gr.as_ref().is_some_and(LiveGr::operator_says_running)
-            && self.seen.gr.as_ref().is_some_and(|g| g.status.get("observedGeneration").is_some())
-            && behind.is_none_or(|set| set.observed);
+        let says_so = self.operator_says_so() && behind.is_none_or(|set| set.observed);
         let Some(set) = behind.filter(|_| !(says_so && taken > 0)) else {
             return self.enter(Step::Rolling, "the DaemonSets have their new templates".to_owned());
         };
         if self.is_late() && goal == Goal::Target {
             return self.give_up("OperatorDoesNotRoll", format!("the operator did not put the change into DaemonSet {}/{} in time; it may want the pods of one component replaced before it changes the next: upgrade one component at a time, or use strategy Recreate", set.namespace, set.name));
         }
-        Wait::next(
-            WaitReason::OperatorPropagating,
-            format!("waiting for the operator to change DaemonSet {}/{}", set.namespace, set.name),
-        )
+        let all_behind = self.behind(&rolling);
+        let until = self.waits_for_us_since(&all_behind);
+        let one_is_back = all_behind.len() < rolling.locked.len();
+        if one_is_back && until.is_some_and(|at| self.now >= at) {
+            return self.enter(Step::Rolling, "the operator waits for pods that only we replace".to_owned());
+        }
+        let message = format!("waiting for the operator to change DaemonSet {}/{}", set.namespace, set.name);
+        let (reason, detail) = (WaitReason::OperatorPropagating, message.clone());
+        Next::Wait(Wait { reason, message, detail, until: until.filter(|_| one_is_back) })
     }
 
     /// Strategies back, then everything has to run. Where nodes were left out with old pods, the strategy stays
@@ -276,19 +292,25 @@ impl Turn<'_> {
     /// left alone.
     pub(super) fn restoring(&self) -> Next {
         let rolling = self.rolling_status();
-        let scope = self.scope();
-        let index = Index::of(&self.seen.fleet, &scope);
-        let left_out = index.populated().filter(|node| index.first_outdated(node).is_some()).count();
+        let scope = self.scope_with_unfinished();
+        let index = self.index(&scope, &rolling);
         let abandoned = self.giving_up().is_some_and(|g| g.abandon);
+        if !abandoned && self.free(&index, &rolling).next().is_some() {
+            // Locks that have been taken off already are put on again: that is nobody's interference.
+            let draft = self.draft().with(|s| s.rolling.get_or_insert_default().locked_since = None);
+            let message = "a node that was left out can be done now";
+            return Next::Do(Decision::Record(draft.step(Step::Rolling, 0, message)));
+        }
+        let left_out = index.left_out().count();
         let mut refused = None;
         for locked in &rolling.locked {
             let set = self.seen.fleet.set(&locked.namespace, &locked.name).filter(|s| s.uid == locked.uid);
             let Some(set) = set.filter(|s| s.lock.is_some()) else { continue };
             let was_on_delete = locked.strategy.get("type").and_then(Value::as_str) == Some("OnDelete");
-            if left_out > 0 && !was_on_delete && !abandoned {
+            if index.is_left_behind(&set.uid) && !was_on_delete && !abandoned {
                 continue;
             }
-            if let Some(refusal) = self.seen.fleet.refusals.get(&set.uid) {
+            if let Some(refusal) = self.seen.fleet.refusals.get(&set.subject()) {
                 refused = Some(refusal.clone());
                 continue;
             }

@@ -28,8 +28,8 @@ pub(super) struct Stop {
 impl Turn<'_> {
     pub(super) fn rolling(&self) -> Decision {
         let scope = self.scope();
-        let index = Index::of(&self.seen.fleet, &scope);
         let mut rolling = self.rolling_status();
+        let index = self.index(&scope, &rolling);
         if let Some(decision) = self.keep_locked(&mut rolling) {
             return decision;
         }
@@ -48,14 +48,18 @@ impl Turn<'_> {
         if failed >= threshold && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
             return self.turn_back(&format!("rolling back: {}", first_trouble(&rolling)));
         }
-        let left = self.candidates(&index, &rolling);
-        if rolling.active.is_empty() && (left.is_empty() || abandon) {
+        if rolling.active.is_empty() && (abandon || self.free(&index, &rolling).next().is_none()) {
+            if let Some(set) = self.behind(&rolling).first().filter(|_| !abandon) {
+                return self.wait_for_the_operator(set, rolling);
+            }
             return self.all_nodes_done(&index, rolling);
         }
-        let canaries = self.canaries(&left, &rolling);
+        let canaries = self.canaries(&index, &rolling);
         let stop = self.stop(&mut rolling, failed >= threshold, canaries);
-        if stop.is_none() && !stopping {
-            self.take_nodes(&index, &mut rolling, left);
+        let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
+        if stop.is_none() && !stopping && !full && rolling.step_left != Some(0) {
+            let left = self.candidates(&index, &rolling);
+            self.take_nodes(&index, &mut rolling, &left);
         }
         self.conclude(&index, rolling, stop, calls, until)
     }
@@ -118,9 +122,8 @@ impl Turn<'_> {
         self.gate(rolling, canaries)
     }
 
-    fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: Vec<&NodeState>) {
-        let canaries = self.canary_selector(rolling);
-        for node in left.into_iter().filter(|n| canaries.as_ref().is_none_or(|c| matches(&n.labels, c))) {
+    fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) {
+        for node in left {
             let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
             if full || rolling.step_left == Some(0) {
                 break;
@@ -143,16 +146,27 @@ impl Turn<'_> {
         concerned(index, &self.options())
     }
 
-    /// The nodes that may be taken next, in order.
-    fn candidates<'f>(&self, index: &Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
-        let options = self.options();
+    /// The nodes that may be taken next.
+    pub(super) fn free<'f>(
+        &self,
+        index: &'f Index<'f>,
+        rolling: &RollingStatus,
+    ) -> impl Iterator<Item = &'f NodeState> {
         let claimed: BTreeSet<&str> = rolling.active.iter().map(|c| c.node.as_str()).collect();
-        let mut nodes = self.concerned(index);
-        nodes.retain(|n| {
-            !claimed.contains(n.name.as_str())
-                && index.first_outdated(&n.name).is_some()
-                && why_skipped(n, rolling).is_none()
-        });
+        let selector = self.options().node_selector;
+        index
+            .populated()
+            .filter(move |name| !claimed.contains(name) && index.first_outdated(name).is_some())
+            .filter_map(|name| index.fleet.node(name))
+            .filter(move |node| matches(&node.labels, &selector) && why_skipped(node, rolling).is_none())
+    }
+
+    /// The same in the order in which they are taken.
+    fn candidates<'f>(&self, index: &'f Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
+        let options = self.options();
+        let canaries = self.canary_selector(rolling);
+        let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| matches(&node.labels, c));
+        let mut nodes: Vec<&NodeState> = self.free(index, rolling).filter(wanted).collect();
         in_order(&mut nodes, index, &options);
         nodes
     }
@@ -184,7 +198,7 @@ impl Turn<'_> {
             .fleet
             .nodes
             .iter()
-            .filter(|n| node::is_ours(self.record, n) && !index.fleet.refusals.contains_key(&n.name))
+            .filter(|n| node::is_ours(self.record, n) && !index.fleet.refusals.contains_key(&n.subject()))
             .map(|n| node::release(n))
             .collect();
         if !marked.is_empty() {

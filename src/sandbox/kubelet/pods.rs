@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Kubelet, KubeletBehaviour, Life, RUNS_FOR};
+use super::{Kubelet, KubeletBehaviour, Life, RUNS_FOR, STOPS_IN};
 use crate::sandbox::{
     actor::{Key, delete_exactly, is_moot, label, lock},
     fit,
@@ -90,8 +90,9 @@ impl Kubelet {
             return Ok(None);
         }
         let now = Instant::now();
-        let (at, ended) =
-            self.life(pod, |life| (*life.stop_at.get_or_insert(now + behaviour.pod_stop), life.ended));
+        let slow = pod.annotations().get(STOPS_IN).and_then(|text| text.parse().ok());
+        let stop = slow.map_or(behaviour.pod_stop, Duration::from_secs);
+        let (at, ended) = self.life(pod, |life| (*life.stop_at.get_or_insert(now + stop), life.ended));
         if ended || now < at {
             return Ok((!ended).then(|| at - now));
         }

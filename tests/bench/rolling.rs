@@ -1,0 +1,237 @@
+//! RollingUpdate: efficiency, API calls for each node, and what one decision costs, in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant as RealInstant};
+
+use axum::body::Body;
+use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::gr::LiveGr;
+use gcu_upgrade_manager::observe::fleet::{Interest, live};
+use gcu_upgrade_manager::plan::{Snapshot, decide};
+use gcu_upgrade_manager::record::{GcuUpgrade, Phase, Step};
+use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
+use gcu_upgrade_manager::sandbox::kubelet::STOPS_IN;
+use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
+use gcu_upgrade_manager::sandbox::world::{Running, World, documented_gr};
+use http::Request;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::sleep;
+use tower::ServiceExt;
+
+use crate::calls::{Log, counting, in_virtual_time};
+use crate::table::{self, row};
+
+/// Components whose pods a change of the driver replaces: driver, toolkit, devicePlugin, exporter, gfd.
+const SWAPPED: usize = 5;
+/// From the delete of a component's pod to its end, and from there to its successor being ready.
+const SWAP: Duration = Duration::from_secs(1 + 2);
+/// What a slow drain takes longer.
+const SLOW: u64 = 300;
+/// Every so many nodes one has a pod that drains slowly.
+const SLOW_EVERY: usize = 20;
+
+struct Run {
+    nodes: usize,
+    evictions: usize,
+    /// Calls that grow with the nodes, by what they are.
+    calls: BTreeMap<String, usize>,
+    /// From the first cordon to the last release, in virtual time.
+    took: Duration,
+    ideal: Duration,
+    told: f64,
+    record_bytes: usize,
+    decision: Duration,
+}
+
+/// How long a window without any delay of ours takes over these nodes.
+fn ideal(nodes: usize, at_once: usize, slow: bool) -> Duration {
+    let mut free: BinaryHeap<Reverse<Duration>> = (0..at_once).map(|_| Reverse(Duration::ZERO)).collect();
+    let mut names: Vec<(String, usize)> = (1..=nodes).map(|n| (format!("node-{n}"), n)).collect();
+    names.sort();
+    let mut end = Duration::ZERO;
+    for (_, number) in names {
+        let drains =
+            if slow && number % SLOW_EVERY == 0 { Duration::from_secs(SLOW) } else { Duration::ZERO };
+        let Reverse(begins) = free.pop().unwrap();
+        let ends = begins + SWAP * u32::try_from(SWAPPED).unwrap() + drains;
+        end = end.max(ends);
+        free.push(Reverse(ends));
+    }
+    end
+}
+
+async fn slow_tenants(client: &Client, nodes: usize) {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), "default");
+    for number in (SLOW_EVERY..=nodes).step_by(SLOW_EVERY) {
+        let name = format!("tenant-{number}");
+        let tenant = json!({
+            "metadata": { "name": name },
+            "spec": {
+                "replicas": 1,
+                "selector": { "matchLabels": { "app": name } },
+                "template": {
+                    "metadata": { "labels": { "app": name }, "annotations": { STOPS_IN: SLOW.to_string() } },
+                    "spec": {
+                        "nodeSelector": { "kubernetes.io/hostname": format!("node-{number}") },
+                        "containers": [{
+                            "name": "c", "image": "train:1",
+                            "resources": { "limits": { "enflame.com/gcu": "1" } },
+                        }],
+                    },
+                },
+            },
+        });
+        api.create(&PostParams::default(), &serde_json::from_value(tenant).unwrap()).await.unwrap();
+    }
+}
+
+async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
+    let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
+    let api = ApiServer::new(clock);
+    let operator = OperatorBehaviour { component_delay: Duration::ZERO, ..OperatorBehaviour::default() };
+    let world = World { nodes, operator, ..World::default() };
+    let world: Running = world.start(api.client_as("actors"), clock).await.unwrap();
+    world.settled(Duration::from_secs(3600)).await.unwrap();
+    if slow {
+        slow_tenants(&api.client(), nodes).await;
+        sleep(Duration::from_secs(60)).await;
+    }
+    let cordons: Arc<Mutex<Vec<tokio::time::Instant>>> = Arc::default();
+    let seen = cordons.clone();
+    api.store().on_change(move |change| {
+        let cordoned = |o: &Option<Arc<serde_json::Value>>| {
+            o.as_ref().is_some_and(|n| n["spec"]["unschedulable"] == true)
+        };
+        if change.resource.1 == "nodes" && cordoned(&change.old) != cordoned(&change.new) {
+            seen.lock().unwrap().push(tokio::time::Instant::now());
+        }
+    });
+    let blueprints = TempDir::new().unwrap();
+    let mut gr = documented_gr();
+    gr["spec"]["driver"]["version"] = "next".into();
+    std::fs::write(blueprints.path().join("next.json"), gr.to_string()).unwrap();
+    let log = Log::default();
+    let parts = Parts {
+        client: counting(api.client_as("gum"), log.clone()),
+        clock,
+        blueprints: blueprints.path().to_owned(),
+        watching: Watching::Polling,
+        own_node: None,
+    };
+    let service = Service::start(parts).await;
+    service.ready().await;
+    let path = format!("/gum/v1/gr/{}", world.gr_name());
+    let body = json!({
+        "file": "next.json", "strategy": "RollingUpdate",
+        "rollingUpdate": { "maxUnavailable": at_once, "order": "Name" },
+    });
+    let request = Request::put(path).body(Body::from(body.to_string())).unwrap();
+    assert!(service.router().oneshot(request).await.unwrap().status().is_success());
+    let records: Api<GcuUpgrade> = Api::all(api.client());
+    let name = format!("{}-1", world.gr_name());
+    let (mut record_bytes, mut decision) = (0, Duration::ZERO);
+    let mut looked = false;
+    loop {
+        let record = records.get(&name).await.unwrap();
+        record_bytes = record_bytes.max(json!(record).to_string().len());
+        let status = record.status_or_default();
+        if status.phase.is_final() {
+            assert_eq!(status.phase, Phase::Succeeded, "{}", status.message);
+            break;
+        }
+        let done = status.rolling.as_ref().map_or(0, |r| r.nodes.done);
+        if status.step == Step::Rolling && !looked && usize::try_from(done).unwrap() * 2 > nodes {
+            looked = true;
+            decision = decision_cost(&api.client(), &world, &record, clock).await;
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
+    let status = records.get(&name).await.unwrap().status_or_default();
+    let rolling = status.rolling.unwrap();
+    let actual = rolling.last_done_at.unwrap().duration_since(rolling.first_claim_at.unwrap());
+    let told = rolling.ideal_ms as f64 / actual.as_millis() as f64;
+    let cordons = cordons.lock().unwrap().clone();
+    let took = cordons.last().unwrap().duration_since(cordons[0]);
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, call) in log.lock().unwrap().iter() {
+        let per_node = ["gcuupgrades/status", "pods", "nodes", "pods/eviction"];
+        let (verb, what) = call.rsplit_once(' ').unwrap();
+        if per_node.contains(&what) && verb != "watch" {
+            *calls.entry(call.clone()).or_default() += 1;
+        }
+    }
+    let nodes_left: BTreeSet<String> = Api::<Node>::all(api.client())
+        .list(&Default::default())
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .filter(|n| n.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true)))
+        .filter_map(|n| n.metadata.name)
+        .collect();
+    assert!(nodes_left.is_empty(), "cordons left: {nodes_left:?}");
+    let evictions = calls.get("create pods/eviction").copied().unwrap_or_default();
+    Run { nodes, evictions, calls, took, ideal: ideal(nodes, at_once, slow), told, record_bytes, decision }
+}
+
+/// The CPU of one decision on this very fleet.
+#[expect(clippy::disallowed_methods, reason = "virtual time stands still while it is computed")]
+async fn decision_cost(client: &Client, world: &Running, record: &GcuUpgrade, clock: Clock) -> Duration {
+    let served = world.gr().await.unwrap();
+    let gr = LiveGr::parse(&serde_json::to_value(&served).unwrap());
+    let fleet = live(client, &Interest::of(record, gr.as_ref())).await.unwrap();
+    let seen = Snapshot { gr, fleet, ..Snapshot::default() };
+    let rounds = 50;
+    let begun = RealInstant::now();
+    for _ in 0..rounds {
+        std::hint::black_box(decide(record, std::hint::black_box(&seen.clone()), clock.now()));
+    }
+    begun.elapsed() / rounds
+}
+
+pub(crate) fn print() {
+    let runs = [
+        in_virtual_time(measure(100, 25, false)),
+        in_virtual_time(measure(1000, 25, true)),
+        in_virtual_time(measure(5000, 25, false)),
+    ];
+    let mut head = row(&["RollingUpdate, 25 nodes at once"]);
+    head.extend(
+        runs.iter()
+            .map(|r| format!("{} nodes{}", r.nodes, if r.evictions > 0 { ", 5 % slow drains" } else { "" })),
+    );
+    let mut rows = vec![head];
+    let mut line = |name: &str, value: &dyn Fn(&Run) -> String| {
+        let mut cells = row(&[name]);
+        cells.extend(runs.iter().map(value));
+        rows.push(cells);
+    };
+    line("took (virtual time)", &|r| format!("{} s", r.took.as_secs()));
+    line("ideal window", &|r| format!("{} s", r.ideal.as_secs()));
+    line("efficiency, against the world's own times", &|r| {
+        format!("{:.3}", r.ideal.as_secs_f64() / r.took.as_secs_f64())
+    });
+    line("efficiency, as the status tells it", &|r| format!("{:.3}", r.told));
+    let names: BTreeSet<&String> = runs.iter().flat_map(|r| r.calls.keys()).collect();
+    for name in names {
+        line(&format!("{name}, per node"), &|r| {
+            format!("{:.2}", r.calls.get(name).copied().unwrap_or_default() as f64 / r.nodes as f64)
+        });
+    }
+    line("calls per node beside evictions and swapped pods", &|r| {
+        let all: usize = r.calls.values().sum();
+        format!("{:.2}", (all - r.evictions) as f64 / r.nodes as f64 - SWAPPED as f64)
+    });
+    line("largest record", &|r| format!("{} KiB", r.record_bytes / 1024));
+    line("CPU of one decision", &|r| format!("{:.2} ms", r.decision.as_secs_f64() * 1000.0));
+    table::print("RollingUpdate: efficiency, API calls, size, decision", &rows);
+}

@@ -1,0 +1,298 @@
+//! What people do in a scenario, and what goes wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeStatus, Phase};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::tenants::{self, NAMESPACE, Tenant};
+use super::world::{WorldSpec, named};
+use super::{Manifests, changed};
+use crate::faults::{Rule, duration};
+use crate::stage::{Backend, Stage};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Act {
+    /// A request to the service. `{gr}` stands for the gr's name.
+    Call {
+        request: String,
+        #[serde(default)]
+        body: Value,
+        status: u16,
+        /// What the answer has to contain.
+        #[serde(default)]
+        says: Vec<String>,
+    },
+    /// Until record `record` is so.
+    Until {
+        record: u64,
+        #[serde(default)]
+        phase: Option<Phase>,
+        #[serde(default)]
+        step: Option<String>,
+        #[serde(default)]
+        waiting_on: Option<String>,
+        /// What the status' message has to contain by then.
+        #[serde(default)]
+        says: Vec<String>,
+        /// The nodes in work, exactly.
+        #[serde(default)]
+        active: Option<Vec<String>>,
+        /// The state of one of them.
+        #[serde(default)]
+        claim: Option<String>,
+        /// So many nodes done, or more.
+        #[serde(default)]
+        done: Option<u32>,
+    },
+    /// Until a node is so.
+    UntilNode {
+        node: String,
+        #[serde(default)]
+        cordoned: Option<bool>,
+        #[serde(default)]
+        ready: Option<bool>,
+        /// Whether one of its GCUs can be had.
+        #[serde(default)]
+        gcus: Option<bool>,
+    },
+    /// Until a user's pod is gone, or its deletion has begun.
+    UntilGone(String),
+    /// Users' pods appear, and run.
+    Tenants(Vec<Tenant>),
+    /// A user's pod is ended by its user.
+    EndTenant(String),
+    DeleteBudget(String),
+    /// An admin cordons a node, or takes the cordon off it.
+    Cordon(String),
+    Uncordon(String),
+    /// An admin sets labels of a node, `null` for none.
+    Label {
+        node: String,
+        labels: BTreeMap<String, Value>,
+    },
+    DeleteNode(String),
+    AddNode(String),
+    /// Time passes.
+    Pass(String),
+    /// The world changes.
+    World(Box<WorldSpec>),
+    /// A person deletes the gr with kubectl.
+    DeleteGr {},
+    /// A person creates a gr: the documented one with these changes.
+    CreateGr(BTreeMap<String, Value>),
+    /// A person edits the gr.
+    EditGr(BTreeMap<String, Value>),
+    /// A person deletes a record.
+    DeleteRecord(u64),
+    /// A person patches a record with kubectl.
+    PatchRecord {
+        record: u64,
+        patch: Value,
+    },
+    /// A person writes a status by hand, `null` for none.
+    CutStatus(u64),
+    /// The blueprint file changes.
+    Write {
+        file: String,
+        changes: BTreeMap<String, Value>,
+    },
+    /// Further faults, from now on.
+    Faults(Vec<Rule>),
+    /// No more faults.
+    Heal {},
+    /// The process is killed and started again.
+    Restart {},
+}
+
+impl Act {
+    pub(super) async fn play(&self, stage: &mut Stage, manifests: &Manifests, at: &str) {
+        match self {
+            Self::Call { request, body, status, says } => call(stage, request, body, *status, says, at).await,
+            Self::Until { record, phase, step, waiting_on, says, active, claim, done } => {
+                let prefix = stage.prefix();
+                let wanted = |r: Option<&GcuUpgrade>| {
+                    let Some(status) = r.map(GcuUpgrade::status_or_default) else { return false };
+                    let on = status.waiting_on.as_ref().map(|w| format!("{:?}", w.reason));
+                    phase.is_none_or(|p| p == status.phase)
+                        && step.as_ref().is_none_or(|s| *s == format!("{:?}", status.step))
+                        && waiting_on.as_ref().is_none_or(|w| Some(w) == on.as_ref())
+                        && says.iter().all(|words| status.message.contains(words))
+                        && is_rolling_so(&status, &prefix, active.as_deref(), claim.as_deref(), *done)
+                };
+                stage.until(&format!("{at}: {self:?}"), *record, stage.backend.patience(), wanted).await;
+            }
+            Self::Pass(time) => sleep(duration(time)).await,
+            Self::UntilNode { node, cordoned, ready, gcus } => {
+                stage.until_node(&format!("{at}: {self:?}"), node, [*cordoned, *ready, *gcus]).await;
+            }
+            Self::UntilGone(name) => stage.until_gone(&format!("{at}: {self:?}"), name).await,
+            Self::Tenants(all) => tenants::create(stage, all).await,
+            Self::EndTenant(name) => tenants::end(stage, name).await,
+            Self::DeleteBudget(name) => tenants::unlimit(stage, name).await,
+            Self::Cordon(node) => tenants::cordon(stage, node, true).await,
+            Self::Uncordon(node) => tenants::cordon(stage, node, false).await,
+            Self::Label { node, labels } => tenants::label(stage, node, labels).await,
+            Self::DeleteNode(node) => tenants::delete_node(stage, node).await,
+            Self::AddNode(node) => tenants::add_node(stage, node).await,
+            Self::World(change) => change.change(stage).await,
+            Self::DeleteGr {} => {
+                let gr = stage.world.gr().await.unwrap();
+                stage.oracle.forgive(&gr.uid().unwrap());
+                stage.world.grs().delete(stage.gr(), &DeleteParams::default()).await.unwrap();
+            }
+            Self::CreateGr(changes) => {
+                let object: DynamicObject = serde_json::from_value(manifests.made(changes)).unwrap();
+                stage.world.grs().create(&PostParams::default(), &object).await.unwrap();
+            }
+            Self::EditGr(changes) => {
+                let mut gr = serde_json::to_value(stage.world.gr().await.unwrap()).unwrap();
+                gr = changed(gr, changes);
+                gr["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+                gr["metadata"].as_object_mut().unwrap().remove("managedFields");
+                let patch = json!({ "spec": gr["spec"] });
+                let params = PatchParams::default();
+                stage.world.grs().patch(stage.gr(), &params, &Patch::Merge(&patch)).await.unwrap();
+            }
+            Self::DeleteRecord(number) => {
+                stage.records().delete(&stage.record_name(*number), &DeleteParams::default()).await.unwrap();
+            }
+            Self::PatchRecord { record, patch } => {
+                let (name, params) = (stage.record_name(*record), PatchParams::default());
+                stage.records().patch(&name, &params, &Patch::Merge(patch)).await.unwrap();
+            }
+            Self::CutStatus(record) => {
+                let (name, params) = (stage.record_name(*record), PatchParams::default());
+                stage.oracle.forgive(&name);
+                let patch = json!({ "status": null });
+                stage.records().patch_status(&name, &params, &Patch::Merge(&patch)).await.unwrap();
+            }
+            Self::Write { file, changes } => {
+                std::fs::write(stage.blueprints.path().join(file), manifests.made(changes).to_string())
+                    .unwrap();
+            }
+            Self::Faults(rules) => rules.iter().for_each(|rule| stage.faults.add(rule.clone())),
+            Self::Heal {} => stage.faults.heal(),
+            Self::Restart {} => {
+                stage.kill();
+                stage.start_service().await;
+                stage.ready().await;
+            }
+        }
+    }
+}
+
+/// A call that starts a job and is lost with the process is what a client retries, after a look whether it
+/// was taken: the record tells.
+async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says: &[String], at: &str) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let path = path.replace("{gr}", stage.gr());
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let before = stage.newest().await;
+    if method == "DELETE"
+        && let Ok(gr) = stage.world.gr().await
+    {
+        stage.oracle.forgive(&gr.uid().unwrap());
+    }
+    loop {
+        if let Some(answer) = stage.call(method, &path, &body).await {
+            assert_eq!(answer.status.as_u16(), status, "{at}: {request}: {}", answer.text);
+            for words in says {
+                assert!(
+                    answer.text.contains(words.as_str()),
+                    "{at}: {request} says {words:?}: {}",
+                    answer.text
+                );
+            }
+            return;
+        }
+        stage.revive_if_dead().await;
+        if method != "GET" && stage.newest().await != before {
+            return;
+        }
+        if method == "DELETE" && stage.world.gr().await.is_ok_and(|g| g.metadata.deletion_timestamp.is_some())
+        {
+            while body.contains("foreground") && stage.world.gr().await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+            return;
+        }
+    }
+}
+
+impl Stage {
+    /// The newest record's name, intent and attempt: changes with every job that is taken.
+    async fn newest(&self) -> Option<String> {
+        let records = self.records().list(&Default::default()).await.ok()?.items;
+        let mine = records.iter().filter(|r| r.spec.gr == self.gr());
+        mine.max_by_key(|r| r.number())
+            .map(|r| format!("{} {:?} {}", r.name_any(), r.spec.intent, r.spec.attempt))
+    }
+}
+
+fn is_rolling_so(
+    status: &GcuUpgradeStatus,
+    prefix: &Option<String>,
+    active: Option<&[String]>,
+    claim: Option<&str>,
+    done: Option<u32>,
+) -> bool {
+    let rolling = status.rolling.clone().unwrap_or_default();
+    let mut nodes: Vec<&String> = rolling.active.iter().map(|c| &c.node).collect();
+    nodes.sort();
+    let wanted = active.map(|all| all.iter().map(|n| named(prefix, n)).collect::<Vec<_>>());
+    wanted.is_none_or(|wanted| nodes == wanted.iter().collect::<Vec<_>>())
+        && claim.is_none_or(|state| rolling.active.iter().any(|c| format!("{:?}", c.state) == state))
+        && done.is_none_or(|done| rolling.nodes.done >= done)
+}
+
+impl Stage {
+    /// Tries again and again, starting the process again as often as it dies.
+    async fn until_it(&mut self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
+        let step = Duration::from_millis(if self.backend == Backend::Sandbox { 200 } else { 20 });
+        let end = tokio::time::Instant::now() + self.backend.patience();
+        loop {
+            self.revive_if_dead().await;
+            if is(self).await {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "{what} did not come");
+            sleep(step).await;
+        }
+    }
+
+    async fn until_node(&mut self, what: &str, node: &str, wanted: [Option<bool>; 3]) {
+        let name = named(&self.prefix(), node);
+        self.until_it(what, async |stage| {
+            let nodes: Api<Node> = Api::all(stage.client.clone());
+            let Some(node) = nodes.get_opt(&name).await.unwrap() else { return false };
+            let status = node.status.as_ref();
+            let conditions = status.and_then(|s| s.conditions.as_ref());
+            let offered = status.and_then(|s| s.allocatable.as_ref()?.get("enflame.com/gcu"));
+            let is = [
+                node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default(),
+                conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
+                offered.is_some_and(|q| q.0 != "0"),
+            ];
+            wanted.iter().zip(is).all(|(wanted, is)| wanted.is_none_or(|w| w == is))
+        })
+        .await;
+    }
+
+    async fn until_gone(&mut self, what: &str, pod: &str) {
+        let name = named(&self.prefix(), pod);
+        self.until_it(what, async |stage| {
+            let pods: Api<Pod> = Api::namespaced(stage.client.clone(), NAMESPACE);
+            let pod = pods.get_opt(&name).await.unwrap();
+            pod.is_none_or(|p| p.metadata.deletion_timestamp.is_some())
+        })
+        .await;
+    }
+}

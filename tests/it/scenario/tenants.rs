@@ -1,0 +1,254 @@
+//! Users' pods, their disruption budgets, and what admins do to nodes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gcu_upgrade_manager::sandbox::WORLD_LABEL;
+use gcu_upgrade_manager::sandbox::kubelet::RUNS_FOR;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::world::named;
+use crate::stage::{Backend, Stage};
+
+/// Written by the admin of the scenarios in one patch with a cordon: the oracle tells ours from theirs by it.
+pub(crate) const ADMIN: &str = "example.com/admin";
+/// Where the users' pods are.
+pub(crate) const NAMESPACE: &str = "default";
+
+/// A pod of a user, or the controller of several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tenant {
+    pub(crate) name: String,
+    /// Where it is; not for a Deployment or a DaemonSet.
+    #[serde(default)]
+    pub(crate) node: String,
+    /// GCUs that it holds.
+    #[serde(default)]
+    pub(crate) gcus: u32,
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    #[serde(default)]
+    pub(crate) replicas: Option<u32>,
+    /// Beside `app: <name>`.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) empty_dir: bool,
+    /// Seconds after which it ends by itself.
+    #[serde(default)]
+    pub(crate) runs_for: Option<u32>,
+}
+
+/// Who makes another when it is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A ReplicaSet says it is its own, but no controller of it runs: nobody comes back.
+    #[default]
+    Owned,
+    /// Nobody.
+    Bare,
+    /// A DaemonSet, on each node.
+    Daemon,
+    /// A Deployment with so many replicas; on the sandbox only.
+    Deployment,
+}
+
+/// A PodDisruptionBudget for the pods with label `app: <app>`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Budget {
+    pub(crate) name: String,
+    pub(crate) app: String,
+    pub(crate) min_available: u32,
+}
+
+pub(crate) fn api(stage: &Stage, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+    Api::namespaced_with(stage.client.clone(), NAMESPACE, &resource)
+}
+
+fn pods(stage: &Stage) -> Api<Pod> {
+    Api::namespaced(stage.client.clone(), NAMESPACE)
+}
+
+fn nodes(stage: &Stage) -> Api<Node> {
+    Api::all(stage.client.clone())
+}
+
+impl Tenant {
+    fn template(&self, prefix: &Option<String>) -> Value {
+        let name = named(prefix, &self.name);
+        let mut labels = self.labels.clone();
+        labels.insert("app".to_owned(), name.clone());
+        labels.entry("app.kubernetes.io/name".to_owned()).or_insert(name);
+        let mut container = json!({ "name": "main", "image": "training:1" });
+        if self.gcus > 0 {
+            container["resources"] = json!({ "limits": { "enflame.com/gcu": self.gcus.to_string() } });
+        }
+        let mut spec = json!({ "containers": [container] });
+        if self.empty_dir {
+            spec["volumes"] = json!([{ "name": "scratch", "emptyDir": {} }]);
+        }
+        if let Some(prefix) = prefix {
+            spec["nodeSelector"] = json!({ WORLD_LABEL: prefix });
+        }
+        let mut metadata = json!({ "labels": labels });
+        if let Some(seconds) = self.runs_for {
+            metadata["annotations"] = json!({ RUNS_FOR: seconds.to_string() });
+        }
+        json!({ "metadata": metadata, "spec": spec })
+    }
+
+    async fn make(&self, stage: &Stage) {
+        let prefix = stage.prefix();
+        let name = named(&prefix, &self.name);
+        let mut template = self.template(&prefix);
+        let (kind, plural) = match self.kind {
+            Kind::Owned | Kind::Bare => ("ReplicaSet", "replicasets"),
+            Kind::Daemon => ("DaemonSet", "daemonsets"),
+            Kind::Deployment => ("Deployment", "deployments"),
+        };
+        let mut owner = json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": name },
+            "spec": { "selector": { "matchLabels": { "app": name } }, "template": template },
+        });
+        if self.kind != Kind::Daemon {
+            owner["spec"]["replicas"] = json!(self.replicas.unwrap_or(1));
+        }
+        let mut uid = None;
+        if self.kind != Kind::Bare {
+            let owners = api(stage, "apps", "v1", kind, plural);
+            let made = owners.create(&PostParams::default(), &serde_json::from_value(owner).unwrap()).await;
+            uid = made.unwrap().uid();
+        }
+        if matches!(self.kind, Kind::Owned | Kind::Bare) {
+            template["metadata"]["name"] = json!(name);
+            template["spec"]["nodeName"] = json!(named(&prefix, &self.node));
+            if let Some(uid) = &uid {
+                template["metadata"]["ownerReferences"] = json!([{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true,
+                }]);
+            }
+            let pod: Pod = serde_json::from_value(template).unwrap();
+            pods(stage).create(&PostParams::default(), &pod).await.unwrap();
+        }
+    }
+}
+
+/// Creates these and waits until they run.
+pub(crate) async fn create(stage: &Stage, tenants: &[Tenant]) {
+    for tenant in tenants {
+        tenant.make(stage).await;
+    }
+    for tenant in tenants {
+        let name = named(&stage.prefix(), &tenant.name);
+        let run = async {
+            loop {
+                let mine = pods(stage).list(&Default::default()).await.unwrap().items;
+                let ready = mine.iter().filter(|p| p.labels().get("app") == Some(&name) && is_ready(p));
+                let wanted = if tenant.kind == Kind::Deployment { tenant.replicas.unwrap_or(1) } else { 1 };
+                if ready.count() >= wanted as usize {
+                    return;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), run).await.unwrap_or_else(|_| panic!("{name} does not run"));
+    }
+}
+
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// A person ends a pod.
+pub(crate) async fn end(stage: &Stage, name: &str) {
+    let name = named(&stage.prefix(), name);
+    // It may have been evicted just before.
+    let _ = pods(stage).delete(&name, &DeleteParams::default()).await;
+}
+
+/// Creates budgets. Where no disruption controller runs, what it would say of them is written down.
+pub(crate) async fn limit(stage: &Stage, budgets: &[Budget]) {
+    let prefix = stage.prefix();
+    for budget in budgets {
+        let name = named(&prefix, &budget.name);
+        let object = json!({
+            "metadata": { "name": name },
+            "spec": {
+                "minAvailable": budget.min_available,
+                "selector": { "matchLabels": { "app": named(&prefix, &budget.app) } },
+            },
+        });
+        let api = budgets_api(stage).await;
+        let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+        object.types = None;
+        let made = api.create(&PostParams::default(), &object).await.unwrap();
+        if stage.backend == Backend::Real {
+            let status = json!({ "status": {
+                "observedGeneration": made.metadata.generation, "disruptionsAllowed": 0, "expectedPods": 1,
+                "currentHealthy": budget.min_available, "desiredHealthy": budget.min_available,
+            } });
+            api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        }
+    }
+}
+
+pub(crate) async fn unlimit(stage: &Stage, name: &str) {
+    let name = named(&stage.prefix(), name);
+    budgets_api(stage).await.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+async fn budgets_api(stage: &Stage) -> Api<DynamicObject> {
+    let versions = stage.client.list_api_groups().await.unwrap();
+    let policy = versions.groups.iter().find(|g| g.name == "policy").unwrap();
+    let version = if policy.versions.iter().any(|v| v.version == "v1") { "v1" } else { "v1beta1" };
+    api(stage, "policy", version, "PodDisruptionBudget", "poddisruptionbudgets")
+}
+
+async fn patch_node(stage: &Stage, node: &str, patch: Value) {
+    let name = named(&stage.prefix(), node);
+    nodes(stage).patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+/// An admin cordons a node, or takes the cordon off it.
+pub(crate) async fn cordon(stage: &Stage, node: &str, cordoned: bool) {
+    let patch = json!({
+        "metadata": { "annotations": { ADMIN: if cordoned { "cordoned" } else { "uncordoned" } } },
+        "spec": { "unschedulable": if cordoned { json!(true) } else { Value::Null } },
+    });
+    patch_node(stage, node, patch).await;
+}
+
+pub(crate) async fn label(stage: &Stage, node: &str, labels: &BTreeMap<String, Value>) {
+    patch_node(stage, node, json!({ "metadata": { "labels": labels } })).await;
+}
+
+pub(crate) async fn delete_node(stage: &Stage, node: &str) {
+    let name = named(&stage.prefix(), node);
+    nodes(stage).delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+/// A node like `node-1` joins the cluster.
+pub(crate) async fn add_node(stage: &Stage, node: &str) {
+    let prefix = stage.prefix();
+    let like = nodes(stage).get(&named(&prefix, "node-1")).await.unwrap();
+    let name = named(&prefix, node);
+    let mut labels = like.labels().clone();
+    labels.insert("kubernetes.io/hostname".to_owned(), name.clone());
+    let room = json!({ "cpu": "64", "memory": "256Gi", "pods": "110" });
+    let new = json!({
+        "metadata": { "name": name, "labels": labels },
+        "spec": { "taints": [{ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" }] },
+        "status": { "capacity": room, "allocatable": room },
+    });
+    nodes(stage).create(&PostParams::default(), &serde_json::from_value(new).unwrap()).await.unwrap();
+}
