@@ -18,6 +18,7 @@ mod components;
 mod grid;
 mod model;
 mod preflight;
+mod progress;
 mod properties;
 mod rolling_model;
 mod starting;

@@ -284,3 +284,16 @@ async fn every_pair_of_commands_comes_to_an_end_that_its_answers_announced() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_does_not_wait_for_a_node_that_was_only_being_emptied() {
+    let mut stage = fleet(2).await;
+    super::watching::tenant(&stage, "job-1", "node-2", true).await;
+    super::watching::budget(&stage).await;
+    sleep(Duration::from_secs(30)).await;
+    start(&stage, &json!({ "drain": { "timeout": "20m" } })).await;
+    until_phase(&mut stage, 1, Phase::Held).await;
+    let cancelled = stage.must("POST", &format!("{GR}/cancel?wait=1h"), "").await;
+    assert_eq!(cancelled.status, 200, "{}", cancelled.text);
+    assert!(!versions(&stage).await.contains(&"9.9.9".to_owned()));
+}
