@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use gcu_upgrade_manager::record::rolling::NODE_ANNOTATION;
 use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
 use tokio::time::sleep;
 
 use crate::faults::Faults;
@@ -94,5 +99,40 @@ async fn every_scenario_holds_on_a_real_api_server() {
         .await
         .unwrap();
         println!("{name}: {} ({:.1} s)", scenario.claim, begun.elapsed().as_secs_f32());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_carries_the_claim_of_a_vanished_record_is_given_back_at_the_start() {
+    let mut stage = Stage::set_without_service(Backend::Sandbox, World::default(), Faults::new(Vec::new()))
+        .await
+        .unwrap();
+    let nodes: Api<Node> = Api::all(stage.client.clone());
+    for (name, pre_cordoned) in [("node-1", false), ("node-2", true)] {
+        let mark = json!({
+            "record": "gone-1", "uid": "gone", "state": "Claimed", "attempt": 0,
+            "deadline": "2026-01-01T00:00:00Z", "preCordoned": pre_cordoned,
+        });
+        let claim = json!({
+            "metadata": { "annotations": { NODE_ANNOTATION: mark.to_string() } }, "spec": { "unschedulable": true },
+        });
+        nodes.patch(name, &PatchParams::default(), &Patch::Merge(&claim)).await.unwrap();
+    }
+    nodes
+        .patch(
+            "node-3",
+            &PatchParams::default(),
+            &Patch::Merge(&json!({ "spec": { "unschedulable": true } })),
+        )
+        .await
+        .unwrap();
+    stage.start_service().await;
+    stage.ready().await;
+    sleep(Duration::from_secs(5)).await;
+    for (name, cordoned) in [("node-1", false), ("node-2", true), ("node-3", true)] {
+        let node = nodes.get(name).await.unwrap();
+        assert!(!node.annotations().contains_key(NODE_ANNOTATION), "{name} is given back");
+        let is = node.spec.and_then(|s| s.unschedulable).unwrap_or_default();
+        assert_eq!(is, cordoned, "{name}: a cordon of others stays");
     }
 }
