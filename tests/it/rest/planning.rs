@@ -228,3 +228,21 @@ async fn one_component_is_planned_with_those_after_it_and_a_long_list_is_cut_in_
     let text = text(&stage, &wanted).await;
     assert!(text.contains("\nand 10 more\n"), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn budgets_of_clusters_before_policy_v1_are_read_too() {
+    let clock = gcu_upgrade_manager::clock::Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
+    let client = gcu_upgrade_manager::sandbox::apiserver::ApiServer::without_policy_v1(clock).client();
+    let kind = kube::api::GroupVersionKind::gvk("policy", "v1beta1", "PodDisruptionBudget");
+    let resource = kube::api::ApiResource::from_gvk_with_plural(&kind, "poddisruptionbudgets");
+    let api: kube::Api<DynamicObject> = kube::Api::namespaced_with(client.clone(), "default", &resource);
+    let budget = json!({
+        "apiVersion": "policy/v1beta1", "kind": "PodDisruptionBudget", "metadata": { "name": "training" },
+        "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": "training" } } },
+    });
+    api.create(&PostParams::default(), &serde_json::from_value(budget).unwrap()).await.unwrap();
+    let read = gcu_upgrade_manager::observe::budgets::live(&client).await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert_eq!((read[0].name.as_str(), read[0].selector.labels.len()), ("training", 1));
+    assert!(!read[0].selector.empty_is_all);
+}
