@@ -171,6 +171,11 @@ impl JobBody {
         Ok(Manner { strategy, rolling_update })
     }
 
+    /// Whether the body says how nodes are rolled.
+    pub(super) fn says_how(&self) -> bool {
+        self.rolling_update.is_some()
+    }
+
     /// Refuses what says how a job is done, where none is started.
     pub(super) fn refuse_options(&self) -> Result<(), ApiError> {
         let why = "has no meaning here: an upgrade is under way and only steered";

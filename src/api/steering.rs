@@ -125,7 +125,15 @@ impl Context {
         }
         // What is not there cannot be changed in place, however it was done before.
         let last = records.first().filter(|_| found.is_some());
-        let job = Job { operation, target, warnings: Vec::new(), manner: body.manner(last)? };
+        let mut manner = body.manner(last)?;
+        if operation == Operation::Rollback
+            && !body.says_how()
+            && let Some(rolling) = &mut manner.rolling_update
+        {
+            // The version is known: whoever goes back in the middle of the night is not asked to promote.
+            rolling.without_steps();
+        }
+        let job = Job { operation, target, warnings: Vec::new(), manner };
         self.start(name, found, job, body, query).await
     }
 

@@ -249,7 +249,8 @@ impl Worker {
         until: Option<Timestamp>,
     ) -> Result<Turn, kube::Error> {
         let known = self.record.status_or_default();
-        if status.waiting_on != known.waiting_on || status.phase != known.phase {
+        let heard = status.observed_generation == known.observed_generation;
+        if status.waiting_on != known.waiting_on || status.phase != known.phase || !heard {
             return self.write(status).await;
         }
         let retry_at = self.refused.iter().chain(self.resting.values()).map(|(_, at)| *at);

@@ -48,7 +48,8 @@ impl Draft {
         self.status.phase = Phase::Running;
         self.status.step = step;
         self.status.step_since = Some(self.now);
-        self.status.deadline = Some(after(self.now, seconds));
+        // A step without a time of its own has no deadline: its nodes have theirs.
+        self.status.deadline = (seconds > 0).then(|| after(self.now, seconds));
         self.status.started_at.get_or_insert(self.now);
         self.status.waiting_on = None;
         self.note(&message);

@@ -62,6 +62,13 @@ impl Default for RollingUpdate {
     }
 }
 
+impl RollingUpdate {
+    /// All nodes in one sliding window: no canary, nobody and nothing to wait for in between.
+    pub fn without_steps(&mut self) {
+        (self.canary, self.manual, self.pause_between_seconds) = (None, false, 0);
+    }
+}
+
 /// The nodes that come first: so many, or those with these labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

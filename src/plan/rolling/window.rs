@@ -113,6 +113,9 @@ impl Turn<'_> {
             return held("UncommandedRollout", message.to_owned());
         }
         if self.record.spec.intent == Intent::Pause {
+            if rolling.active.is_empty() {
+                rolling.gated_since.get_or_insert(self.now);
+            }
             return Some(Stop {
                 phase: Phase::Paused,
                 reason: "Paused",
