@@ -13,6 +13,9 @@ use super::view::View;
 use crate::observe::fleet::{self, Interest, SeenPod, Template};
 use crate::plan::fleet::{Fleet, NodeState, SetState};
 
+/// Pods fetched with one call: whole pods are large, and only what is kept of them may stay in memory.
+const PAGE: u32 = 200;
+
 /// What watches have seen of the fleet. The pods of the whole cluster are watched: those that hold a GCU cannot
 /// be told by a selector. Only they, and the gr's own, are kept.
 pub(super) struct FleetViews {
@@ -33,7 +36,8 @@ impl FleetViews {
             View::start("nodes", nodes, every(), move |n| Some(fleet::node(&n, &wanted)), wake.clone());
         let wanted = interest.clone();
         let pods: Api<Pod> = Api::all(client.clone());
-        let pods = View::start("pods", pods, every(), move |p| fleet::pod(&p, &wanted), wake.clone());
+        let pages = every().page_size(PAGE);
+        let pods = View::start("pods", pods, pages, move |p| fleet::pod(&p, &wanted), wake.clone());
         let (mut sets, mut templates) = (BTreeMap::new(), BTreeMap::new());
         for (namespace, names) in &interest.workloads {
             let names = names.clone();

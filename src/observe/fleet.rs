@@ -19,7 +19,7 @@ use crate::record::GcuUpgrade;
 use crate::record::rolling::{LOCK_ANNOTATION, Labels, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
 
 /// Objects fetched with one call.
-const PAGE: u32 = 500;
+const PAGE: u32 = 200;
 /// The label that ties a pod, and a revision, to the template that it was made from.
 const HASH_LABEL: &str = "controller-revision-hash";
 /// Extended resources of the vendor.

@@ -21,6 +21,7 @@ mod preflight;
 mod progress;
 mod properties;
 mod rolling_model;
+mod rolling_properties;
 mod starting;
 mod turning;
 mod waiting;

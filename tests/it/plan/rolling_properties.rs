@@ -1,0 +1,264 @@
+//! What holds for a rolling upgrade whatever stands in its record and in the cluster.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gcu_upgrade_manager::gr::merge_patch;
+use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant};
+use gcu_upgrade_manager::plan::rolling::node::is_ours;
+use gcu_upgrade_manager::record::rolling::{
+    Amount, Claim, ClaimState, ClaimedPod, Labels, LockedSet, NodeMark, RollingStatus, RollingUpdate,
+    WINDOW_LIMIT,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use gcu_upgrade_manager::record::Strategy as How;
+
+/// A node and its driver pod, as if thrown.
+#[derive(Clone, Debug)]
+struct Thrown {
+    ready: bool,
+    cordoned: bool,
+    opted_out: bool,
+    /// Nobody's, ours, another upgrade's.
+    mark: u8,
+    new: bool,
+    well: bool,
+    deleting: bool,
+    tenant: bool,
+    bare: bool,
+    claim: Option<ClaimState>,
+}
+
+fn thrown() -> impl Strategy<Value = Thrown> {
+    let bools = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let claim =
+        prop::option::of(select(vec![ClaimState::Emptying, ClaimState::Swapping, ClaimState::Returning]));
+    (bools, any::<bool>(), 0..3_u8, claim).prop_map(|(b, opted_out, mark, claim)| Thrown {
+        ready: b.0,
+        cordoned: b.1,
+        opted_out,
+        mark,
+        new: b.2,
+        well: b.3,
+        deleting: b.4,
+        tenant: b.5,
+        bare: b.6,
+        claim,
+    })
+}
+
+fn uid(node: usize) -> String {
+    format!("pod-{node}")
+}
+
+fn claim(node: usize, state: ClaimState) -> Claim {
+    Claim {
+        node: format!("n{node}"),
+        since: ago(60),
+        state,
+        deadline: ago(-600),
+        cordon: true,
+        pods: vec![ClaimedPod {
+            component: "driver".to_owned(),
+            name: uid(node),
+            uid: uid(node),
+            created_at: ago(900),
+        }],
+        gcus: 0,
+        trouble: None,
+        ideal_start_ms: 0,
+    }
+}
+
+fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snapshot) {
+    let mut record = record();
+    record.spec.strategy = How::RollingUpdate;
+    record.spec.intent = intent;
+    record.spec.rolling_update =
+        Some(RollingUpdate { max_unavailable: Amount::Number(at_once), ..RollingUpdate::default() });
+    let locked = LockedSet {
+        namespace: "kube-system".to_owned(),
+        name: "driver".to_owned(),
+        uid: "set".to_owned(),
+        strategy: json!({ "type": "RollingUpdate" }),
+        hash: "old".to_owned(),
+    };
+    let active = nodes.iter().enumerate().filter_map(|(n, t)| t.claim.map(|state| claim(n, state))).collect();
+    record.status = Some(GcuUpgradeStatus {
+        phase: Phase::Running,
+        step: Step::Rolling,
+        observed_generation: 1,
+        rolling: Some(RollingStatus {
+            locked: vec![locked],
+            locked_since: Some(ago(60)),
+            max_unavailable: at_once,
+            active,
+            ..RollingStatus::default()
+        }),
+        ..GcuUpgradeStatus::default()
+    });
+    let mut fleet = Fleet {
+        sets: vec![Arc::new(SetState {
+            namespace: "kube-system".to_owned(),
+            name: "driver".to_owned(),
+            uid: "set".to_owned(),
+            resource_version: "7".to_owned(),
+            observed: true,
+            strategy: json!({ "type": "OnDelete" }),
+            lock: Some(json!({ "type": "RollingUpdate" })),
+            hash: Some("new".to_owned()),
+        })],
+        ..Fleet::default()
+    };
+    for (number, thrown) in nodes.iter().enumerate() {
+        let name = format!("n{number}");
+        let mark = |uid: &str| {
+            Mark::Claimed(NodeMark {
+                record: "r".to_owned(),
+                uid: uid.to_owned(),
+                state: "Claimed".to_owned(),
+                attempt: 0,
+                deadline: now(),
+                pre_cordoned: false,
+            })
+        };
+        fleet.nodes.push(Arc::new(NodeState {
+            name: name.clone(),
+            resource_version: "7".to_owned(),
+            ready: thrown.ready,
+            cordoned: thrown.cordoned,
+            opted_out: thrown.opted_out,
+            labels: Labels::new(),
+            mark: [None, Some(mark("u")), Some(mark("other"))][usize::from(thrown.mark)].clone(),
+            gcus: 8,
+        }));
+        fleet.pods.push(Arc::new(DaemonPod {
+            namespace: "kube-system".to_owned(),
+            name: uid(number),
+            uid: if thrown.new { format!("{}-new", uid(number)) } else { uid(number) },
+            workload: "driver".to_owned(),
+            node: name.clone(),
+            hash: if thrown.new { "new" } else { "old" }.to_owned(),
+            deleting: thrown.deleting,
+            created_at: ago(900),
+            ready_since: thrown.well.then(|| ago(500)),
+            failure: None,
+        }));
+        if thrown.tenant {
+            fleet.tenants.push(Arc::new(Tenant {
+                namespace: "default".to_owned(),
+                name: format!("tenant-{number}"),
+                uid: format!("tenant-{number}"),
+                node: name,
+                labels: Labels::new(),
+                gcus: 1,
+                deleting: false,
+                keeper: if thrown.bare { Keeper::Nobody } else { Keeper::Controller },
+                empty_dir: false,
+            }));
+        }
+    }
+    let live = LiveGr { status: json!({ "phase": "Running" }), ..gr(RECORDED, &target()) };
+    (record, Snapshot { gr: Some(live), fleet, ..Snapshot::default() })
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![any::<i32>().prop_map(Value::from), "[a-c]{0,2}".prop_map(Value::from)];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::btree_map("[a-d]", inner.clone(), 0..4).prop_map(|m| json!(m)),
+            vec(inner, 0..3).prop_map(Value::from),
+        ]
+    })
+}
+
+/// RFC 7386, as an API server applies it.
+fn merged(mut present: Value, patch: &Value) -> Value {
+    let Some(changes) = patch.as_object() else { return patch.clone() };
+    if !present.is_object() {
+        present = json!({});
+    }
+    for (key, change) in changes {
+        if change.is_null() {
+            present.as_object_mut().unwrap().remove(key);
+        } else {
+            let before = present.get(key).cloned().unwrap_or_default();
+            present[key] = merged(before, change);
+        }
+    }
+    present
+}
+
+proptest! {
+    #[test]
+    fn what_is_done_to_nodes_is_claimed_and_within_the_budget(
+        nodes in vec(thrown(), 1..8), at_once in 1..4_u32, paused in any::<bool>(),
+    ) {
+        let intent = if paused { Intent::Pause } else { Intent::Run };
+        let (record, seen) = cluster(&nodes, at_once, intent);
+        let before = record.status_or_default().rolling.unwrap();
+        let claimed: BTreeSet<&str> = before.active.iter().map(|c| c.node.as_str()).collect();
+        match decide(&record, &seen, now()) {
+            Decision::Record(status) => {
+                let after = status.rolling.unwrap();
+                let new = after.active.iter().filter(|c| !claimed.contains(c.node.as_str()));
+                for claim in new {
+                    let node = seen.fleet.node(&claim.node).unwrap();
+                    prop_assert!(!paused, "a node is taken while paused");
+                    prop_assert!(node.ready && !node.cordoned && !node.opted_out && node.mark.is_none());
+                    prop_assert!(after.active.len() <= usize::try_from(at_once).unwrap(), "over the budget");
+                    prop_assert!(claim.pods.iter().all(|p| !p.uid.is_empty()));
+                }
+            }
+            Decision::ActAll(actions) => for action in actions {
+                match action {
+                    Action::DeletePod { uid, .. } => {
+                        let by = before.active.iter().find(|c| c.pods.iter().any(|p| p.uid == uid));
+                        prop_assert!(by.is_some_and(|c| c.state == ClaimState::Swapping), "{uid} is not being swapped");
+                    }
+                    Action::Cordon { node, .. } => {
+                        prop_assert!(claimed.contains(node.as_str()) && !paused);
+                        prop_assert!(!seen.fleet.node(&node).unwrap().cordoned, "somebody's cordon is taken over");
+                    }
+                    Action::Evict { name, .. } => {
+                        let tenant = seen.fleet.tenants.iter().find(|t| t.name == name).unwrap();
+                        prop_assert!(claimed.contains(tenant.node.as_str()) && !paused);
+                        prop_assert_eq!(tenant.keeper, Keeper::Controller, "nobody would make another");
+                        prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()), "evicted before the cordon");
+                    }
+                    Action::ReleaseNode { node, .. } => {
+                        prop_assert!(is_ours(&record, seen.fleet.node(&node).unwrap()), "somebody's claim is taken off");
+                    }
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            },
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_merge_patch_leads_where_it_should(from in any_json(), to in any_json()) {
+        let (from, to) = (json!({ "spec": from }), json!({ "spec": to }));
+        prop_assert_eq!(merged(from.clone(), &merge_patch(&from, &to)), to);
+    }
+
+    #[test]
+    fn an_amount_is_at_least_one_and_rounded_down(percent in 1..=100_u32, nodes in 0..20_000_usize) {
+        let count = Amount::Percent(percent).of(nodes);
+        prop_assert!(count >= 1 && (count == 1 || count * 100 <= nodes * usize::try_from(percent).unwrap()));
+        prop_assert_eq!(Amount::parse(&format!("{percent}%")), Some(Amount::Percent(percent)));
+        prop_assert!(WINDOW_LIMIT >= 1);
+    }
+}
