@@ -8,6 +8,7 @@ mod events;
 mod fleet;
 mod history;
 mod observe;
+mod sweep;
 mod view;
 mod worker;
 
@@ -63,8 +64,8 @@ pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: w
                 }
             }
         }
-        if records.is_ready() {
-            seen.send_replace(true);
+        if records.is_ready() && !seen.send_replace(true) {
+            sweep::stray_claims(&client).await;
         }
         let unfinished = records.items();
         ended.retain(|name, version| {

@@ -259,6 +259,17 @@ pub async fn live_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<S
     Ok(all)
 }
 
+/// Every node now, without labels.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn live_nodes(client: &Client) -> Result<Vec<Arc<NodeState>>, kube::Error> {
+    let (mut nodes, interest) = (Vec::new(), Interest::default());
+    let api = Api::<Node>::all(client.clone());
+    each(api, ListParams::default(), |n| nodes.push(node(&n, &interest))).await?;
+    Ok(nodes)
+}
+
 /// The tenants of one node now.
 ///
 /// # Errors
