@@ -1,7 +1,8 @@
 //! The sweep: nodes that carry a claim of an upgrade that has ended, or whose record is gone, are given back.
 //!
-//! No upgrade ends with a claim left on a node. This is for what cannot be seen from within one: a cordon that
-//! was still on its way when its upgrade ended, a record whose finalizer somebody took off.
+//! No upgrade ends with a claim left on a node. This is for what cannot be seen from within one: a cordon that was
+//! still on its way when its process died, and lands after the upgrade has been ended by the next (its guard does
+//! not help: nobody has touched the node since); a record whose finalizer somebody took off.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,6 +26,17 @@ use crate::record::rolling::NODE_ANNOTATION;
 const RETRY: Duration = Duration::from_secs(30);
 /// Nodes fetched with one call.
 const PAGE: u32 = 500;
+
+/// An API server gives up a call after a minute: whatever was on its way has landed by then, or never will.
+const CALLS_HAVE_LANDED: Duration = Duration::from_secs(75);
+
+/// Sweeps once nothing of an upgrade that has just ended can be on its way any more.
+pub(super) async fn after_the_end(client: &Client) {
+    sleep(CALLS_HAVE_LANDED).await;
+    if let Err(error) = sweep(client).await {
+        warn!("cannot look for claims left on nodes: {}", error_text(&error));
+    }
+}
 
 /// Sweeps once; tries again until that was possible.
 pub(super) async fn run(client: Client) {

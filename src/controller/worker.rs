@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::act::{self, Outcome};
 use super::observe::{self, Views};
-use super::{events, history};
+use super::{events, history, sweep};
 use crate::clock::Clock;
 use crate::observe::fleet::{self as observe_fleet, Interest};
 use crate::plan::rolling::node::must_leave;
@@ -104,6 +104,9 @@ impl Worker {
             }
         }
         history::prune(&self.client, &self.record.spec.gr).await;
+        if self.record.spec.strategy == Strategy::RollingUpdate {
+            sweep::after_the_end(&self.client).await;
+        }
         version(&self.record)
     }
 

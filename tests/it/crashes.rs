@@ -3,21 +3,50 @@
 
 use std::time::Duration;
 
-use crate::faults::Faults;
+use crate::faults::{Call, Faults};
 use crate::scenario::{self, End, Scenario};
 use crate::scenarios::{chosen, in_virtual_time};
 use crate::stage::Backend;
 
 /// Two deaths in one run: every so many pairs is tried.
-const PAIR_STRIDE: usize = 7;
+const PAIR_STRIDE: usize = 13;
 
 /// A read changes nothing: to die at one is to die after the write before it. Every so many reads is tried;
 /// `GUM_CRASHES=all` tries every one.
 const READ_STRIDE: usize = 6;
 
+/// A rolling upgrade takes three times as many calls, each turn of a node like the one before: every so many
+/// moments of it is tried, beginning at another one in each scenario.
+const ROLLING_STRIDE: usize = 29;
+
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
-fn read_stride() -> usize {
-    if std::env::var("GUM_CRASHES").is_ok_and(|all| all == "all") { 1 } else { READ_STRIDE }
+fn all() -> bool {
+    std::env::var("GUM_CRASHES").is_ok_and(|all| all == "all")
+}
+
+/// The calls at which to die, before or after the server has seen them.
+fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
+    let (mut moments, mut writes) = (Vec::new(), 0);
+    for (call, what) in calls.iter().enumerate() {
+        let read_stride = if all() { 1 } else { READ_STRIDE };
+        // An event only tells: nothing depends on it.
+        let tells = what.path.contains("/events") && !all();
+        if what.is_write() && !tells {
+            writes += 1;
+            moments.extend([(call, false), (call, true)].into_iter().filter(|(_, after)| {
+                // What dies with the process is the same before a write as after the one before it: of each
+                // write one moment is tried, of the next the other.
+                all() || rolling || *after == ((writes + number) % 2 == 0)
+            }));
+        } else if call % read_stride == 0 {
+            moments.push((call, false));
+        }
+    }
+    if rolling && !all() {
+        // The scenarios are next to each other in number: so that neighbours differ.
+        return moments.into_iter().skip(number * 5 % ROLLING_STRIDE).step_by(ROLLING_STRIDE).collect();
+    }
+    moments
 }
 
 /// The ten minutes are for the runs without crashes.
@@ -28,7 +57,7 @@ async fn run(scenario: &Scenario, faults: Faults) -> End {
 }
 
 fn matrix(part: usize, parts: usize) {
-    let (mut plans, mut pairs) = (0, 0);
+    let (mut plans, mut rolling_plans, mut pairs) = (0, 0, 0);
     for (number, (name, scenario)) in chosen().iter().enumerate() {
         if number % parts != part || scenario.no_crashes.is_some() {
             continue;
@@ -37,23 +66,27 @@ fn matrix(part: usize, parts: usize) {
         let expected = in_virtual_time(run(scenario, faults.clone()));
         let made = faults.calls();
         let calls = made.len();
-        for (call, what) in made.iter().enumerate() {
-            let moments: &[bool] = match what.is_write() {
-                true => &[false, true],
-                false if call % read_stride() == 0 => &[false],
-                false => &[],
-            };
-            for &after in moments {
-                let faults = Faults::new(Vec::new());
-                faults.die_at(call, after);
-                // Shown by the test harness only when the run fails.
-                println!("{name}: killed {} call {call}", if after { "after" } else { "before" });
-                let end = in_virtual_time(run(scenario, faults));
-                assert_eq!(end, expected, "{name}: killed at call {call}: {} {}", what.method, what.path);
-                plans += 1;
-            }
+        let rolling = name.starts_with("rolling");
+        let mut tried = 0;
+        for (call, after) in moments(&made, number, rolling) {
+            let faults = Faults::new(Vec::new());
+            faults.die_at(call, after);
+            let when = if after { "after" } else { "before" };
+            // Shown by the test harness only when the run fails.
+            println!("{name}: killed {when} call {call}");
+            let end = in_virtual_time(run(scenario, faults));
+            let what = &made[call];
+            assert_eq!(end, expected, "{name}: killed {when} call {call}: {} {}", what.method, what.path);
+            tried += 1;
         }
-        println!("{name}: {calls} calls, {plans} single deaths so far");
+        plans += tried;
+        if rolling {
+            rolling_plans += tried;
+        }
+        println!("{name}: {calls} calls, {tried} single deaths, {plans} so far");
+        if rolling && !all() && name != "rolling" {
+            continue;
+        }
         for pair in (0..calls * calls).step_by(calls * PAIR_STRIDE + 3) {
             let faults = Faults::new(Vec::new());
             faults.die_at(pair / calls, pair % 2 == 0);
@@ -69,7 +102,10 @@ fn matrix(part: usize, parts: usize) {
             pairs += 1;
         }
     }
-    println!("crash matrix, part {} of {parts}: {plans} single deaths and {pairs} pairs of deaths", part + 1);
+    println!(
+        "crash matrix, part {} of {parts}: {plans} single deaths ({rolling_plans} in rolling upgrades) and {pairs} pairs of deaths",
+        part + 1
+    );
 }
 
 #[test]

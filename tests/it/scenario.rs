@@ -79,7 +79,7 @@ pub(crate) struct Expect {
     /// How often a node was cordoned.
     #[serde(default)]
     pub(crate) cordons: Option<usize>,
-    /// The operator puts back its strategies, and pods may be replaced that nobody asked for.
+    /// Things happen that nobody asked for any more: the operator puts back its strategies, a cordon lands late.
     #[serde(default)]
     pub(crate) uncommanded: bool,
 }

@@ -74,6 +74,7 @@ pub(crate) struct Stage {
     pub(crate) oracle: Oracle,
     pub(crate) blueprints: TempDir,
     service: Option<Service>,
+    others: Vec<Service>,
 }
 
 /// A cluster without inhabitants.
@@ -122,12 +123,33 @@ impl Stage {
         }
         let oracle = Oracle::start(client.clone(), world.grs(), prefix).await;
         let blueprints = TempDir::new().unwrap();
-        Some(Self { backend, api, client, clock, world, faults, oracle, blueprints, service: None })
+        Some(Self {
+            backend,
+            api,
+            client,
+            clock,
+            world,
+            faults,
+            oracle,
+            blueprints,
+            service: None,
+            others: Vec::new(),
+        })
     }
 
     /// Starts the service; its clients' calls go through the faults.
     pub(crate) async fn start_service(&mut self) {
         self.faults.revive();
+        self.service = Some(self.another_service().await);
+    }
+
+    /// One more process, which nobody asks for anything.
+    pub(crate) async fn start_another_service(&mut self) {
+        let other = self.another_service().await;
+        self.others.push(other);
+    }
+
+    async fn another_service(&self) -> Service {
         let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
         let send = service_fn(move |request| {
             let client = person.clone();
@@ -141,7 +163,7 @@ impl Stage {
             watching: Watching::Polling,
             own_node: None,
         };
-        self.service = Some(Service::start(parts).await);
+        Service::start(parts).await
     }
 
     pub(crate) async fn ready(&self) {

@@ -13,6 +13,7 @@ use gcu_upgrade_manager::record::rolling::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Strategy;
 
 use super::*;
 use gcu_upgrade_manager::record::Strategy as How;

@@ -110,6 +110,8 @@ pub(crate) enum Act {
     Heal {},
     /// The process is killed and started again.
     Restart {},
+    /// Another process of the service runs beside the first from now on.
+    SecondService {},
 }
 
 impl Act {
@@ -180,6 +182,7 @@ impl Act {
             }
             Self::Faults(rules) => rules.iter().for_each(|rule| stage.faults.add(rule.clone())),
             Self::Heal {} => stage.faults.heal(),
+            Self::SecondService {} => stage.start_another_service().await,
             Self::Restart {} => {
                 stage.kill();
                 stage.start_service().await;
