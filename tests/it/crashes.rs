@@ -36,7 +36,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
             moments.extend([(call, false), (call, true)].into_iter().filter(|(_, after)| {
                 // What dies with the process is the same before a write as after the one before it: of each
                 // write one moment is tried, of the next the other.
-                all() || rolling || *after == ((writes + number) % 2 == 0)
+                all() || rolling || *after == (writes + number).is_multiple_of(2)
             }));
         } else if call % read_stride == 0 {
             moments.push((call, false));
