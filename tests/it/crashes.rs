@@ -26,7 +26,7 @@ fn all() -> bool {
 
 /// The calls at which to die, before or after the server has seen them.
 fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
-    let (mut moments, mut writes) = (Vec::new(), 0);
+    let (mut moments, mut writes) = (Vec::new(), 0_usize);
     for (call, what) in calls.iter().enumerate() {
         let read_stride = if all() { 1 } else { READ_STRIDE };
         // An event only tells: nothing depends on it.
@@ -36,7 +36,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
             moments.extend([(call, false), (call, true)].into_iter().filter(|(_, after)| {
                 // What dies with the process is the same before a write as after the one before it: of each
                 // write one moment is tried, of the next the other.
-                all() || rolling || *after == ((writes + number) % 2 == 0)
+                all() || rolling || *after == (writes + number).is_multiple_of(2)
             }));
         } else if call % read_stride == 0 {
             moments.push((call, false));
