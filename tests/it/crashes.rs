@@ -26,7 +26,7 @@ fn all() -> bool {
 
 /// The calls at which to die, before or after the server has seen them.
 fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
-    let (mut moments, mut writes) = (Vec::new(), 0);
+    let (mut moments, mut writes) = (Vec::new(), 0_usize);
     for (call, what) in calls.iter().enumerate() {
         let read_stride = if all() { 1 } else { READ_STRIDE };
         // An event only tells: nothing depends on it.
