@@ -13,12 +13,14 @@ use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
 use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
 use gcu_upgrade_manager::sandbox::world::{Running, World, documented_gr};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::rolling::decision_cost;
 use crate::table::{self, median, ms, row};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gcu-upgrade-manager");
@@ -100,7 +102,7 @@ fn resident(process: &Child) -> f64 {
 }
 
 /// The service while it rolls a large cluster: memory at rest, and the most while nodes are in work.
-fn rolling() -> (usize, f64, f64) {
+fn rolling() -> Large {
     let home = TempDir::new().unwrap();
     std::fs::create_dir(home.path().join("blueprints")).unwrap();
     let mut gr = documented_gr();
@@ -133,11 +135,23 @@ fn rolling() -> (usize, f64, f64) {
     let record = runtime.block_on(records.get(&format!("{}-1", world.gr_name()))).unwrap();
     let done = record.status_or_default().rolling.map_or(0, |r| r.nodes.done);
     assert!(done > 0, "no node was done within {ROLLING:?}");
-    (usize::try_from(done).unwrap(), idle, most)
+    let record_bytes = json!(record).to_string().len();
+    let client = world.client();
+    let cost = decision_cost(&client, &world, &record, Clock::system());
+    Large { done, idle, most, record_bytes, decision: runtime.block_on(cost) }
+}
+
+/// What was seen of the large cluster.
+struct Large {
+    done: u32,
+    idle: f64,
+    most: f64,
+    record_bytes: usize,
+    decision: Duration,
 }
 
 pub(crate) fn print_rolling() {
-    let (done, idle, most) = rolling();
+    let Large { done, idle, most, record_bytes, decision } = rolling();
     let rows = vec![
         row(&["RollingUpdate in a large cluster, real time", "value", "wanted"]),
         vec!["nodes, component pods".to_owned(), format!("{LARGE}, {}", LARGE * 6)],
@@ -147,6 +161,8 @@ pub(crate) fn print_rolling() {
             format!("{most:.1} MiB, {:.1} more", most - idle),
             "under 60 MiB more".to_owned(),
         ],
+        vec!["the record".to_owned(), format!("{} KiB", record_bytes / 1024), "under 100 KiB".to_owned()],
+        vec!["CPU of one decision".to_owned(), ms(decision), "under 5 ms".to_owned()],
     ];
     table::print("The process during a RollingUpdate", &rows);
 }
