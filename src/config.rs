@@ -104,6 +104,9 @@ pub struct SandboxArgs {
     /// Number of simulated users: pods on the first nodes that hold a GCU and have to leave during a drain
     #[arg(long, env = "GUM_TENANTS", default_value_t = 0, value_name = "N")]
     pub tenants: u16,
+    /// Images whose reference contains this cannot be pulled
+    #[arg(long, env = "GUM_BAD_IMAGE", default_value = "broken", value_name = "TEXT")]
+    pub bad_image: String,
     /// How long a simulated pod takes to be ready, for example 2s or 500ms
     #[arg(long, env = "GUM_POD_START", default_value = "2s", value_name = "TIME", value_parser = duration)]
     pub pod_start: Duration,

@@ -55,6 +55,8 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
     world.change_operator(|o| o.component_delay = OperatorBehaviour::default().component_delay);
     world.change_kubelet(|k| {
         k.pod_start = args.pod_start;
+        // Nothing is contained in every reference.
+        k.bad_images = Some(args.bad_image).filter(|text| !text.is_empty()).into_iter().collect();
         k.pod_stop = KubeletBehaviour::default().pod_stop;
     });
     create_tenants(&world, args.tenants.min(args.nodes)).await?;

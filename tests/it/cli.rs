@@ -117,10 +117,21 @@ fn help_tells_every_flag_and_its_environment_twin() {
         assert!(all.contains(word), "{word}: {all}");
     }
     for (command, flags) in [
-        ("serve", &["listen", "blueprints", "log-dir", "kubeconfig", "log"][..]),
+        ("serve", &["listen", "blueprints", "log-dir", "kubeconfig", "node-name", "log"][..]),
         (
             "sandbox",
-            &["listen", "blueprints", "kube-listen", "kubeconfig-out", "nodes", "pod-start", "gr", "log"],
+            &[
+                "listen",
+                "blueprints",
+                "kube-listen",
+                "kubeconfig-out",
+                "nodes",
+                "tenants",
+                "bad-image",
+                "pod-start",
+                "gr",
+                "log",
+            ],
         ),
         ("validate", &[]),
         ("crd", &[]),
