@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actors;
+mod against_a_real_cluster;
 mod apiserver;
 mod blueprint;
 mod catalog;

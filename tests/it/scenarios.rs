@@ -76,32 +76,6 @@ async fn nothing_of_a_killed_service_lives_on() {
     assert_eq!(alive(), before, "tasks of the killed service are still alive");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_scenario_holds_on_a_real_api_server() {
-    if crate::kube::real().await.is_none() {
-        return;
-    }
-    let _alone = crate::kube::ALONE.lock().await;
-    let all = chosen();
-    for (number, (name, scenario)) in all.iter().enumerate() {
-        if let Some(why) = &scenario.sandbox_only {
-            println!("{name}: on the sandbox only: {why}");
-            continue;
-        }
-        let begun = tokio::time::Instant::now();
-        scenario::run(
-            scenario,
-            Backend::Real,
-            Some(format!("s{number}")),
-            Faults::new(Vec::new()),
-            Duration::from_secs(2),
-        )
-        .await
-        .unwrap();
-        println!("{name}: {} ({:.1} s)", scenario.claim, begun.elapsed().as_secs_f32());
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_node_that_carries_the_claim_of_a_vanished_record_is_given_back_at_the_start() {
     let mut stage = Stage::set_without_service(Backend::Sandbox, World::default(), Faults::new(Vec::new()))
