@@ -15,6 +15,10 @@ const PAIR_STRIDE: usize = 29;
 /// `GUM_CRASHES=all` tries every one.
 const READ_STRIDE: usize = 6;
 
+/// A Recreate is the same few writes in every scenario: every so many moments is tried, beginning at another one in
+/// each.
+const RECREATE_STRIDE: usize = 2;
+
 /// A rolling upgrade takes three times as many calls, each turn of a node like the one before: every so many
 /// moments of it is tried, beginning at another one in each scenario.
 const ROLLING_STRIDE: usize = 16;
@@ -42,11 +46,13 @@ fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
             moments.push((call, false));
         }
     }
-    if rolling && !all() {
-        // The scenarios are next to each other in number: so that neighbours differ.
-        return moments.into_iter().skip(number * 5 % ROLLING_STRIDE).step_by(ROLLING_STRIDE).collect();
-    }
-    moments
+    let stride = match (all(), rolling) {
+        (true, _) => 1,
+        (false, true) => ROLLING_STRIDE,
+        (false, false) => RECREATE_STRIDE,
+    };
+    // The scenarios are next to each other in number: so that neighbours differ.
+    moments.into_iter().skip(number * 5 % stride).step_by(stride).collect()
 }
 
 /// The ten minutes are for the runs without crashes.
