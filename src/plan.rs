@@ -222,8 +222,10 @@ impl Action {
             | Self::Fence { .. }
             | Self::Release
             | Self::PatchGr { .. } => String::new(),
-            Self::Evict { uid, .. } | Self::DeletePod { uid, .. } => uid.clone(),
-            Self::SetStrategy { uid, resource_version, .. } => version_of(uid, resource_version),
+            // However often somebody puts a strategy back, it is put aside again in a pace that leaves room.
+            Self::Evict { uid, .. } | Self::DeletePod { uid, .. } | Self::SetStrategy { uid, .. } => {
+                uid.clone()
+            }
             Self::Cordon { node, resource_version, .. }
             | Self::ReleaseNode { node, resource_version, .. } => version_of(node, resource_version),
         }

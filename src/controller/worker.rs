@@ -186,6 +186,9 @@ impl Worker {
         for (action, outcome) in actions.iter().zip(outcomes) {
             debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
             let (text, rest) = match outcome {
+                Outcome::Done if matches!(action, Action::SetStrategy { .. }) => {
+                    ("done, not seen yet".to_owned(), NOTICE)
+                }
                 Outcome::Done => ("done, not seen yet".to_owned(), SEEN_WITHIN),
                 Outcome::LookAgain => ("it has changed meanwhile".to_owned(), NOTICE),
                 Outcome::Refused(text) | Outcome::Unavailable(text) => (text, REFUSAL_RESTS),

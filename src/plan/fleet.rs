@@ -22,7 +22,7 @@ pub struct Fleet {
     /// The node that this service runs on.
     pub own_node: Option<String>,
     /// Calls that are not to be repeated yet, with the reason: refused, or done and not seen yet. By what they
-    /// were about: a pod's UID, or a version of a node or DaemonSet, see [`version_of`]. When another version of
+    /// were about: the UID of a pod or DaemonSet, or a version of a node, see [`version_of`]. When another version of
     /// it is seen, the call may be made again at once.
     pub refusals: BTreeMap<String, String>,
 }
@@ -153,13 +153,6 @@ impl NodeState {
     /// What answers to calls on it, as it was seen, are remembered by.
     pub fn subject(&self) -> String {
         version_of(&self.name, &self.resource_version)
-    }
-}
-
-impl SetState {
-    /// What answers to calls on it, as it was seen, are remembered by.
-    pub fn subject(&self) -> String {
-        version_of(&self.uid, &self.resource_version)
     }
 }
 

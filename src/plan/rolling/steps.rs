@@ -115,7 +115,7 @@ impl Turn<'_> {
 
     /// The calls that hold them at OnDelete.
     pub(super) fn lock_calls(&self, unlocked: Vec<(&SetState, Value)>) -> Vec<Action> {
-        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.subject()));
+        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.uid));
         open.map(|(set, strategy)| Action::SetStrategy {
             namespace: set.namespace.clone(),
             name: set.name.clone(),
@@ -310,7 +310,7 @@ impl Turn<'_> {
             if index.is_left_behind(&set.uid) && !was_on_delete && !abandoned {
                 continue;
             }
-            if let Some(refusal) = self.seen.fleet.refusals.get(&set.subject()) {
+            if let Some(refusal) = self.seen.fleet.refusals.get(&set.uid) {
                 refused = Some(refusal.clone());
                 continue;
             }
