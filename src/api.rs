@@ -33,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::blueprint::catalog::Catalog;
 use crate::clock::Clock;
+use crate::plan::commands::Command;
 use envelope::ApiError;
 
 /// What the handlers work with.
@@ -66,10 +67,10 @@ pub fn router(context: Context) -> Router {
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
         ("/gum/v1/gr/{name}/plan", post(planning::plan)),
-        ("/gum/v1/gr/{name}/pause", post(steering::pause)),
-        ("/gum/v1/gr/{name}/resume", post(steering::resume)),
-        ("/gum/v1/gr/{name}/cancel", post(steering::cancel)),
-        ("/gum/v1/gr/{name}/promote", post(steering::promote)),
+        ("/gum/v1/gr/{name}/pause", steering::plain(Command::Pause)),
+        ("/gum/v1/gr/{name}/resume", steering::plain(Command::Resume)),
+        ("/gum/v1/gr/{name}/cancel", steering::plain(Command::Cancel)),
+        ("/gum/v1/gr/{name}/promote", steering::plain(Command::Promote)),
         ("/gum/v1/gr/{name}/rollback", post(steering::rollback)),
         ("/gum/v1/gr/{name}/retry", post(steering::retry)),
         ("/gum/v1/gr/{name}/status", get(watching::status)),

@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::routing::{MethodRouter, post};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -23,44 +24,14 @@ use crate::record::{GcuUpgrade, Goal, Intent, Operation, Revision};
 /// then it is decided again, so often.
 const TRIES: usize = 20;
 
-/// `POST /gum/v1/gr/{name}/pause`
-pub(super) async fn pause(
-    State(context): State<Context>,
-    Name(name): Name,
-    query: JobQuery,
-    Json(NoBody {}): Json<NoBody>,
-) -> Result<Reply, ApiError> {
-    context.command(&name, Command::Pause, query).await
-}
-
-/// `POST /gum/v1/gr/{name}/resume`
-pub(super) async fn resume(
-    State(context): State<Context>,
-    Name(name): Name,
-    query: JobQuery,
-    Json(NoBody {}): Json<NoBody>,
-) -> Result<Reply, ApiError> {
-    context.command(&name, Command::Resume, query).await
-}
-
-/// `POST /gum/v1/gr/{name}/cancel`: puts the old version back on every node that was touched.
-pub(super) async fn cancel(
-    State(context): State<Context>,
-    Name(name): Name,
-    query: JobQuery,
-    Json(NoBody {}): Json<NoBody>,
-) -> Result<Reply, ApiError> {
-    context.command(&name, Command::Cancel, query).await
-}
-
-/// `POST /gum/v1/gr/{name}/promote`
-pub(super) async fn promote(
-    State(context): State<Context>,
-    Name(name): Name,
-    query: JobQuery,
-    Json(NoBody {}): Json<NoBody>,
-) -> Result<Reply, ApiError> {
-    context.command(&name, Command::Promote, query).await
+/// `POST /gum/v1/gr/{name}/pause`, and the other commands that take no body.
+pub(super) fn plain(command: Command) -> MethodRouter<Context> {
+    post(
+        move |State(context): State<Context>,
+              Name(name): Name,
+              query: JobQuery,
+              Json(NoBody {}): Json<NoBody>| async move { context.command(&name, command, query).await },
+    )
 }
 
 /// `POST /gum/v1/gr/{name}/rollback`: turns a running upgrade back, or returns to an earlier revision.

@@ -20,7 +20,7 @@ use crate::observe::{budgets, fleet};
 use crate::plan::budget::Budget;
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
-use crate::plan::progress::progress;
+use crate::plan::progress::{progress, second};
 use crate::plan::why::{Why, why};
 use crate::record::rolling::ClaimedPod;
 use crate::record::{GcuUpgrade, Step, Strategy};
@@ -138,10 +138,6 @@ fn why_text(why: &Why) -> String {
     }
     lines.extend(why.skipped.iter().map(|s| format!("{} (left out): {}", s.node, s.reason)));
     lines.join("\n")
-}
-
-fn second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// `GET /gum/v1/gr/{name}/nodes`: the components' pods on every node, old and new.

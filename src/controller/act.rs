@@ -38,34 +38,34 @@ impl Outcome {
     }
 }
 
+impl From<Result<(), kube::Error>> for Outcome {
+    fn from(result: Result<(), kube::Error>) -> Self {
+        result.map_or_else(|error| Self::of(&error), |()| Self::Done)
+    }
+}
+
 /// Makes a call on the gr or the record.
 pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &Action) -> Outcome {
     let result = match action {
         Action::DeleteGr { uid, resource_version } => delete(client, record, uid, resource_version).await,
         Action::CreateGr { manifest, .. } => create(client, record, manifest).await,
         Action::Fence { uid, resource_version, mark } => {
-            fence(client, record, uid, resource_version, mark).await
+            patch_gr(client, record, uid, resource_version, mark, None).await
         }
         Action::Release => release(client, record).await,
         Action::PatchGr { uid, resource_version, change, mark } => {
-            patch_gr(client, record, uid, resource_version, change, mark).await
+            patch_gr(client, record, uid, resource_version, mark, Some(change)).await
         }
         // See act_on_fleet.
         _ => Ok(()),
     };
-    match result {
-        Ok(()) => Outcome::Done,
-        Err(error) => Outcome::of(&error),
-    }
+    result.into()
 }
 
 /// Makes a call on a DaemonSet, a node or a pod; `eviction` is the version of the eviction API that the cluster
 /// has.
 pub(super) async fn act_on_fleet(client: &Client, eviction: &str, action: &Action) -> Outcome {
-    match rolling::act(client, eviction, action).await {
-        Ok(()) => Outcome::Done,
-        Err(error) => Outcome::of(&error),
-    }
+    rolling::act(client, eviction, action).await.into()
 }
 
 async fn delete(client: &Client, record: &GcuUpgrade, uid: &str, version: &str) -> Result<(), kube::Error> {
@@ -79,33 +79,21 @@ async fn create(client: &Client, record: &GcuUpgrade, manifest: &Value) -> Resul
     gr_api(client, record).create(&PostParams::default(), &object).await.map(drop)
 }
 
-async fn fence(
-    client: &Client,
-    record: &GcuUpgrade,
-    uid: &str,
-    version: &str,
-    mark: &str,
-) -> Result<(), kube::Error> {
-    let annotations = json!({ crate::gr::MARK_ANNOTATION: mark });
-    let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version, "annotations": annotations } });
-    gr_api(client, record)
-        .patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .map(drop)
-}
-
-/// Changes the spec of exactly the gr that was looked at, in the version that was looked at.
+/// Marks exactly the gr that was looked at, in the version that was looked at, and with it may change its spec.
 async fn patch_gr(
     client: &Client,
     record: &GcuUpgrade,
     uid: &str,
     version: &str,
-    change: &Value,
     mark: &str,
+    change: Option<&Value>,
 ) -> Result<(), kube::Error> {
     let annotations = json!({ crate::gr::MARK_ANNOTATION: mark });
     let metadata = json!({ "uid": uid, "resourceVersion": version, "annotations": annotations });
-    let patch = json!({ "metadata": metadata, "spec": change });
+    let patch = match change {
+        Some(change) => json!({ "metadata": metadata, "spec": change }),
+        None => json!({ "metadata": metadata }),
+    };
     gr_api(client, record)
         .patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch))
         .await

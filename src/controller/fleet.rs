@@ -71,12 +71,7 @@ impl FleetViews {
     pub(super) fn fleet(&self) -> Fleet {
         let mut fleet = Fleet { nodes: self.nodes.items(), ..Fleet::default() };
         fleet.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        for pod in self.pods.items() {
-            match pod {
-                SeenPod::Daemon(pod) => fleet.pods.push(pod),
-                SeenPod::Tenant(tenant) => fleet.tenants.push(tenant),
-            }
-        }
+        self.pods.items().into_iter().for_each(|pod| pod.join(&mut fleet));
         let templates: Vec<Template> = self.templates.values().flat_map(View::items).collect();
         let sets = self.sets.values().flat_map(View::items).collect();
         fleet.sets = fleet::with_hashes(sets, &templates);

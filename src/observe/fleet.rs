@@ -95,6 +95,16 @@ pub enum SeenPod {
     Tenant(Arc<Tenant>),
 }
 
+impl SeenPod {
+    /// Puts it where it belongs.
+    pub fn join(self, fleet: &mut Fleet) {
+        match self {
+            Self::Daemon(pod) => fleet.pods.push(pod),
+            Self::Tenant(tenant) => fleet.tenants.push(tenant),
+        }
+    }
+}
+
 /// A node, with the labels that are of interest.
 pub fn node(node: &Node, interest: &Interest) -> Arc<NodeState> {
     let spec = node.spec.as_ref();
@@ -244,14 +254,10 @@ pub async fn live(client: &Client, interest: &Interest) -> Result<Fleet, kube::E
     each(Api::<Node>::all(client.clone()), ListParams::default(), |n| fleet.nodes.push(node(&n, interest)))
         .await?;
     fleet.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    let (mut pods, mut tenants) = (Vec::new(), Vec::new());
-    each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| match pod(&p, interest) {
-        Some(SeenPod::Daemon(pod)) => pods.push(pod),
-        Some(SeenPod::Tenant(tenant)) => tenants.push(tenant),
-        None => {}
+    each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| {
+        pod(&p, interest).into_iter().for_each(|seen| seen.join(&mut fleet));
     })
     .await?;
-    (fleet.pods, fleet.tenants) = (pods, tenants);
     Ok(fleet)
 }
 

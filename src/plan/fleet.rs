@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::record::rolling::{Labels, NodeMark};
+use crate::record::rolling::{Labels, LockedSet, NodeMark};
 
 /// What a RollingUpdate looks at. Shared values: a look at thousands of nodes is cheap to pass on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -160,6 +160,11 @@ impl Fleet {
     /// The DaemonSet of this name.
     pub fn set(&self, namespace: &str, name: &str) -> Option<&SetState> {
         self.sets.iter().find(|s| s.namespace == namespace && s.name == name).map(Arc::as_ref)
+    }
+
+    /// The very DaemonSet that was locked, if it is still there.
+    pub fn locked(&self, locked: &LockedSet) -> Option<&SetState> {
+        self.set(&locked.namespace, &locked.name).filter(|set| set.uid == locked.uid)
     }
 
     /// The node of this name.

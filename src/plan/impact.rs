@@ -61,15 +61,9 @@ pub enum ChangeKind {
 /// The components that differ, in dependency order.
 pub fn changes(from: &Value, to: &Value) -> Vec<Change> {
     let (before, after) = (deployed(from), deployed(to));
-    let mut keys: Vec<&str> = Vec::new();
-    for component in gr::components(to).iter().chain(&gr::components(from)) {
-        if !keys.contains(&component.key) {
-            keys.push(component.key);
-        }
-    }
     let find = |all: &[Component<'_>], key: &str| all.iter().find(|c| c.key == key).map(|c| c.fields.clone());
     let mut found = Vec::new();
-    for key in keys {
+    for key in keys(from, to) {
         let (kind, fields) = match (find(&before, key), find(&after, key)) {
             (None, Some(_)) => (ChangeKind::Added, Vec::new()),
             (Some(_), None) => (ChangeKind::Removed, Vec::new()),
@@ -79,6 +73,17 @@ pub fn changes(from: &Value, to: &Value) -> Vec<Change> {
         found.push(Change { component: key.to_owned(), kind, fields });
     }
     found
+}
+
+/// The components of either version, in dependency order.
+pub(super) fn keys<'a>(from: &'a Value, to: &'a Value) -> Vec<&'a str> {
+    let mut keys: Vec<&str> = Vec::new();
+    for component in gr::components(to).iter().chain(&gr::components(from)) {
+        if !keys.contains(&component.key) {
+            keys.push(component.key);
+        }
+    }
+    keys
 }
 
 fn deployed(manifest: &Value) -> Vec<Component<'_>> {
@@ -113,6 +118,13 @@ pub struct ScopedSet {
     pub unfinished: bool,
     /// What its restart does to a node.
     pub impact: Impact,
+}
+
+impl ScopedSet {
+    /// Its pods may be of an older template; those of the others only restart because of them.
+    pub fn may_be_outdated(&self) -> bool {
+        self.changed || self.unfinished
+    }
 }
 
 /// The DaemonSets whose pods a rollout between two versions replaces, in dependency order: those of the

@@ -207,14 +207,8 @@ fn components(ask: &Ask<'_>, changes: &[Change], scope: &[ScopedSet]) -> Vec<Pla
     let first = changes.iter().find(|c| c.kind == ChangeKind::Changed);
     let nothing = Value::Null;
     let from = ask.live.map_or(&nothing, |l| &l.manifest);
-    let mut keys: Vec<&str> = Vec::new();
-    for component in gr::components(ask.target).iter().chain(&gr::components(from)) {
-        if !keys.contains(&component.key) {
-            keys.push(component.key);
-        }
-    }
     let mut planned = Vec::new();
-    for key in keys {
+    for key in impact::keys(from, ask.target) {
         let change = changes.iter().find(|c| c.component == key);
         let restarts = scope.iter().any(|s| s.component == key);
         if change.is_none() && !restarts {

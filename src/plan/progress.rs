@@ -143,7 +143,7 @@ fn line(record: &GcuUpgrade, status: &GcuUpgradeStatus, end: Option<Timestamp>) 
         Phase::Pending => format!("Waiting for {name} to be taken up"),
         Phase::Running => {
             let what = if status.goal == Goal::Previous { "roll back" } else { "finish" };
-            let end = end.map(|at| format!("; done at about {}", minute(at))).unwrap_or_default();
+            let end = end.map(|at| format!("; done at about {}", second(at))).unwrap_or_default();
             match (status.step, nodes) {
                 (Step::Rolling, Some(nodes)) => format!("Waiting for {name} to {what}: {nodes}{end}"),
                 (step, _) => format!("Waiting for {name} to {what}: {step:?}: {message}"),
@@ -152,7 +152,8 @@ fn line(record: &GcuUpgrade, status: &GcuUpgradeStatus, end: Option<Timestamp>) 
     }
 }
 
-fn minute(at: Timestamp) -> Timestamp {
+/// Without fractions of a second, for people.
+pub fn second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 

@@ -29,13 +29,13 @@ pub mod node;
 mod steps;
 pub mod window;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::Resource;
 use serde_json::Value;
 
 use super::Decision;
 use super::impact::{self, ScopedSet};
-use super::status::End;
+use super::status::{End, after};
 use super::turn::{Next, Turn};
 use crate::gr;
 use crate::record::rolling::{ClaimState, GivingUp, RollingStatus};
@@ -193,7 +193,7 @@ impl Turn<'_> {
             rolling.uncommanded = 0;
             for claim in &mut rolling.active {
                 claim.trouble = None;
-                claim.deadline = later(now, if claim.state == ClaimState::Swapping { node } else { drain });
+                claim.deadline = after(now, if claim.state == ClaimState::Swapping { node } else { drain });
             }
         });
         Decision::Record(draft.retry(self.record.spec.attempt, self.seconds_for(self.status.step)))
@@ -212,8 +212,4 @@ fn head_back(status: &mut GcuUpgradeStatus) {
         rolling.step_left = None;
         rolling.step_ended_at = None;
     }
-}
-
-fn later(now: Timestamp, seconds: u32) -> Timestamp {
-    now.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX)
 }

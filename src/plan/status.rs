@@ -167,7 +167,7 @@ fn shortened(message: &str) -> String {
 }
 
 /// Adds seconds, stopping at the end of time instead of failing.
-fn after(now: Timestamp, seconds: u32) -> Timestamp {
+pub(super) fn after(now: Timestamp, seconds: u32) -> Timestamp {
     now.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX)
 }
 

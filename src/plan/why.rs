@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::budget::{Budget, blocking};
-use super::fleet::{Fleet, matches};
+use super::fleet::Fleet;
 use super::rolling::index::Index;
 use super::rolling::node::{self, Look, Move, Stage};
 use super::rolling::{scope, window};
@@ -167,11 +167,9 @@ fn then(record: &GcuUpgrade, claim: &Claim, look: &Look) -> String {
 fn skipped(record: &GcuUpgrade, rolling: &RollingStatus, index: &Index<'_>) -> Vec<SkippedNode> {
     let options = record.spec.rolling_update.clone().unwrap_or_default();
     let claimed = |name: &str| rolling.active.iter().any(|c| c.node == name);
-    let mut all: Vec<SkippedNode> = index
-        .populated()
-        .filter_map(|name| index.fleet.node(name))
-        .filter(|n| matches(&n.labels, &options.node_selector) && !claimed(&n.name))
-        .filter(|n| index.first_outdated(&n.name).is_some())
+    let mut all: Vec<SkippedNode> = window::concerned(index, &options)
+        .into_iter()
+        .filter(|n| !claimed(&n.name) && index.first_outdated(&n.name).is_some())
         .filter_map(|n| Some(SkippedNode { node: n.name.clone(), reason: window::why_skipped(n, rolling)? }))
         .collect();
     all.sort_by(|a, b| a.node.cmp(&b.node));

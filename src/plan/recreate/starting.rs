@@ -37,19 +37,22 @@ impl Turn<'_> {
         if let Some((pod, failure)) = heard_of.find_map(|p| p.failure.as_ref().map(|f| (p, f))) {
             return self.failing(pod, failure);
         }
-        if let Some(wait) = self.first_component_not_running(gr) {
-            return Next::Wait(wait);
-        }
-        if !gr.operator_says_running() {
-            return Wait::next(
-                WaitReason::OperatorDeploying,
-                format!("gcu-operator reports phase `{}`, not yet Running", gr.phase()),
-            );
-        }
-        self.finish()
+        self.not_running(gr).unwrap_or_else(|| self.finish())
     }
 
-    pub(in crate::plan) fn first_component_not_running(&self, gr: &LiveGr) -> Option<Wait> {
+    /// What of the stack does not run yet, if anything: a workload, or by the operator's word.
+    pub(in crate::plan) fn not_running(&self, gr: &LiveGr) -> Option<Next> {
+        let by_its_word = || {
+            Wait::next(
+                WaitReason::OperatorDeploying,
+                format!("gcu-operator reports phase `{}`, not yet Running", gr.phase()),
+            )
+        };
+        let component = self.first_component_not_running(gr).map(Next::Wait);
+        component.or_else(|| (!gr.operator_says_running()).then(by_its_word))
+    }
+
+    fn first_component_not_running(&self, gr: &LiveGr) -> Option<Wait> {
         for workload in gr::workloads(&gr.manifest, &gr.status) {
             let state = self.seen.workloads.iter().find(|s| {
                 s.kind == workload.kind && s.namespace == workload.namespace && s.name == workload.name

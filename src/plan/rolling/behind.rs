@@ -8,12 +8,12 @@
 use jiff::Timestamp;
 
 use super::index::Index;
-use super::later;
 use crate::gr::LiveGr;
 use crate::plan::Decision;
 use crate::plan::fleet::SetState;
 use crate::plan::impact::ScopedSet;
 use crate::plan::recreate::starting::FAILURE_SETTLES;
+use crate::plan::status::after;
 use crate::plan::turn::Turn;
 use crate::record::rolling::{LockedSet, RollingStatus};
 use crate::record::{Goal, Phase, WaitReason};
@@ -33,12 +33,13 @@ impl Turn<'_> {
         if self.status.goal == Goal::Target || says_so {
             return Vec::new();
         }
-        let same = |locked: &LockedSet| {
-            self.seen.fleet.set(&locked.namespace, &locked.name).filter(|set| set.uid == locked.uid)
-        };
         let is_back =
             |locked: &LockedSet, set: &SetState| set.observed && set.hash.as_ref() == Some(&locked.hash);
-        rolling.locked.iter().filter_map(|l| same(l).filter(|set| !is_back(l, set))).collect()
+        rolling
+            .locked
+            .iter()
+            .filter_map(|l| self.seen.fleet.locked(l).filter(|set| !is_back(l, set)))
+            .collect()
     }
 
     /// The operator says that it runs, and of which version.
@@ -65,7 +66,7 @@ impl Turn<'_> {
     pub(super) fn wait_for_the_operator(&self, set: &SetState, rolling: RollingStatus) -> Decision {
         let message = format!("waiting for the operator to change DaemonSet {}/{}", set.namespace, set.name);
         let since = self.status.step_since.unwrap_or(self.now);
-        let deadline = later(since, self.record.spec.deadlines.propagate_seconds);
+        let deadline = after(since, self.record.spec.deadlines.propagate_seconds);
         let late = self.now >= deadline;
         let changed = Some(&rolling) != self.status.rolling.as_ref();
         let draft = self.draft().with(|s| s.rolling = Some(rolling));

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::index::Index;
-use super::later;
 use super::node::{self, Look, Move};
 use crate::plan::Action;
 use crate::plan::fleet::NodeState;
 use crate::plan::impact::Impact;
+use crate::plan::status::after;
 use crate::plan::turn::Turn;
 use crate::record::rolling::{Claim, ClaimState, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind};
 
@@ -40,7 +40,7 @@ impl Turn<'_> {
                 Move::Call(actions) => calls.extend(actions),
                 Move::Swap => {
                     claim.state = ClaimState::Swapping;
-                    claim.deadline = later(self.now, self.record.spec.deadlines.node_seconds);
+                    claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
                     claim.trouble = None;
                 }
                 Move::Also(more) => claim.pods.extend(more),
@@ -121,7 +121,7 @@ impl Turn<'_> {
             let mut claim = self.new_claim(index, node, rolling);
             claim.state = ClaimState::Swapping;
             claim.cordon = false;
-            claim.deadline = later(self.now, self.record.spec.deadlines.node_seconds);
+            claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
             rolling.active.push(claim);
             rolling.uncommanded = rolling.uncommanded.saturating_add(1);
         }
@@ -131,7 +131,7 @@ impl Turn<'_> {
         let begun = self.status.started_at.unwrap_or(self.now);
         let pods = index.pods(node);
         pods.iter().any(|(set, pod)| {
-            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed || s.unfinished);
+            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.may_be_outdated());
             let new = !index.is_outdated(*set, pod) && pod.created_at >= begun;
             changed && ((new && pod.ready_since.is_none()) || (pod.deleting && index.is_outdated(*set, pod)))
         })
@@ -162,7 +162,7 @@ impl Turn<'_> {
             node: node.name.clone(),
             since: self.now,
             state,
-            deadline: later(self.now, seconds),
+            deadline: after(self.now, seconds),
             cordon,
             pods: pods.into_iter().map(|(set, pod)| node::claimed(index, *set, pod)).collect(),
             gcus: node.gcus,

@@ -1,9 +1,9 @@
 //! The gates between the steps of a rollout: canary, `manual`, `pauseBetween`.
 
 use super::index::Index;
-use super::later;
 use super::window::Stop;
 use crate::plan::fleet::matches;
+use crate::plan::status::after;
 use crate::plan::turn::Turn;
 use crate::record::Phase;
 use crate::record::rolling::{Labels, RollingStatus};
@@ -27,7 +27,7 @@ impl Turn<'_> {
                 message: format!("{what}: promote to go on"),
             });
         }
-        let next_at = later(ended, options.pause_between_seconds);
+        let next_at = after(ended, options.pause_between_seconds);
         if self.now < next_at {
             return Some(Stop {
                 phase: Phase::Running,
@@ -37,9 +37,15 @@ impl Turn<'_> {
         }
         rolling.step = rolling.step.saturating_add(1);
         rolling.step_ended_at = None;
-        let steps = options.manual || options.pause_between_seconds > 0;
-        rolling.step_left = steps.then_some(rolling.max_unavailable);
+        rolling.step_left = self.step_size(rolling);
         None
+    }
+
+    /// How many nodes a step after the canary may take; `None`: all.
+    pub(super) fn step_size(&self, rolling: &RollingStatus) -> Option<u32> {
+        let options = self.options();
+        let steps = options.manual || options.pause_between_seconds > 0;
+        steps.then_some(rolling.max_unavailable)
     }
 
     /// How many labelled canary nodes are still to be taken; `None` when it is not these that come first.

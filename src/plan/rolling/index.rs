@@ -53,7 +53,7 @@ impl<'a> Index<'a> {
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
     pub fn is_outdated(&self, set: usize, pod: &DaemonPod) -> bool {
         let Some((scoped, Some(state))) = self.sets.get(set) else { return false };
-        (scoped.changed || scoped.unfinished)
+        scoped.may_be_outdated()
             && !self.unsettled.contains(&state.uid)
             && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
     }

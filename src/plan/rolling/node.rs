@@ -12,6 +12,7 @@ use super::index::Index;
 pub use super::drain::{cannot_be_evicted, is_evicted, must_leave};
 use crate::plan::Action;
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant, matches};
+use crate::plan::status::after;
 use crate::record::GcuUpgrade;
 use crate::record::rolling::{Claim, ClaimState, ClaimedPod, Drain, NodeMark, OnTimeout, RollingUpdate};
 
@@ -245,7 +246,7 @@ impl Node<'_> {
                 .filter(|(s, _)| *s == position)
                 .map(|(_, p)| *p)
                 .collect();
-            let nothing = claimed.is_empty() && (!(scoped.changed || scoped.unfinished) || here.is_empty());
+            let nothing = claimed.is_empty() && (!scoped.may_be_outdated() || here.is_empty());
             if nothing || self.index.is_unsettled(position) {
                 continue;
             }
@@ -371,8 +372,4 @@ fn named(pods: &[&Tenant]) -> String {
     let more = pods.len().saturating_sub(PODS_NAMED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{rest}", names.join(", "))
-}
-
-fn after(since: Timestamp, seconds: u32) -> Timestamp {
-    super::later(since, seconds)
 }

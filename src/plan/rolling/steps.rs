@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{LOCK_SETTLES, RELOCK_LIMIT};
 use crate::gr::{self, LiveGr};
 use crate::plan::fleet::SetState;
-use crate::plan::impact::{Impact, impact_of};
+use crate::plan::impact::{Impact, ScopedSet, impact_of};
 use crate::plan::status::{End, goal_name};
 use crate::plan::turn::{Next, Turn, Wait};
 use crate::plan::{Action, Decision};
@@ -48,7 +48,7 @@ impl Turn<'_> {
 
     /// The DaemonSets of the components that change, and the one that is probed with.
     fn sets_to_lock(&self) -> Vec<(String, &SetState)> {
-        let changed = self.scope().into_iter().filter(|s| s.changed || s.unfinished);
+        let changed = self.scope().into_iter().filter(ScopedSet::may_be_outdated);
         let mut wanted: Vec<(String, String, String)> =
             changed.map(|s| (s.component, s.namespace, s.name)).collect();
         if let Some((component, namespace, name)) = self.probe_set() {
@@ -107,8 +107,8 @@ impl Turn<'_> {
     /// The locked DaemonSets that are not at OnDelete.
     pub(super) fn unlocked(&self, rolling: &RollingStatus) -> Vec<(&SetState, Value)> {
         let found = rolling.locked.iter().filter_map(|locked| {
-            let set = self.seen.fleet.set(&locked.namespace, &locked.name)?;
-            (set.uid == locked.uid && !set.is_on_delete()).then(|| (set, locked.strategy.clone()))
+            let set = self.seen.fleet.locked(locked).filter(|set| !set.is_on_delete())?;
+            Some((set, locked.strategy.clone()))
         });
         found.collect()
     }
@@ -176,11 +176,8 @@ impl Turn<'_> {
         let Some(locked) = rolling.locked.iter().find(|l| l.namespace == namespace && l.name == name) else {
             return self.probe_shows_recreation();
         };
-        let set = self.seen.fleet.set(&namespace, &name);
-        if set.is_none_or(|s| s.uid != locked.uid) {
-            return self.probe_shows_recreation();
-        }
-        let hash = set.filter(|s| s.observed).and_then(|s| s.hash.as_ref());
+        let Some(set) = self.seen.fleet.locked(locked) else { return self.probe_shows_recreation() };
+        let hash = set.hash.as_ref().filter(|_| set.observed);
         // The probe is taken back before anything else: an operator that waits for the pods of what it changes
         // first would not come round to it.
         if gr.mark.as_deref() == Some(self.patch_mark("unprobe").as_str()) {
@@ -253,8 +250,7 @@ impl Turn<'_> {
         for locked in &rolling.locked {
             let changed =
                 scope.iter().any(|s| s.changed && s.name == locked.name && s.namespace == locked.namespace);
-            let same = self.seen.fleet.set(&locked.namespace, &locked.name).filter(|s| s.uid == locked.uid);
-            let Some(set) = same else {
+            let Some(set) = self.seen.fleet.locked(locked) else {
                 if goal == Goal::Target {
                     return self.probe_shows_recreation();
                 }
@@ -304,8 +300,7 @@ impl Turn<'_> {
         let left_out = index.left_out().count();
         let mut refused = None;
         for locked in &rolling.locked {
-            let set = self.seen.fleet.set(&locked.namespace, &locked.name).filter(|s| s.uid == locked.uid);
-            let Some(set) = set.filter(|s| s.lock.is_some()) else { continue };
+            let Some(set) = self.seen.fleet.locked(locked).filter(|s| s.lock.is_some()) else { continue };
             let was_on_delete = locked.strategy.get("type").and_then(Value::as_str) == Some("OnDelete");
             if index.is_left_behind(&set.uid) && !was_on_delete && !abandoned {
                 continue;
@@ -333,16 +328,10 @@ impl Turn<'_> {
             return Next::Do(Decision::Record(self.draft().end(end)));
         }
         let Some(gr) = &self.seen.gr else { return self.abandon("the gr was deleted by someone else") };
-        if left_out == 0 {
-            if let Some(wait) = self.first_component_not_running(gr) {
-                return Next::Wait(wait);
-            }
-            if !gr.operator_says_running() {
-                return Wait::next(
-                    WaitReason::OperatorDeploying,
-                    format!("gcu-operator reports phase `{}`, not yet Running", gr.phase()),
-                );
-            }
+        if left_out == 0
+            && let Some(wait) = self.not_running(gr)
+        {
+            return wait;
         }
         self.finish_rolling(left_out)
     }

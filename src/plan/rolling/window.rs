@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::RELOCK_LIMIT;
 use super::index::Index;
 use super::node::{self, is_evicted};
-use super::{RELOCK_LIMIT, later};
 use crate::plan::fleet::{Mark, NodeState, matches};
+use crate::plan::status::after;
 use crate::plan::turn::Turn;
 use crate::plan::{Action, Decision};
 use crate::record::rolling::{
@@ -82,8 +83,7 @@ impl Turn<'_> {
         rolling.max_unavailable = u32::try_from(at_once).unwrap_or(u32::MAX);
         rolling.step_left = None;
         if self.status.goal == Goal::Target {
-            let steps = options.manual || options.pause_between_seconds > 0;
-            rolling.step_left = steps.then_some(rolling.max_unavailable);
+            rolling.step_left = self.step_size(&rolling);
             if let Some(canary) = &options.canary {
                 let size = canary.nodes.map_or(usize::MAX, |n| n.of(concerned.len()));
                 rolling.step_left = Some(u32::try_from(size).unwrap_or(u32::MAX));
@@ -230,16 +230,11 @@ impl Turn<'_> {
     ) -> Decision {
         let phase = stop.as_ref().map_or(Phase::Running, |s| s.phase);
         let changed = Some(&rolling) != self.status.rolling.as_ref();
-        let reason = |type_: &str| {
-            self.status
-                .conditions
-                .iter()
-                .find(|c| c.type_ == type_)
-                .map(|c| c.reason.as_str())
-                .unwrap_or_default()
+        let told = |reason: &str| {
+            self.status.conditions.iter().any(|c| c.type_ == "Progressing" && c.reason == reason)
         };
         let shown = phase == self.status.phase
-            && stop.as_ref().is_none_or(|s| s.phase == Phase::Running || s.reason == reason("Progressing"));
+            && stop.as_ref().is_none_or(|s| s.phase == Phase::Running || told(s.reason));
         if changed || !shown {
             self.count(index, &mut rolling);
             let draft = self.draft().with(|s| s.rolling = Some(rolling));
@@ -253,7 +248,7 @@ impl Turn<'_> {
         if !calls.is_empty() {
             return Decision::ActAll(calls);
         }
-        let ended = rolling.step_ended_at.map(|at| later(at, self.options().pause_between_seconds));
+        let ended = rolling.step_ended_at.map(|at| after(at, self.options().pause_between_seconds));
         let until = until.into_iter().chain(ended.filter(|at| *at > self.now)).min();
         let (reason, message) = match &stop {
             Some(s) if s.reason == "AwaitingPromotion" => (WaitReason::AwaitingPromotion, s.message.clone()),
