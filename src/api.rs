@@ -5,6 +5,7 @@
 //! controller, which finds the records by itself.
 
 mod access;
+pub mod auth;
 mod blueprints;
 mod body;
 mod browser;
@@ -13,6 +14,7 @@ mod events;
 mod gr;
 mod health;
 mod jobs;
+pub mod limits;
 mod planning;
 mod query;
 mod request;
@@ -29,12 +31,17 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use kube::Client;
 use serde_json::Value;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::blueprint::catalog::Catalog;
 use crate::clock::Clock;
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
 use crate::plan::commands::Command;
+use auth::Guarded;
 use envelope::ApiError;
+use limits::{Gate, Limits, Patience, Shares};
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -49,20 +56,26 @@ pub struct Context {
     pub served: watch::Receiver<Option<Vec<String>>>,
     /// What is not ready yet, in sentences; empty when ready.
     pub not_ready: watch::Receiver<Vec<String>>,
-    /// The event streams that may still be opened.
-    pub streams: Arc<Semaphore>,
+    /// Which replica acts.
+    pub leadership: watch::Receiver<Leadership>,
     /// The node that this service runs on.
     pub own_node: Option<String>,
-}
-
-/// How many event streams may be open at once.
-pub fn streams() -> Arc<Semaphore> {
-    events::streams()
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What long requests take their share of.
+    pub shares: Shares,
+    /// Cancelled when the service stops.
+    pub stop: CancellationToken,
+    /// Of a request: who asks, where that is known.
+    pub asker: Option<String>,
+    /// Of a request: whether it waits.
+    pub patience: Patience,
 }
 
 /// The whole service.
-pub fn router(context: Context) -> Router {
-    let routes: [(&str, MethodRouter<Context>); 23] = [
+pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
+    let metrics = context.metrics.clone();
+    let routes: [(&str, MethodRouter<Guarded>); 24] = [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
@@ -86,9 +99,10 @@ pub fn router(context: Context) -> Router {
         ("/livez", get(health::livez)),
         ("/readyz", get(health::readyz)),
         ("/version", get(health::version)),
+        ("/metrics", get(health::metrics)),
     ];
     // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere.
-    let both = |all: Router<Context>, (path, methods): (&str, MethodRouter<Context>)| {
+    let both = |all: Router<Guarded>, (path, methods): (&str, MethodRouter<Guarded>)| {
         all.route(path, methods.clone()).route(&format!("{path}/"), methods)
     };
     let inner = routes
@@ -96,9 +110,10 @@ pub fn router(context: Context) -> Router {
         .fold(Router::new(), both)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))
         .layer(middleware::from_fn(browser::refuse_foreign_pages))
-        .with_state(context);
+        .layer(middleware::from_fn_with_state(Gate::new(limits), limits::admit))
+        .with_state(Guarded::new(context, mode));
     // Around the whole router: a layer within it does not see the header `Allow` of a 405.
-    Router::new().fallback_service(inner).layer(middleware::from_fn(envelope::wrap))
+    Router::new().fallback_service(inner).layer(middleware::from_fn_with_state(metrics, envelope::wrap))
 }
 
 /// Leaves out what there is not.

@@ -1,17 +1,28 @@
-//! Composition: client, discovery, CRD, controller, catalog and API, wired once and run until told to stop.
+//! Composition: client, discovery, CRD, lease, controller, catalog and API, wired once, run until told to stop, and
+//! brought to an orderly end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use crate::blueprint::catalog::{Catalog, Watching};
+use crate::api::auth::Mode;
+use crate::blueprint::catalog::{Catalog, Entry, Set, Watching};
 use crate::clock::Clock;
+use crate::lease::{self, Leadership};
+use crate::metrics::Metrics;
 use crate::{api, controller, gr, record};
+
+/// How long workers may take to finish the calls that they have begun, when the service stops. A step that is cut
+/// off is taken up by the next process all the same.
+const LAST_CALLS: Duration = Duration::from_secs(5);
 
 /// What a service is made of.
 pub struct Parts {
@@ -25,12 +36,40 @@ pub struct Parts {
     pub watching: Watching,
     /// The node that this service runs on.
     pub own_node: Option<String>,
+    /// The Lease that says which replica acts; `None`: this one always does.
+    pub lease: Option<lease::Settings>,
+    /// Who may ask.
+    pub auth: Mode,
+    /// How much may be asked.
+    pub limits: api::limits::Limits,
+    /// Where everything counts.
+    pub metrics: Metrics,
 }
 
-/// A running service. Its tasks end when it is dropped.
+impl Parts {
+    /// A service by itself, open to everybody.
+    pub fn new(client: Client, clock: Clock, blueprints: impl Into<PathBuf>, metrics: Metrics) -> Self {
+        Self {
+            client,
+            clock,
+            blueprints: blueprints.into(),
+            watching: Watching::default(),
+            own_node: None,
+            lease: None,
+            auth: Mode::default(),
+            limits: api::limits::Limits::default(),
+            metrics,
+        }
+    }
+}
+
+/// A running service. Its tasks end when it is dropped, wherever they are.
 pub struct Service {
     router: Router,
     ready: watch::Receiver<Vec<String>>,
+    stop: CancellationToken,
+    /// Ended in an orderly way when `stop` is cancelled.
+    acting: JoinSet<()>,
     tasks: JoinSet<&'static str>,
 }
 
@@ -39,30 +78,78 @@ pub struct Service {
 #[error("{0} ended unexpectedly")]
 pub struct TaskEnded(String);
 
+/// What readiness depends on.
+struct Signals {
+    served: watch::Receiver<Option<Vec<String>>>,
+    crd: watch::Receiver<Option<String>>,
+    leadership: watch::Receiver<Leadership>,
+    seen: watch::Receiver<bool>,
+    stop: CancellationToken,
+}
+
 impl Service {
     /// Starts everything; being ready takes the cluster's answer, see [`Service::ready`].
     pub async fn start(parts: Parts) -> Self {
-        let Parts { client, clock, blueprints, watching, own_node } = parts;
+        let Parts { client, clock, blueprints, watching, own_node, lease, auth, limits, metrics } = parts;
         let catalog = Arc::new(Catalog::open(blueprints, clock).await);
+        let stop = CancellationToken::new();
         let (served_tx, served) = watch::channel(None);
         let (crd_tx, crd) =
             watch::channel(Some(format!("the CRD of {} is not installed yet", record::GROUP)));
         let (seen_tx, seen) = watch::channel(false);
         let (not_ready_tx, not_ready) = watch::channel(vec!["starting".to_owned()]);
+        let first = match &lease {
+            Some(_) => Leadership::Unknown("the lease has not been read yet".to_owned()),
+            None => Leadership::Ours,
+        };
+        let (leadership_tx, leadership) = watch::channel(first);
+        let means = controller::Means {
+            client: client.clone(),
+            clock,
+            own_node: own_node.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let mut acting = JoinSet::new();
+        let controller = run_controller(means, crd.clone(), leadership.clone(), seen_tx);
+        let (lease_client, released) = (client.clone(), CancellationToken::new());
+        let controller_over = released.clone();
+        acting.spawn(async move {
+            controller.await;
+            // The lease is given up only when nothing of ours is under way any more.
+            controller_over.cancel();
+        });
+        acting.spawn(async move {
+            match lease {
+                Some(lease) => lease::run(lease_client, clock, lease, leadership_tx, released).await,
+                // Held for good: `leadership` never changes.
+                None => released.cancelled().await,
+            }
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx)));
         tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
-        tasks.spawn(named(
-            "controller",
-            run_controller(client.clone(), clock, own_node.clone(), crd.clone(), seen_tx),
-        ));
-        tasks.spawn(named("readiness", track_readiness(served.clone(), crd, seen, not_ready_tx)));
+        let signals =
+            Signals { served: served.clone(), crd, leadership: leadership.clone(), seen, stop: stop.clone() };
+        tasks.spawn(named("readiness", signals.track(not_ready_tx)));
         let watched = catalog.clone();
         tasks.spawn(named("catalog", async move { watched.run(watching, CancellationToken::new()).await }));
-        let streams = api::streams();
-        let context =
-            api::Context { client, clock, catalog, served, not_ready: not_ready.clone(), streams, own_node };
-        Self { router: api::router(context), ready: not_ready, tasks }
+        tasks.spawn(named("blueprint metrics", count_blueprints(catalog.clone(), metrics.clone())));
+        let context = api::Context {
+            client,
+            clock,
+            catalog,
+            served,
+            not_ready: not_ready.clone(),
+            leadership,
+            own_node,
+            metrics,
+            shares: api::limits::Shares::default(),
+            stop: stop.clone(),
+            asker: None,
+            patience: api::limits::Patience::default(),
+        };
+        Self { router: api::router(context, auth, &limits), ready: not_ready, stop, acting, tasks }
     }
 
     /// The HTTP service.
@@ -77,12 +164,28 @@ impl Service {
         let _ = ready.wait_for(Vec::is_empty).await;
     }
 
-    /// Waits for the first task to end, which is a failure.
+    /// Waits for the first task to end, which is a failure unless the service was told to stop.
     pub async fn failed(&mut self) -> TaskEnded {
-        match self.tasks.join_next().await {
-            Some(Ok(name)) => TaskEnded(name.to_owned()),
-            Some(Err(error)) => TaskEnded(format!("a task ({error})")),
-            None => TaskEnded("every task".to_owned()),
+        tokio::select! {
+            Some(ended) = self.acting.join_next() => match ended {
+                Ok(()) => TaskEnded("the controller".to_owned()),
+                Err(error) => TaskEnded(format!("the controller ({error})")),
+            },
+            Some(ended) = self.tasks.join_next() => match ended {
+                Ok(name) => TaskEnded(name.to_owned()),
+                Err(error) => TaskEnded(format!("a task ({error})")),
+            },
+            else => TaskEnded("every task".to_owned()),
+        }
+    }
+
+    /// Tells everything to stop: readiness goes, streams and waits are told, and no worker begins anything new.
+    /// Returns when what was begun is finished and the lease is given up. Requests are still answered.
+    pub async fn stop(&mut self) {
+        self.stop.cancel();
+        let all = async { while self.acting.join_next().await.is_some() {} };
+        if timeout(LAST_CALLS + LAST_CALLS, all).await.is_err() {
+            warn!("calls to the API server were still under way and have been cut off; their upgrades go on");
         }
     }
 }
@@ -92,45 +195,98 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
-/// The controller watches records, so it starts once their CRD is there.
-async fn run_controller(
-    client: Client,
-    clock: Clock,
-    own_node: Option<String>,
-    mut crd: watch::Receiver<Option<String>>,
-    seen: watch::Sender<bool>,
-) {
-    if crd.wait_for(Option::is_none).await.is_ok() {
-        controller::run(client, clock, own_node, seen).await;
+async fn count_blueprints(catalog: Arc<Catalog>, metrics: Metrics) {
+    let mut sets = catalog.subscribe();
+    let mut known = Arc::new(Set::default());
+    loop {
+        let set = sets.borrow_and_update().clone();
+        let valid = set.entries.iter().filter(|e| e.valid).count();
+        metrics.blueprints(valid, set.entries.len().saturating_sub(valid));
+        let is_new = |e: &&Entry| known.get(&e.file).is_none_or(|old| old.digest != e.digest);
+        set.entries.iter().filter(is_new).for_each(|e| metrics.blueprint_read(e.valid));
+        known = set;
+        if sets.changed().await.is_err() {
+            return;
+        }
     }
 }
 
-async fn track_readiness(
-    mut served: watch::Receiver<Option<Vec<String>>>,
+/// Runs the controller while this replica leads. It watches records, so it starts once their CRD is there.
+async fn run_controller(
+    means: controller::Means,
     mut crd: watch::Receiver<Option<String>>,
-    mut seen: watch::Receiver<bool>,
-    not_ready: watch::Sender<Vec<String>>,
+    mut leadership: watch::Receiver<Leadership>,
+    seen: watch::Sender<bool>,
 ) {
+    let stop = means.stop.clone();
     loop {
-        let mut reasons = Vec::new();
-        match served.borrow_and_update().as_deref() {
-            None => reasons.push("the API server has not been reached yet".to_owned()),
-            Some([]) => reasons
+        let may_act = async {
+            let _ = crd.wait_for(Option::is_none).await;
+            leadership.wait_for(Leadership::is_ours).await.is_ok()
+        };
+        if stop.run_until_cancelled(may_act).await != Some(true) {
+            return;
+        }
+        means.metrics.leader(true);
+        tokio::select! {
+            () = until_stopped(&means, &seen) => return,
+            // Dropped wherever it is: another may act by now.
+            _ = leadership.wait_for(|l| !l.is_ours()) => {}
+        }
+        means.metrics.leader(false);
+        seen.send_replace(false);
+    }
+}
+
+async fn until_stopped(means: &controller::Means, seen: &watch::Sender<bool>) {
+    let mut running = std::pin::pin!(controller::run(means.clone(), seen.clone()));
+    tokio::select! {
+        () = &mut running => return,
+        () = means.stop.cancelled() => {}
+    }
+    if timeout(LAST_CALLS, running).await.is_err() {
+        warn!("an upgrade's call to the API server was cut off; it is taken up from there");
+    }
+}
+
+impl Signals {
+    /// Keeps `not_ready` up to date: what is missing, in sentences.
+    async fn track(mut self, not_ready: watch::Sender<Vec<String>>) {
+        loop {
+            not_ready.send_replace(self.missing());
+            let changed = tokio::select! {
+                changed = self.served.changed() => changed,
+                changed = self.crd.changed() => changed,
+                changed = self.leadership.changed() => changed,
+                changed = self.seen.changed() => changed,
+                () = self.stop.cancelled() => break,
+            };
+            if changed.is_err() && !self.stop.is_cancelled() {
+                return;
+            }
+        }
+        not_ready.send_replace(vec!["stopping".to_owned()]);
+        std::future::pending().await
+    }
+
+    fn missing(&mut self) -> Vec<String> {
+        let mut missing = Vec::new();
+        match self.served.borrow_and_update().as_deref() {
+            None => missing.push("the API server has not been reached yet".to_owned()),
+            Some([]) => missing
                 .push("gcu-operator is not installed: the cluster serves no GcuResource API".to_owned()),
             Some(_) => {}
         }
-        reasons.extend(crd.borrow_and_update().clone());
-        if !*seen.borrow_and_update() {
-            reasons.push("the upgrade records have not been read yet".to_owned());
+        missing.extend(self.crd.borrow_and_update().clone());
+        let seen = *self.seen.borrow_and_update();
+        match &*self.leadership.borrow_and_update() {
+            Leadership::Ours if !seen => {
+                missing.push("the upgrade records have not been read yet".to_owned());
+            }
+            // One that stands by answers requests all the same.
+            Leadership::Ours | Leadership::Theirs(_) => {}
+            Leadership::Unknown(why) => missing.push(format!("it is not known which replica acts: {why}")),
         }
-        not_ready.send_replace(reasons);
-        let changed = tokio::select! {
-            changed = served.changed() => changed,
-            changed = crd.changed() => changed,
-            changed = seen.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
+        missing
     }
 }

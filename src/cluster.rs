@@ -1,4 +1,4 @@
-//! The one way to the API server: a client whose every call has a deadline.
+//! The one way to the API server: a client whose every call has a deadline and is counted.
 //!
 //! kube's default stack retries POSTs and waits without limit. Here a call that does not answer, and a watch
 //! that has gone silent, end in an error; who called decides what that means.
@@ -12,8 +12,10 @@ use http_body_util::BodyExt;
 use kube::api::{ApiResource, GroupVersionKind};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Service};
+
+use crate::metrics::Metrics;
 
 /// From a request to the head of its answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -24,14 +26,15 @@ const SILENCE_DEADLINE: Duration = Duration::from_secs(100);
 ///
 /// # Errors
 /// When the configuration cannot be turned into a client (unreadable certificates and the like).
-pub fn connect(mut config: Config) -> Result<Client, kube::Error> {
+pub fn connect(mut config: Config, metrics: Metrics) -> Result<Client, kube::Error> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(ClientBuilder::try_from(config)?.with_layer(&tower::layer::layer_fn(Bounded)).build())
+    let bounded = tower::layer::layer_fn(move |inner| Bounded { inner, metrics: metrics.clone() });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&bounded).build())
 }
 
 /// A client over any service that speaks the Kubernetes API, with the same deadlines.
-pub fn client_over<S, B>(service: S) -> Client
+pub fn client_over<S, B>(service: S, metrics: Metrics) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
@@ -39,7 +42,7 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Client::new(Bounded(service), "default")
+    Client::new(Bounded { inner: service, metrics }, "default")
 }
 
 /// The gr as an API resource of the given `group/version`, discovered or taken from a manifest. Kind and
@@ -63,9 +66,12 @@ pub fn error_text(error: &kube::Error) -> String {
     }
 }
 
-/// Puts the deadlines around a service.
+/// Puts the deadlines around a service, and counts.
 #[derive(Clone)]
-struct Bounded<S>(S);
+struct Bounded<S> {
+    inner: S,
+    metrics: Metrics,
+}
 
 impl<S, B> Service<Request<Body>> for Bounded<S>
 where
@@ -80,34 +86,73 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.0.call(request);
+        let verb = verb(&request);
+        let (begun, metrics) = (Instant::now(), self.metrics.clone());
+        let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = timeout(ANSWER_DEADLINE, answer)
-                .await
-                .map_err(|_| format!("the API server did not answer within {ANSWER_DEADLINE:?}"))?
-                .map_err(Into::into)?;
-            Ok(answer.map(Heard::new))
+            let answer = match timeout(ANSWER_DEADLINE, answer).await {
+                Ok(answer) => answer.map_err(Into::into),
+                Err(_) => Err(format!("the API server did not answer within {ANSWER_DEADLINE:?}").into()),
+            };
+            let code = answer.as_ref().map(|a| a.status().as_u16()).unwrap_or_default();
+            metrics.api_call(verb, code, begun.elapsed());
+            let watched = (verb == "watch").then_some(metrics);
+            if code != 200
+                && let Some(metrics) = &watched
+            {
+                metrics.watch_broke_off();
+            }
+            Ok(answer?.map(|body| Heard::new(body, watched)))
         })
     }
 }
 
+/// Kubernetes' word for a call, as in RBAC rules.
+fn verb<B>(request: &Request<B>) -> &'static str {
+    match request.method().as_str() {
+        "POST" => return "create",
+        "PUT" => return "update",
+        "PATCH" => return "patch",
+        "DELETE" => return "delete",
+        _ => {}
+    }
+    if request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true")) {
+        return "watch";
+    }
+    // `/api/v1/<place>` and `/apis/<group>/<version>/<place>`; the place may begin with a namespace.
+    let mut path = request.uri().path().trim_matches('/').split('/');
+    let place: Vec<&str> = match path.next() {
+        Some("api") => path.skip(1).collect(),
+        Some("apis") => path.skip(2).collect(),
+        _ => return "get",
+    };
+    let place = match place.as_slice() {
+        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    if place.len() == 1 { "list" } else { "get" }
+}
+
 /// A body that fails when it falls silent.
 struct Heard {
+    /// Set for a watch.
+    watched: Option<Metrics>,
     body: Pin<Box<dyn http_body::Body<Data = bytes::Bytes, Error = BoxError> + Send>>,
     silence: Pin<Box<Sleep>>,
 }
 
 impl Heard {
-    fn new<B>(body: B) -> Self
+    fn new<B>(body: B, watched: Option<Metrics>) -> Self
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self { body: Box::pin(body.map_err(Into::into)), silence: Box::pin(sleep(SILENCE_DEADLINE)) }
+        let silence = Box::pin(sleep(SILENCE_DEADLINE));
+        Self { watched, body: Box::pin(body.map_err(Into::into)), silence }
     }
 }
 
@@ -120,16 +165,15 @@ impl http_body::Body for Heard {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Self::Data>, BoxError>>> {
         if let Poll::Ready(frame) = self.body.as_mut().poll_frame(cx) {
-            let next = tokio::time::Instant::now() + SILENCE_DEADLINE;
-            self.silence.as_mut().reset(next);
+            self.silence.as_mut().reset(Instant::now() + SILENCE_DEADLINE);
+            if let (Some(Err(_)), Some(metrics)) = (&frame, &self.watched) {
+                metrics.watch_broke_off();
+            }
             return Poll::Ready(frame);
         }
-        match self.silence.as_mut().poll(cx) {
-            Poll::Ready(()) => {
-                Poll::Ready(Some(Err(format!("nothing heard for {SILENCE_DEADLINE:?}").into())))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        std::task::ready!(self.silence.as_mut().poll(cx));
+        self.watched.iter().for_each(Metrics::watch_broke_off);
+        Poll::Ready(Some(Err(format!("nothing heard for {SILENCE_DEADLINE:?}").into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,8 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+
+use crate::api::auth::Mode;
+use crate::http::tls;
+use crate::lease;
 
 /// Upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
 ///
@@ -48,6 +52,23 @@ pub enum Command {
     },
     /// Print the CRD of the upgrade record, for clusters where the service may not install it
     Crd,
+    /// GET a URL of this service, print the answer, and exit 0 if it is a success: for images without curl
+    Probe {
+        /// For example http://127.0.0.1:32765/readyz
+        url: String,
+        /// Do not check the certificate of an https URL
+        #[arg(long)]
+        insecure: bool,
+    },
+}
+
+/// How log lines look on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As in the operations log
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// Flags of `serve`.
@@ -75,12 +96,60 @@ pub struct ServeArgs {
     /// Kubeconfig file; default: $KUBECONFIG, ~/.kube/config, or the pod's service account
     #[arg(long, env = "GUM_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Who may ask: everybody, or whoever the cluster's RBAC lets do the same to the gr (bearer token)
+    #[arg(long, env = "GUM_AUTH", value_enum, default_value_t)]
+    pub auth: Mode,
+    /// Serve HTTPS with this certificate chain (PEM); read again when it changes
+    #[arg(long, env = "GUM_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "GUM_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve only clients with a certificate of these CAs (PEM); probes need none
+    #[arg(long, env = "GUM_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Connections that may be open at once; beyond, the one idle for longest gives way
+    #[arg(long, env = "GUM_MAX_CONNECTIONS", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_connections: u16,
+    /// Requests that one client address may make in a second, on average; 0: any number
+    #[arg(long, env = "GUM_CLIENT_REQUESTS", default_value_t = 100, value_name = "N")]
+    pub client_requests: u32,
+    /// The Lease that says which of several replicas acts
+    #[arg(long, env = "GUM_LEASE", default_value = "kube-system/gcu-upgrade-manager", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub lease: (String, String),
+    /// Name of this replica in the Lease, different for each; default: a random one
+    #[arg(long, env = "GUM_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// Requests are still taken for so long after a signal to stop, for example 5s
+    #[arg(long, env = "GUM_STOP_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
+    pub stop_delay: Duration,
     /// Name of the node that this runs on; a rolling upgrade takes it last
     #[arg(long, env = "GUM_NODE_NAME", value_name = "NODE")]
     pub node_name: Option<String>,
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
+    /// How log lines look on stdout; the operations log is always text
+    #[arg(long, env = "GUM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+impl ServeArgs {
+    /// The files of TLS, if it is wanted.
+    pub fn tls(&self) -> Option<tls::Files> {
+        Some(tls::Files {
+            certificate: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+            client_ca: self.tls_client_ca.clone(),
+        })
+    }
+
+    /// The Lease and who we are in it.
+    pub fn lease(&self) -> lease::Settings {
+        let (namespace, name) = self.lease.clone();
+        let identity = self.pod_name.clone().unwrap_or_else(lease::random_identity);
+        lease::Settings { namespace, name, identity }
+    }
 }
 
 /// Flags of `sandbox`.
@@ -116,6 +185,15 @@ pub struct SandboxArgs {
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
+}
+
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err(format!("{text:?} is not of the form NAMESPACE/NAME")),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

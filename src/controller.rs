@@ -22,9 +22,11 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::record::{FINALIZER, GcuUpgrade};
 use view::View;
 use worker::Worker;
@@ -38,8 +40,25 @@ struct Running {
     wake: Arc<Notify>,
 }
 
-/// Runs until dropped. `own_node` is the node that this service runs on: it is upgraded last. `seen` turns true when the records have been listed for the first time.
-pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: watch::Sender<bool>) {
+/// What the controller works with.
+#[derive(Clone)]
+pub struct Means {
+    /// The cluster.
+    pub client: Client,
+    /// The time.
+    pub clock: Clock,
+    /// The node that this service runs on: it is upgraded last.
+    pub own_node: Option<String>,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// Once cancelled, no worker begins another turn: each call that was begun is finished.
+    pub stop: CancellationToken,
+}
+
+/// Runs until it is told to stop and no call is under way any more; dropping it cuts everything off at once, which
+/// harms no upgrade either. `seen` turns true when the records have been listed for the first time.
+pub async fn run(means: Means, seen: watch::Sender<bool>) {
+    let client = means.client.clone();
     let wake = Arc::new(Notify::new());
     let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
     let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished, wake.clone());
@@ -50,6 +69,7 @@ pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: w
     let mut sweeping = JoinSet::from_iter([sweep::run(client.clone())]);
     loop {
         tokio::select! {
+            () = means.stop.cancelled() => break,
             () = wake.notified() => {}
             Some(_) = sweeping.join_next() => {}
             Some(done) = workers.join_next() => {
@@ -70,6 +90,7 @@ pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: w
             seen.send_replace(true);
         }
         let unfinished = records.items();
+        means.metrics.upgrades(unfinished.iter().map(AsRef::as_ref));
         ended.retain(|name, version| {
             unfinished.iter().any(|r| r.name_any() == *name && worker::version(r) <= *version)
         });
@@ -88,14 +109,15 @@ pub async fn run(client: Client, clock: Clock, own_node: Option<String>, seen: w
                 None => {
                     let (uid, worker_wake) = (record.uid(), Arc::new(Notify::new()));
                     let (updates, receiver) = watch::channel(record);
-                    let worker =
-                        Worker::new(client.clone(), clock, receiver, worker_wake.clone(), own_node.clone());
+                    let worker = Worker::new(means.clone(), receiver, worker_wake.clone());
                     running.insert(name.clone(), Running { uid, updates, wake: worker_wake });
                     workers.spawn(async move { (name, worker.run().await) });
                 }
             }
         }
     }
+    drop(sweeping);
+    while workers.join_next().await.is_some() {}
 }
 
 /// Records with something left to do; those that this version cannot read are said and left alone.

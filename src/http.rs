@@ -1,35 +1,82 @@
-//! The accept loop: HTTP/1 with a deadline for the request's head, and an orderly end.
+//! The accept loop: HTTP/1 with and without TLS, with a bound on everything that a client can make us keep or wait
+//! for, and an orderly end.
+//!
+//! | what a client does | what happens |
+//! | --- | --- |
+//! | sends its head slowly, or nothing at all | 408 after [`HEAD_DEADLINE`], or sooner when the place is needed |
+//! | sends too many or too large headers | 431, by hyper |
+//! | does not go on with its TLS handshake | cut after [`HANDSHAKE_DEADLINE`] |
+//! | does not read its answer | cut after [`WRITE_DEADLINE`] without progress |
+//! | opens connections without end | the one that has been idle longest gives way; 503 when all are at work |
 
-use std::io;
+mod places;
+pub mod tls;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::Request;
+use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::metrics::Metrics;
+use places::{Place, Places};
+use tls::ClientCertificate;
+
 /// A client that takes longer than this to send its request line and headers is not served.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// The same for its TLS handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// A client that reads nothing for so long is cut off.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// The head of a request; curl's is a few hundred bytes, a token a few thousand.
+const HEAD_LIMIT: usize = 64 * 1024;
 /// Requests in flight may end within this time after a stop; longer waits are cut.
 const GRACE: Duration = Duration::from_secs(5);
 /// When no connection can be accepted (too many open files), time for some to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`.
-///
-/// # Errors
-/// Never at present: a connection's failure is its own, and a failing accept is retried.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let connections = GracefulShutdown::new();
+const TOO_SLOW: &str = "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const FULL: &str =
+    "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How connections are taken.
+#[derive(Clone)]
+pub struct Settings {
+    /// With TLS, if so.
+    pub tls: Option<tls::Current>,
+    /// Connections that may be open at once.
+    pub connections: usize,
+    /// Where they are counted.
+    pub metrics: Metrics,
+}
+
+impl Settings {
+    /// Without TLS, up to 1,000 connections.
+    pub fn plain(metrics: Metrics) -> Self {
+        Self { tls: None, connections: 1000, metrics }
+    }
+}
+
+/// Serves until `stop`; then what is being answered may still be, for a while.
+pub async fn serve(listener: TcpListener, router: Router, settings: Settings, stop: CancellationToken) {
+    let places = Places::new(settings.connections, settings.metrics.clone());
+    let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -43,26 +90,106 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
-        // Handlers and logs want to know who asks.
-        let with_peer = router.clone().map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request
-        });
-        let service = TowerToHyperService::new(with_peer);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_DEADLINE)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "connection ended early");
-            }
-        });
+        let Some(place) = places.take() else {
+            tasks.spawn(refuse(stream));
+            continue;
+        };
+        tasks.spawn(connection(stream, peer, place, router.clone(), settings.tls.clone(), stop.clone()));
     }
     drop(listener);
-    if timeout(GRACE, connections.shutdown()).await.is_err() {
+    tasks.close();
+    if timeout(GRACE, tasks.wait()).await.is_err() {
         warn!("requests were still waiting and have been cut; their jobs go on");
     }
-    Ok(())
+}
+
+/// Tells a client for whom there is no place, if it listens.
+async fn refuse(mut stream: TcpStream) {
+    let _ = timeout(ACCEPT_PAUSE, stream.write_all(FULL.as_bytes())).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    router: Router,
+    tls: Option<tls::Current>,
+    stop: CancellationToken,
+) {
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(WRITE_DEADLINE));
+    let Some(tls) = tls else {
+        return speak(stream, peer, ClientCertificate::default(), place, router, stop).await;
+    };
+    let handshake = timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(stream));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = place.is_needed() => return,
+        () = stop.cancelled() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => {
+            let certificate = ClientCertificate::of(&stream, tls.asks_clients());
+            speak(stream, peer, certificate, place, router, stop).await;
+        }
+        Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
+        Err(_) => debug!(%peer, "the TLS handshake took too long"),
+    }
+}
+
+/// Speaks HTTP on one connection until it ends.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    certificate: ClientCertificate,
+    place: Place,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        // Handlers and logs want to know who asks.
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(certificate);
+        let (router, at_work) = (router.clone(), place.at_work());
+        async move {
+            let answer = router.oneshot(request).await?;
+            // At work until the last byte is on its way.
+            let answer: Response<Body> = answer.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _ = &at_work;
+                    frame
+                }))
+            });
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut stopping = false;
+    let late = loop {
+        tokio::select! {
+            ended = poll_fn(|cx| Pin::new(&mut connection).poll(cx)) => match ended {
+                Ok(()) => return,
+                Err(error) if error.is_timeout() => break true,
+                Err(error) => {
+                    debug!(%peer, %error, "connection ended early");
+                    return;
+                }
+            },
+            () = place.is_needed() => break true,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let parts = connection.into_parts();
+    // Nothing is said to a client that has nothing to ask at the moment: it keeps the connection for later.
+    if late && (!parts.read_buf.is_empty() || !place.was_at_work()) {
+        let mut stream = parts.io.into_inner();
+        let _ = timeout(ACCEPT_PAUSE, stream.write_all(TOO_SLOW.as_bytes())).await;
+    }
 }

@@ -17,8 +17,9 @@
 //!
 //! | room | what |
 //! | --- | --- |
-//! | [`config`], [`run`], [`telemetry`] | command line and environment, the subcommands, logs |
-//! | [`app`], [`http`] | composition and readiness, the accept loop |
+//! | [`config`], [`run`], [`telemetry`], [`metrics`] | command line and environment, the subcommands, logs, what is counted |
+//! | [`app`], [`http`] | composition, readiness and the orderly end; the accept loop |
+//! | [`lease`] | which of several replicas acts |
 //! | [`api`] | every route on one screen; writes records' `spec` |
 //! | [`blueprint`] | files parsed, checked, hashed; the watched directory |
 //! | [`gr`] | the GcuResource as it is served: components, workloads, discovery of its API group |
@@ -69,6 +70,8 @@ pub mod config;
 pub mod controller;
 pub mod gr;
 pub mod http;
+pub mod lease;
+pub mod metrics;
 pub mod observe;
 pub mod plan;
 pub mod record;

@@ -10,6 +10,7 @@ mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, ResourceExt};
+use prometheus_client::encoding::EncodeLabelValue;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,7 +26,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 2;
+pub const CRD_REVISION: u32 = 3;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
@@ -90,6 +91,21 @@ pub struct GcuUpgradeSpec {
     /// Why, in the words of the person who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who asked, where the service asks who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
+    /// The last command that changed this through the service, and whose it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steered_by: Option<Steered>,
+}
+
+/// A command, and who gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Steered {
+    /// pause, resume, cancel, promote, rollback or retry.
+    pub command: String,
+    /// The user's name in the cluster.
+    pub by: String,
 }
 
 /// The kinds of request.
@@ -105,7 +121,9 @@ pub enum Operation {
 }
 
 /// How the change is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, EncodeLabelValue,
+)]
 pub enum Strategy {
     /// Delete the gr, wait until it and its pods are gone, create the new one.
     #[default]

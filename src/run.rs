@@ -1,24 +1,29 @@
 //! The subcommands.
 
+mod probe;
 mod sandbox;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use crate::api::auth::Mode;
+use crate::api::limits::Limits;
 use crate::app::{Parts, Service};
 use crate::blueprint;
-use crate::blueprint::catalog::Watching;
 use crate::clock::Clock;
-use crate::config::{Command, ServeArgs};
+use crate::config::{Command, LogFormat, ServeArgs};
+use crate::metrics::Metrics;
 use crate::{cluster, http, record, telemetry};
 
 /// What ends a process early. Said once, by [`run`].
@@ -28,15 +33,16 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(args) => {
-            telemetry::start(&args.log, Some(&args.log_dir));
+            telemetry::start(&args.log, args.log_format, Some(&args.log_dir));
             block_on(serve(args))
         }
         Command::Sandbox(args) => {
-            telemetry::start(&args.log, None);
+            telemetry::start(&args.log, LogFormat::Text, None);
             block_on(sandbox::run(args))
         }
         Command::Validate { files } => return answer(validate(files)),
         Command::Crd => return answer(print_crd()),
+        Command::Probe { url, insecure } => return answer(probe::run(&url, insecure)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,16 +92,27 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         })?,
     };
     info!(server = %config.cluster_url, "serving cluster");
-    let client = cluster::connect(config)?;
+    if args.auth == Mode::None {
+        warn!(
+            "anyone who reaches the port can upgrade and delete: --auth kubernetes asks the cluster who may"
+        );
+    }
+    let metrics = Metrics::default();
+    let client = cluster::connect(config, metrics.clone())?;
+    let mut settings = http::Settings::plain(metrics.clone());
+    settings.connections = args.max_connections.into();
+    if let Some(files) = args.tls() {
+        let (current, reloading) = http::tls::open(files)?;
+        settings.tls = Some(current);
+        tokio::spawn(reloading);
+    }
     let listener = listen(args.listen).await?;
-    let parts = Parts {
-        client,
-        clock: Clock::system(),
-        blueprints: args.blueprints,
-        watching: Watching::default(),
-        own_node: args.node_name,
-    };
-    until_stopped(parts, listener).await
+    let mut parts = Parts::new(client, Clock::system(), &args.blueprints, metrics);
+    parts.lease = Some(args.lease());
+    parts.own_node = args.node_name;
+    parts.auth = args.auth;
+    parts.limits = Limits { per_second: args.client_requests };
+    until_stopped(parts, listener, settings, args.stop_delay).await
 }
 
 /// The first line says what is wrong; those after it draw the file.
@@ -108,24 +125,40 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 /// Runs the service until a signal, or until one of its tasks ends. A second signal ends the process at once.
-async fn until_stopped(parts: Parts, listener: TcpListener) -> Result<(), Failure> {
+///
+/// On a signal readiness goes and what is under way is finished; requests are still taken for `stop_delay`, while
+/// the cluster's load balancing takes notice.
+async fn until_stopped(
+    parts: Parts,
+    listener: TcpListener,
+    settings: http::Settings,
+    stop_delay: Duration,
+) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let mut service = Service::start(parts).await;
     info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut server = tokio::spawn(http::serve(listener, service.router(), stop.clone()));
+    let mut server = tokio::spawn(http::serve(listener, service.router(), settings, stop.clone()));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
         failed = service.failed() => Err(failed.into()),
-        ended = &mut server => return Ok(ended??),
+        ended = &mut server => {
+            ended?;
+            Err("the HTTP server ended unexpectedly".into())
+        }
     };
     info!("stopping");
-    stop.cancel();
+    let end = async {
+        tokio::join!(service.stop(), sleep(stop_delay));
+        stop.cancel();
+        // Its failure would be a panic, which has been said.
+        let _ = server.await;
+    };
     tokio::select! {
-        ended = server => ended??,
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        () = end => {}
+        _ = term.recv() => warn!("told to stop a second time: ending at once"),
+        _ = int.recv() => warn!("told to stop a second time: ending at once"),
     }
     result
 }

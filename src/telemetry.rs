@@ -1,20 +1,25 @@
-//! Logs: to stdout, and to the operations log in v1.0.0's place and in its form:
+//! Logs: to stdout, as text or JSON, and to the operations log in v1.0.0's place and in its form:
 //! `2022/10/20 03:33:48 INFO src/file.rs:12 message key=value`.
+//!
+//! What is logged on behalf of a request ends in `request=<id>`.
 
 mod oplog;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{self as logs, FmtContext};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::clock::Clock;
+use crate::config::LogFormat;
 use oplog::OpLog;
 
 /// Name of the operations log, as in v1.0.0.
@@ -22,7 +27,7 @@ const FILE: &str = "gcu-upgrade-manager.log";
 
 /// Starts logging. `filter` is in tracing's form, for example `info` or `gcu_upgrade_manager=debug`. A log
 /// directory that cannot be written costs one warning, nothing else.
-pub fn start(filter: &str, log_dir: Option<&Path>) {
+pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
     let (oplog, failure) = match log_dir.map(|dir| OpLog::open(dir, FILE)) {
         None => (None, None),
         Some(Ok(log)) => (Some(log), None),
@@ -30,7 +35,12 @@ pub fn start(filter: &str, log_dir: Option<&Path>) {
     };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let like_v1 = || LikeV1 { clock: Clock::system() };
-    let stdout = logs::layer().event_format(like_v1());
+    let stdout = match format {
+        LogFormat::Text => logs::layer().event_format(like_v1()).boxed(),
+        LogFormat::Json => {
+            logs::layer().json().flatten_event(true).with_timer(Rfc3339 { clock: Clock::system() }).boxed()
+        }
+    };
     let file = oplog.map(|log| logs::layer().event_format(like_v1()).with_writer(log));
     // A second start in the same process (tests) keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(stdout).with(file).try_init();
@@ -62,11 +72,27 @@ where
         let line = meta.line().unwrap_or_default();
         let mut text = String::new();
         ctx.format_fields(Writer::new(&mut text), event)?;
+        for span in ctx.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
+                write!(text, " {fields}")?;
+            }
+        }
         write!(writer, "{now} {level} {file}:{line} ")?;
         // Names and error texts come from outside: a line break in one must not make a second log line.
         for c in text.chars() {
             if c.is_control() { write!(writer, "{}", c.escape_default())? } else { write!(writer, "{c}")? }
         }
         writeln!(writer)
+    }
+}
+
+/// The time in JSON lines.
+struct Rfc3339 {
+    clock: Clock,
+}
+
+impl FormatTime for Rfc3339 {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", self.clock.now())
     }
 }

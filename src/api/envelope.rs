@@ -1,8 +1,8 @@
 //! The one shape of every answer: `{"operation", "result", "content" | "error"}`, as v1.0.0 prints it.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::response::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -10,8 +10,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
+use tracing::{Instrument, info_span};
 
-use super::access::Access;
+use super::access::{Access, REQUEST_ID};
+use crate::metrics::Metrics;
 use crate::plan::preflight::Refusal;
 
 /// The framework's own error texts are short.
@@ -156,6 +158,9 @@ impl IntoResponse for Reply {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -175,10 +180,27 @@ struct Envelope<'a> {
 }
 
 /// Puts every answer into the envelope, the framework's own refusals included, and logs it; but see [`AsIs`].
-pub(super) async fn wrap(request: Request, next: Next) -> Response {
+pub(super) async fn wrap(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let operation = operation(request.method(), request.uri().path());
     let access = Access::of(&request);
+    request.extensions_mut().insert(access.asker.clone());
+    let id = HeaderValue::from_str(&access.id).unwrap_or(HeaderValue::from_static("-"));
+    // Every line that is logged on the way carries the request's id.
+    let span = info_span!("request", request = %access.id);
+    let mut response = answer(operation, &access, &metrics, request, next).instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+async fn answer(
+    operation: &str,
+    access: &Access,
+    metrics: &Metrics,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut head, body) = next.run(request).await.into_parts();
+    metrics.request(&access.method, head.status.as_u16(), access.since.elapsed());
     if head.extensions.remove::<AsIs>().is_some() {
         access.log(head.status, None);
         return Response::from_parts(head, body);

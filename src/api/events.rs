@@ -5,16 +5,15 @@
 //! | `timeline` | for each entry of the record's timeline | `at`, `step`, `message` |
 //! | `progress` | at the beginning, and when one of these changes | `phase`, `step`, `goal`, `nodes`, `waitingOn` |
 //! | `end` | once, as the last | `phase`, `message` |
+//! | `closing` | instead of `end`, when this replica stops: connect again | `message` |
 //!
 //! An id is `<time>.<nth at that time>-<progress>`: the last entry of the timeline that was sent, and a digest of the
 //! last progress. Whoever comes back with `Last-Event-ID` gets what comes after it, whichever replica answers.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -24,32 +23,27 @@ use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
+use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs};
 use super::query::NoQuery;
 use super::request::Name;
 use super::upgrades::waiting_on;
-use super::{Context, without_nulls};
+use super::without_nulls;
 use crate::record::{GcuUpgrade, TimelineEntry};
 
-/// Each stream costs a watch.
-const STREAMS: usize = 100;
 /// A comment is sent after so long without an event: both sides notice when the other is gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// What a client beyond the limit is told to wait.
-const RETRY_SECONDS: u32 = 10;
+/// Said to whoever listens when this replica stops.
+const CLOSING: &str = "this replica is stopping; the upgrade goes on: connect again";
 /// The end of the last event's id.
 const END: &str = "-end";
 
-/// The streams that may still be opened.
-pub(super) fn streams() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(STREAMS))
-}
-
 /// `GET /gum/v1/upgrades/{id}/events`
 pub(super) async fn events(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(id): Name,
     headers: HeaderMap,
     _: NoQuery,
@@ -63,14 +57,17 @@ pub(super) async fn events(
         nothing.extensions_mut().insert(AsIs);
         return Ok(nothing);
     }
-    let permit = context.streams.clone().try_acquire_owned().map_err(|_| {
-        let message = format!("{STREAMS} event streams are open, which is all there may be: try again later");
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_SECONDS)
-    })?;
+    let share = context.shares.stream()?;
     let only = watcher::Config::default().fields(&format!("metadata.name={id}"));
     let changes = watcher(api, only).default_backoff().boxed();
-    let feed =
-        Feed { teller: Teller::after(last), changes, waiting: VecDeque::new(), over: false, _permit: permit };
+    let feed = Feed {
+        teller: Teller::after(last),
+        changes,
+        waiting: VecDeque::new(),
+        over: false,
+        stop: context.stop.clone(),
+        _share: share,
+    };
     let sse =
         Sse::new(feed.stream(record)).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here"));
     let mut response = sse.into_response();
@@ -85,7 +82,8 @@ struct Feed {
     changes: BoxStream<'static, Result<watcher::Event<GcuUpgrade>, watcher::Error>>,
     waiting: VecDeque<Told>,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    stop: CancellationToken,
+    _share: OwnedSemaphorePermit,
 }
 
 impl Feed {
@@ -107,7 +105,12 @@ impl Feed {
     /// Waits for one change of the record.
     async fn hear(&mut self, last: &mut GcuUpgrade) {
         use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-        match self.changes.next().await {
+        let Some(change) = self.stop.run_until_cancelled(self.changes.next()).await else {
+            self.waiting.push_back(self.teller.told("closing", json!({ "message": CLOSING })));
+            self.over = true;
+            return;
+        };
+        match change {
             Some(Ok(Apply(record) | InitApply(record))) if record.metadata.uid == last.metadata.uid => {
                 self.take(&record);
                 *last = record;

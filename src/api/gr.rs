@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{Request, StatusCode};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::runtime::wait::{await_condition, conditions};
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
 
-use super::Context;
+use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::query::JobQuery;
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
+use super::{Context, waiting};
 use crate::cluster::gr_resource;
 use crate::gr::discovery::discover;
 use crate::gr::{LiveGr, Workload, WorkloadKind, component_for_kind, components, workloads_of};
@@ -94,7 +95,7 @@ impl Context {
 }
 
 /// `GET /gum/v1/gr`
-pub(super) async fn list(State(context): State<Context>) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
     let mut merged: Option<Value> = None;
     for api_version in context.served_apis().await? {
         let list = context.raw(&format!("/apis/{api_version}/gcuresources")).await?;
@@ -109,13 +110,13 @@ pub(super) async fn list(State(context): State<Context>) -> Result<Reply, ApiErr
 }
 
 /// `GET /gum/v1/gr/{name}`
-pub(super) async fn get(State(context): State<Context>, Name(name): Name) -> Result<Reply, ApiError> {
+pub(super) async fn get(context: May<auth::Get>, Name(name): Name) -> Result<Reply, ApiError> {
     Ok(Reply::with(context.find(&name).await?.served))
 }
 
 /// `GET /gum/v1/gr/{name}/resource/{kind}`
 pub(super) async fn resource(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(name): Name,
     Path((_, kind)): Path<(String, String)>,
 ) -> Result<Reply, ApiError> {
@@ -159,7 +160,7 @@ fn workload_path(workload: &Workload) -> Result<String, ApiError> {
 
 /// `DELETE /gum/v1/gr/{name}`: exactly the gr that stands there now, and not under a running upgrade's feet.
 pub(super) async fn delete(
-    State(context): State<Context>,
+    context: May<auth::Delete>,
     Name(name): Name,
     query: JobQuery,
     Json(body): Json<DeleteBody>,
@@ -173,10 +174,18 @@ pub(super) async fn delete(
     let mut params = DeleteParams::background().preconditions(only_this);
     params.dry_run = query.dry_run;
     found.api.delete(&name, &params).await?;
-    info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, "delete accepted");
+    let by = context.asker.as_deref();
+    info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, by, "delete accepted");
     let waits = body.policy == Policy::Foreground || query.wait.is_some();
     if waits && !query.dry_run {
-        wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT)).await?;
+        let _share = context.shares.wait(&context.patience)?;
+        let gone = wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT));
+        tokio::select! {
+            gone = gone => gone?,
+            () = context.stop.cancelled() => {
+                return Err(waiting::stopping(&format!("the delete of gr \"{name}\" goes on")));
+            }
+        }
     }
     Ok(Reply::default())
 }

@@ -1,19 +1,21 @@
 //! Probes and version.
 
-use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::Context;
-use super::envelope::{ApiError, Reply};
+use super::auth::{self, May};
+use super::envelope::{ApiError, AsIs, Reply};
+use crate::metrics;
 
 /// `GET /livez`: the process answers.
-pub(super) async fn livez() -> Reply {
+pub(super) async fn livez(_: May<auth::Everyone>) -> Reply {
     Reply::default()
 }
 
 /// `GET /readyz`: ready, or what is missing.
-pub(super) async fn readyz(State(context): State<Context>) -> Result<Reply, ApiError> {
+pub(super) async fn readyz(context: May<auth::Everyone>) -> Result<Reply, ApiError> {
     let missing = context.not_ready.borrow().clone();
     if missing.is_empty() {
         return Ok(Reply::default());
@@ -22,10 +24,18 @@ pub(super) async fn readyz(State(context): State<Context>) -> Result<Reply, ApiE
 }
 
 /// `GET /version`
-pub(super) async fn version(State(context): State<Context>) -> Reply {
+pub(super) async fn version(context: May<auth::Everyone>) -> Reply {
     Reply::with(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "grApis": context.served.borrow().clone().unwrap_or_default(),
         "recordApi": "gum.enflame.com/v1",
     }))
+}
+
+/// `GET /metrics`, for Prometheus.
+pub(super) async fn metrics(context: May<auth::Scrape>) -> Response {
+    let text = context.metrics.text(context.clock.now());
+    let mut response = ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response();
+    response.extensions_mut().insert(AsIs);
+    response
 }

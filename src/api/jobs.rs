@@ -1,6 +1,5 @@
 //! How a job starts: everything is checked that can be, then a record is made. From then on it survives us.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use kube::ResourceExt;
 use kube::api::{Api, ObjectMeta, PostParams};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::Context;
+use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
@@ -24,7 +24,7 @@ use crate::record::{
 
 /// `PUT /gum/v1/gr/{name}`
 pub(super) async fn upgrade(
-    State(context): State<Context>,
+    context: May<auth::Update>,
     Name(name): Name,
     query: JobQuery,
     Json(body): Json<JobBody>,
@@ -108,20 +108,20 @@ impl Context {
             if query.form == Form::Text {
                 return Ok(Reply::text(plan.to_string()));
             }
-            let record = record(name, &record_name, live, job, body);
+            let record = self.record(name, &record_name, live, job, body);
             let mut content = summary(&record, &plan.warnings);
             insert(&mut content, "dryRun", json!(true));
             insert(&mut content, "plan", json!(plan));
             return Ok(Reply::with(content));
         }
         let (operation, warnings) = (job.operation, job.warnings.clone());
-        let record = record(name, &record_name, live, job, body);
+        let record = self.record(name, &record_name, live, job, body);
         let content = summary(&record, &warnings);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         api.create(&PostParams::default(), &record)
             .await
             .map_err(|e| lost_the_race(e, name, &record_name))?;
-        info!(gr = name, record = %record_name, ?operation, "recorded");
+        info!(gr = name, record = %record_name, ?operation, by = self.asker.as_deref(), "recorded");
         self.answer(&record_name, false, content, query).await
     }
 
@@ -166,30 +166,34 @@ impl Context {
     }
 }
 
-/// The record of a job, as it is created.
-fn record(gr: &str, name: &str, live: Option<&LiveGr>, job: Job, body: &JobBody) -> GcuUpgrade {
-    GcuUpgrade {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            finalizers: Some(vec![FINALIZER.to_owned()]),
-            ..ObjectMeta::default()
-        },
-        spec: GcuUpgradeSpec {
-            gr: gr.to_owned(),
-            operation: job.operation,
-            strategy: job.manner.strategy,
-            components: body.components.clone(),
-            rolling_update: job.manner.rolling_update,
-            granted: 0,
-            target: job.target,
-            previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
-            intent: Intent::Run,
-            attempt: 0,
-            on_failure: body.on_failure,
-            deadlines: body.deadlines(),
-            reason: body.reason.clone(),
-        },
-        status: None,
+impl Context {
+    /// The record of a job, as it is created.
+    fn record(&self, gr: &str, name: &str, live: Option<&LiveGr>, job: Job, body: &JobBody) -> GcuUpgrade {
+        GcuUpgrade {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                finalizers: Some(vec![FINALIZER.to_owned()]),
+                ..ObjectMeta::default()
+            },
+            spec: GcuUpgradeSpec {
+                gr: gr.to_owned(),
+                operation: job.operation,
+                strategy: job.manner.strategy,
+                components: body.components.clone(),
+                rolling_update: job.manner.rolling_update,
+                granted: 0,
+                target: job.target,
+                previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
+                intent: Intent::Run,
+                attempt: 0,
+                on_failure: body.on_failure,
+                deadlines: body.deadlines(),
+                reason: body.reason.clone(),
+                requested_by: self.asker.clone(),
+                steered_by: None,
+            },
+            status: None,
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The plan: what a job would do, before anything is written.
 
-use axum::extract::State;
 use kube::Client;
 use serde_json::Value;
 
 use super::Context;
+use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
@@ -18,7 +18,7 @@ use crate::record::{GcuUpgrade, Strategy};
 
 /// `POST /gum/v1/gr/{name}/plan`: what `PUT` with this body would do.
 pub(super) async fn plan(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(name): Name,
     form: Form,
     _: NoQuery,

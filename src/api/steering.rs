@@ -1,7 +1,6 @@
 //! The calls that steer a job: pause, resume, cancel, promote; rollback and retry where one is under way. Each
 //! changes the `spec` of the active record and no more; [`crate::plan::commands`] says which is legal when.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, post};
 use kube::ResourceExt;
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::Context;
+use super::auth::{self, Guarded, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::jobs::Job;
@@ -25,9 +25,9 @@ use crate::record::{GcuUpgrade, Goal, Intent, Operation, Revision};
 const TRIES: usize = 20;
 
 /// `POST /gum/v1/gr/{name}/pause`, and the other commands that take no body.
-pub(super) fn plain(command: Command) -> MethodRouter<Context> {
+pub(super) fn plain(command: Command) -> MethodRouter<Guarded> {
     post(
-        move |State(context): State<Context>,
+        move |context: May<auth::Update>,
               Name(name): Name,
               query: JobQuery,
               Json(NoBody {}): Json<NoBody>| async move { context.command(&name, command, query).await },
@@ -36,7 +36,7 @@ pub(super) fn plain(command: Command) -> MethodRouter<Context> {
 
 /// `POST /gum/v1/gr/{name}/rollback`: turns a running upgrade back, or returns to an earlier revision.
 pub(super) async fn rollback(
-    State(context): State<Context>,
+    context: May<auth::Update>,
     Name(name): Name,
     query: JobQuery,
     Json(body): Json<JobBody>,
@@ -53,7 +53,7 @@ pub(super) async fn rollback(
 
 /// `POST /gum/v1/gr/{name}/retry`: a fresh deadline for a held step, or the failed upgrade once more.
 pub(super) async fn retry(
-    State(context): State<Context>,
+    context: May<auth::Update>,
     Name(name): Name,
     query: JobQuery,
     Json(body): Json<JobBody>,
@@ -114,7 +114,7 @@ impl Context {
             let records = self.records(gr).await?;
             let effect = preflight::may(command, gr, &records)?;
             // Where another record would have to be made, this one ended while we looked.
-            let (Some(record), Some(change)) = (preflight::active(&records), change(effect)) else {
+            let (Some(record), Some(mut change)) = (preflight::active(&records), change(effect)) else {
                 continue;
             };
             let name = record.name_any();
@@ -123,6 +123,9 @@ impl Context {
                 insert(&mut content, "dryRun", json!(true));
                 return Ok(Reply::with(content));
             }
+            // Who steered before is not who steers now, even where nobody is asked.
+            let steered = self.asker.as_ref().map(|by| json!({ "command": command.word(), "by": by }));
+            insert(&mut change, "steeredBy", json!(steered));
             let patch = json!({
                 "metadata": { "uid": record.uid(), "resourceVersion": record.resource_version() },
                 "spec": change,

@@ -1,12 +1,12 @@
 //! `/gum/v1/upgrades` and the history: what was asked, how far it is, and how it ended.
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::query::NoQuery;
 use super::request::Name;
@@ -15,20 +15,20 @@ use crate::plan::preflight::{self, revisions};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step};
 
 /// `GET /gum/v1/upgrades`, newest first.
-pub(super) async fn list(State(context): State<Context>) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
     let mut records = context.all_records().await?;
     records.sort_by_key(|r| std::cmp::Reverse((r.creation_timestamp(), r.number())));
     Ok(Reply::with(records.iter().map(summary).collect()))
 }
 
 /// `GET /gum/v1/upgrades/{id}`
-pub(super) async fn get(State(context): State<Context>, Name(id): Name) -> Result<Reply, ApiError> {
+pub(super) async fn get(context: May<auth::Get>, Name(id): Name) -> Result<Reply, ApiError> {
     let api: Api<GcuUpgrade> = Api::all(context.client.clone());
     Ok(Reply::with(whole(&api.get(&id).await?)))
 }
 
 /// `GET /gum/v1/gr/{name}/history`: the revisions that can be returned to.
-pub(super) async fn history(State(context): State<Context>, Name(name): Name) -> Result<Reply, ApiError> {
+pub(super) async fn history(context: May<auth::Get>, Name(name): Name) -> Result<Reply, ApiError> {
     let records = context.records(&name).await?;
     if records.is_empty() {
         // Tells a gr that was never upgraded from one that is not there.
@@ -52,7 +52,7 @@ pub(super) async fn history(State(context): State<Context>, Name(name): Name) ->
 
 /// `GET /gum/v1/gr/{name}/history/{revision}`: one revision, whole.
 pub(super) async fn revision(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(name): Name,
     Path((_, number)): Path<(String, String)>,
     _: NoQuery,
@@ -97,6 +97,8 @@ fn summary(record: &GcuUpgrade) -> Value {
         "sha256": record.spec.target.sha256,
         "ofRevision": record.spec.target.of_revision,
         "reason": record.spec.reason,
+        "requestedBy": record.spec.requested_by,
+        "steeredBy": record.spec.steered_by,
         "requestedAt": record.creation_timestamp(),
         "startedAt": status.started_at,
         "finishedAt": status.finished_at,

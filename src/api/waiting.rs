@@ -28,7 +28,11 @@ impl Context {
         let Some(patience) = query.wait else {
             return Ok(Reply::with(content).at(location(record)));
         };
-        let ended = self.wait_for_end(record, patience).await?;
+        let _share = self.shares.wait(&self.patience)?;
+        let Some(ended) = self.stop.run_until_cancelled(self.wait_for_end(record, patience)).await else {
+            return Err(stopping(&format!("{record} goes on, see {}", location(record))));
+        };
+        let ended = ended?;
         let status = ended.status_or_default();
         if status.phase != Phase::Paused && !preflight::is_success(turned_back, status.phase) {
             let code = if status.phase == Phase::Failed {
@@ -75,6 +79,12 @@ impl Context {
             format!("{name} has not ended after {patience:?} and goes on: {waiting}; see {}", location(name)),
         ))
     }
+}
+
+/// The answer to a wait that is cut short because this replica stops.
+pub(super) fn stopping(what_goes_on: &str) -> ApiError {
+    let message = format!("this replica is stopping; {what_goes_on}");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1)
 }
 
 /// Where a record is to be seen.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::extract::State;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tracing::debug;
 
+use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::query::{Form, NoQuery, NodesQuery};
 use super::request::Name;
@@ -27,7 +27,7 @@ use crate::record::{GcuUpgrade, Step, Strategy};
 
 /// `GET /gum/v1/gr/{name}/status`: how far the upgrade of a gr is that is under way, or was the last.
 pub(super) async fn status(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(name): Name,
     form: Form,
     _: NoQuery,
@@ -61,7 +61,7 @@ fn never(gr: &str) -> String {
 
 /// `GET /gum/v1/gr/{name}/why`: what keeps each node, and the upgrade, from getting on.
 pub(super) async fn explain(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(name): Name,
     form: Form,
     _: NoQuery,
@@ -142,7 +142,7 @@ fn why_text(why: &Why) -> String {
 
 /// `GET /gum/v1/gr/{name}/nodes`: the components' pods on every node, old and new.
 pub(super) async fn nodes(
-    State(context): State<Context>,
+    context: May<auth::Get>,
     Name(name): Name,
     query: NodesQuery,
 ) -> Result<Reply, ApiError> {

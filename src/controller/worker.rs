@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::act::{self, Outcome};
 use super::observe::{self, Views};
-use super::{events, history, sweep};
-use crate::clock::Clock;
+use super::{Means, events, history, sweep};
 use crate::observe::fleet::{self as observe_fleet, Interest};
 use crate::plan::rolling::node::must_leave;
 use crate::plan::{Action, Decision, Snapshot, decide};
@@ -38,8 +37,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 /// Carries one record through to its end.
 pub(super) struct Worker {
-    client: Client,
-    clock: Clock,
+    means: Means,
     record: GcuUpgrade,
     updates: watch::Receiver<Arc<GcuUpgrade>>,
     wake: Arc<Notify>,
@@ -50,7 +48,6 @@ pub(super) struct Worker {
     /// too, until the watches have had time to show it.
     resting: BTreeMap<String, (String, Timestamp)>,
     eviction: Option<&'static str>,
-    own_node: Option<String>,
     /// Calls that failed since the last write that succeeded.
     failures: u32,
 }
@@ -67,18 +64,11 @@ enum Turn {
 
 impl Worker {
     /// A worker for the record; `updates` brings its newer versions and `wake` is notified with each.
-    pub(super) fn new(
-        client: Client,
-        clock: Clock,
-        updates: watch::Receiver<Arc<GcuUpgrade>>,
-        wake: Arc<Notify>,
-        own_node: Option<String>,
-    ) -> Self {
+    pub(super) fn new(means: Means, updates: watch::Receiver<Arc<GcuUpgrade>>, wake: Arc<Notify>) -> Self {
         let record = updates.borrow().as_ref().clone();
-        let views = Views::start(&client, &record, wake.clone());
+        let views = Views::start(&means.client, &record, wake.clone());
         Self {
-            client,
-            clock,
+            means,
             record,
             updates,
             wake,
@@ -86,28 +76,37 @@ impl Worker {
             refused: None,
             resting: BTreeMap::new(),
             eviction: None,
-            own_node,
             failures: 0,
         }
     }
 
-    /// Runs until the record has ended, and tells in which version. Never fails: what goes wrong is retried,
-    /// said and waited out.
+    /// Runs until the record has ended, and tells in which version; or until the service stops. Never fails: what
+    /// goes wrong is retried, said and waited out.
     pub(super) async fn run(mut self) -> u64 {
         info!(record = %self.record.name_any(), step = ?self.record.status_or_default().step, "taking up upgrade");
-        loop {
+        let stop = self.means.stop.clone();
+        while !stop.is_cancelled() {
             match self.turn().await {
                 Ok(Turn::Again) => {}
-                Ok(Turn::Until(when)) => self.sleep_until(when).await,
-                Ok(Turn::Over) => break,
-                Err(error) => self.pause_after(&error).await,
+                Ok(Turn::Until(when)) => {
+                    stop.run_until_cancelled(self.sleep_until(when)).await.unwrap_or_default()
+                }
+                Ok(Turn::Over) => {
+                    let _ = stop.run_until_cancelled(self.clean_up()).await;
+                    break;
+                }
+                Err(error) => stop.run_until_cancelled(self.pause_after(&error)).await.unwrap_or_default(),
             }
         }
-        history::prune(&self.client, &self.record.spec.gr).await;
-        if self.record.spec.strategy == Strategy::RollingUpdate {
-            sweep::after_the_end(&self.client).await;
-        }
         version(&self.record)
+    }
+
+    /// What follows an end.
+    async fn clean_up(&self) {
+        history::prune(&self.means.client, &self.record.spec.gr).await;
+        if self.record.spec.strategy == Strategy::RollingUpdate {
+            sweep::after_the_end(&self.means.client).await;
+        }
     }
 
     /// One turn. Views are asked first: only when they call for something is the cluster read, and what is
@@ -126,7 +125,7 @@ impl Worker {
                 _ => {}
             }
         }
-        let api: Api<GcuUpgrade> = Api::all(self.client.clone());
+        let api: Api<GcuUpgrade> = Api::all(self.means.client.clone());
         let Some(record) = api.get_opt(&self.record.name_any()).await? else {
             return Ok(self.gone().await);
         };
@@ -134,7 +133,7 @@ impl Worker {
             return Ok(self.gone().await);
         }
         self.record = record;
-        let seen = observe::live(&self.client, &self.record, &self.views).await?;
+        let seen = observe::live(&self.means.client, &self.record, &self.views).await?;
         self.views.follow(&self.record, seen.gr.as_ref());
         match self.decide(seen) {
             Decision::Record(status) => self.write(*status).await,
@@ -164,7 +163,7 @@ impl Worker {
             claim.state == ClaimState::Swapping && was == Some(ClaimState::Emptying)
         };
         for claim in new.filter(begins) {
-            let there = observe_fleet::live_tenants(&self.client, &interest, &claim.node).await?;
+            let there = observe_fleet::live_tenants(&self.means.client, &interest, &claim.node).await?;
             if there.iter().any(|tenant| must_leave(claim, tenant, &options.drain)) {
                 return Ok(self.look_again_soon().await);
             }
@@ -175,11 +174,11 @@ impl Worker {
     /// Makes calls that do not concern each other side by side.
     async fn act_all(&mut self, actions: &[Action]) -> Result<Turn, kube::Error> {
         if self.eviction.is_none() && actions.iter().any(|a| matches!(a, Action::Evict { .. })) {
-            self.eviction = Some(act::rolling::eviction_version(&self.client).await?);
+            self.eviction = Some(act::rolling::eviction_version(&self.means.client).await?);
         }
         let eviction = self.eviction.unwrap_or_default();
         let calls = actions.iter().cloned().map(|action| {
-            let client = self.client.clone();
+            let client = self.means.client.clone();
             async move { act::act_on_fleet(&client, eviction, &action).await }
         });
         let outcomes: Vec<Outcome> = stream::iter(calls).buffered(AT_ONCE).collect().await;
@@ -193,7 +192,7 @@ impl Worker {
                 Outcome::LookAgain => ("it has changed meanwhile".to_owned(), NOTICE),
                 Outcome::Refused(text) | Outcome::Unavailable(text) => (text, REFUSAL_RESTS),
             };
-            let until = self.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
+            let until = self.means.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
             self.resting.insert(action.subject(), (text, until));
         }
         self.failures = 0;
@@ -207,30 +206,32 @@ impl Worker {
     }
 
     fn decide(&mut self, mut seen: Snapshot) -> Decision {
-        let now = self.clock.now();
+        let now = self.means.clock.now();
         self.refused.take_if(|(_, retry_at)| *retry_at <= now);
         seen.refused = self.refused.as_ref().map(|(text, _)| text.clone());
         self.resting.retain(|_, (_, until)| *until > now);
         seen.fleet.refusals = self.resting.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
-        seen.fleet.own_node.clone_from(&self.own_node);
+        seen.fleet.own_node.clone_from(&self.means.own_node);
         decide(&self.record, &seen, now)
     }
 
     async fn write(&mut self, status: GcuUpgradeStatus) -> Result<Turn, kube::Error> {
-        let noted = status.timeline.len() != self.record.status_or_default().timeline.len()
-            || status.timeline.last() != self.record.status_or_default().timeline.last();
-        self.record = act::write_status(&self.client, &self.record, status).await?;
+        let old = self.record.status_or_default();
+        let noted =
+            status.timeline.len() != old.timeline.len() || status.timeline.last() != old.timeline.last();
+        self.record = act::write_status(&self.means.client, &self.record, status).await?;
         self.failures = 0;
         let status = self.record.status_or_default();
+        self.means.metrics.written(self.record.spec.strategy, &old, &status);
         if noted {
             info!(record = %self.record.name_any(), phase = ?status.phase, step = ?status.step, "{}", status.message);
-            events::publish(&self.client, &self.record, self.clock.now()).await;
+            events::publish(&self.means.client, &self.record, self.means.clock.now()).await;
         }
         Ok(Turn::Again)
     }
 
     async fn act(&mut self, action: &Action) -> Turn {
-        let outcome = act::act(&self.client, &self.record, action).await;
+        let outcome = act::act(&self.means.client, &self.record, action).await;
         debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
         match outcome {
             Outcome::Done => {
@@ -241,9 +242,9 @@ impl Worker {
             Outcome::Unavailable(text) | Outcome::Refused(text) => {
                 let wait = self.next_backoff().max(Duration::from_secs(5));
                 warn!(record = %self.record.name_any(), "the call was not done, trying again: {text}");
-                let retry_at = self.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
+                let retry_at = self.means.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
                 self.refused = Some((text, retry_at));
-                Turn::Until(Some(self.clock.now()))
+                Turn::Until(Some(self.means.clock.now()))
             }
         }
     }
@@ -272,8 +273,9 @@ impl Worker {
     }
 
     async fn sleep_until(&mut self, when: Option<Timestamp>) {
-        let left = when.map(|w| w.duration_since(self.clock.now())).map(|d| d.unsigned_abs().min(SAFETY_NET));
-        let left = if when.is_some_and(|w| w <= self.clock.now()) {
+        let left =
+            when.map(|w| w.duration_since(self.means.clock.now())).map(|d| d.unsigned_abs().min(SAFETY_NET));
+        let left = if when.is_some_and(|w| w <= self.means.clock.now()) {
             Duration::ZERO
         } else {
             left.unwrap_or(SAFETY_NET)
@@ -287,7 +289,7 @@ impl Worker {
     async fn look_again_soon(&mut self) -> Turn {
         let pause = self.next_backoff();
         sleep(pause).await;
-        Turn::Until(Some(self.clock.now()))
+        Turn::Until(Some(self.means.clock.now()))
     }
 
     async fn pause_after(&mut self, error: &kube::Error) {

@@ -1,6 +1,7 @@
 //! The status of the record: how far the upgrade is, what it waits for, what happened.
 
 use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,9 @@ pub struct GcuUpgradeStatus {
 }
 
 /// The upgrade as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, EncodeLabelValue,
+)]
 pub enum Phase {
     /// Not taken up yet.
     #[default]
@@ -101,7 +104,21 @@ pub enum Goal {
 }
 
 /// The steps: those of Recreate, then those of RollingUpdate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    EncodeLabelValue,
+)]
 pub enum Step {
     /// Target and previous manifest are safe in the record; nothing has been touched.
     #[default]

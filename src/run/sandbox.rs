@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, listen, say, until_stopped};
 use crate::app::Parts;
-use crate::blueprint::{self, catalog::Watching};
+use crate::blueprint;
 use crate::clock::Clock;
 use crate::config::SandboxArgs;
+use crate::metrics::Metrics;
 use crate::sandbox::apiserver::ApiServer;
 use crate::sandbox::kubelet::KubeletBehaviour;
 use crate::sandbox::operator::OperatorBehaviour;
@@ -62,7 +63,12 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
     create_tenants(&world, args.tenants.min(args.nodes)).await?;
     let stop = CancellationToken::new();
     let kube_address = kube_listener.local_addr()?;
-    let kube = tokio::spawn(http::serve(kube_listener, server.router(), stop.clone()));
+    let kube = tokio::spawn(http::serve(
+        kube_listener,
+        server.router(),
+        http::Settings::plain(Metrics::default()),
+        stop.clone(),
+    ));
     if let Some(path) = &args.kubeconfig_out {
         std::fs::write(path, kubeconfig(&kube_address)).map_err(|e| format!("{}: {e}", path.display()))?;
     }
@@ -73,9 +79,10 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
         None => format!("kubectl --server http://{kube_address}"),
     };
     say(&what_next(service_listener.local_addr()?, &name, &blueprints, &kubectl))?;
-    let client = cluster::client_over(server.router());
-    let parts = Parts { client, clock, blueprints, watching: Watching::default(), own_node: None };
-    let result = until_stopped(parts, service_listener).await;
+    let metrics = Metrics::default();
+    let client = cluster::client_over(server.router(), metrics.clone());
+    let parts = Parts::new(client, clock, blueprints, metrics.clone());
+    let result = until_stopped(parts, service_listener, http::Settings::plain(metrics), Duration::ZERO).await;
     stop.cancel();
     kube.abort();
     if let Some(dir) = shipped.as_deref().and_then(Path::parent) {

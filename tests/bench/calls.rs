@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
-use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::app::Service;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
+use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::{GcuUpgrade, Step};
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
@@ -73,11 +73,12 @@ fn describe(request: &Request<kube::client::Body>) -> String {
 }
 
 pub(crate) fn counting(inner: Client, log: Log) -> Client {
-    cluster::client_over(service_fn(move |request: Request<kube::client::Body>| {
+    let counted = service_fn(move |request: Request<kube::client::Body>| {
         log.lock().unwrap().push((Instant::now(), describe(&request)));
         let client = inner.clone();
         async move { client.send(request).await }
-    }))
+    });
+    cluster::client_over(counted, Metrics::default())
 }
 
 async fn measure(name: &'static str, nodes: usize, component_delay: Duration) -> Run {
@@ -96,14 +97,7 @@ async fn measure(name: &'static str, nodes: usize, component_delay: Duration) ->
     std::fs::write(blueprints.path().join("next.json"), gr.to_string()).unwrap();
     let log = Log::default();
     let client = counting(api.client_as("gum"), log.clone());
-    let parts = Parts {
-        client,
-        clock,
-        blueprints: blueprints.path().to_owned(),
-        watching: Watching::Polling,
-        own_node: None,
-    };
-    let service = Service::start(parts).await;
+    let service = Service::start(crate::parts(client, clock, blueprints.path())).await;
     service.ready().await;
     sleep(Duration::from_secs(5)).await;
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
-use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::app::Service;
 use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
 use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
@@ -145,16 +145,9 @@ async fn measure() -> Vec<Added> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, router) = (CancellationToken::new(), api.router());
-    tokio::spawn(server::serve(listener, router, stop.clone()));
-    let client = cluster::connect(kube::Config::new(url.parse().unwrap())).unwrap();
-    let parts = Parts {
-        client,
-        clock,
-        blueprints: blueprints.path().to_owned(),
-        watching: Watching::Polling,
-        own_node: None,
-    };
-    let service = Service::start(parts).await;
+    tokio::spawn(server::serve(listener, router, server::Settings::plain(Metrics::default()), stop.clone()));
+    let client = cluster::connect(kube::Config::new(url.parse().unwrap()), Metrics::default()).unwrap();
+    let service = Service::start(crate::parts(client, clock, blueprints.path())).await;
     service.ready().await;
     let all = worlds.iter().enumerate().map(|(number, world)| upgrades(number, world, &service, &log));
     let all = futures::future::join_all(all).await;

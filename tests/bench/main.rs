@@ -10,6 +10,13 @@ mod reaction;
 mod rolling;
 mod table;
 
+use std::path::Path;
+
+use gcu_upgrade_manager::app::Parts;
+use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::metrics::Metrics;
+
 fn main() {
     // Cargo adds `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
@@ -32,4 +39,11 @@ fn main() {
     if runs("latency") {
         latency::print();
     }
+}
+
+/// A service without a Lease, which looks at its blueprints every now and then.
+fn parts(client: kube::Client, clock: Clock, blueprints: &Path) -> Parts {
+    let mut parts = Parts::new(client, clock, blueprints, Metrics::default());
+    parts.watching = Watching::Polling;
+    parts
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::http as server;
+use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::GcuUpgrade;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
@@ -56,7 +57,12 @@ async fn cluster(home: &Path, world: World) -> Running {
            contexts: [{{name: c, context: {{cluster: c, user: c}}}}]}}"
     );
     std::fs::write(home.join("kubeconfig"), kubeconfig).unwrap();
-    tokio::spawn(server::serve(listener, api.router(), CancellationToken::new()));
+    tokio::spawn(server::serve(
+        listener,
+        api.router(),
+        server::Settings::plain(Metrics::default()),
+        CancellationToken::new(),
+    ));
     world
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
-use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::app::Service;
 use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
 use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
@@ -95,12 +95,14 @@ async fn measure() -> Vec<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    tokio::spawn(server::serve(listener, api.router(), stop.clone()));
-    let client = cluster::connect(kube::Config::new(url.parse().unwrap())).unwrap();
-    let blueprints_dir = blueprints.path().to_owned();
-    let parts =
-        Parts { client, clock, blueprints: blueprints_dir, watching: Watching::Polling, own_node: None };
-    let service = Service::start(parts).await;
+    tokio::spawn(server::serve(
+        listener,
+        api.router(),
+        server::Settings::plain(Metrics::default()),
+        stop.clone(),
+    ));
+    let client = cluster::connect(kube::Config::new(url.parse().unwrap()), Metrics::default()).unwrap();
+    let service = Service::start(crate::parts(client, clock, blueprints.path())).await;
     service.ready().await;
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let noting = seen.clone();

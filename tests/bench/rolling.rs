@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
-use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::app::Service;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::gr::LiveGr;
 use gcu_upgrade_manager::observe::fleet::{Interest, live};
@@ -120,14 +119,8 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
     gr["spec"]["driver"]["version"] = "next".into();
     std::fs::write(blueprints.path().join("next.json"), gr.to_string()).unwrap();
     let log = Log::default();
-    let parts = Parts {
-        client: counting(api.client_as("gum"), log.clone()),
-        clock,
-        blueprints: blueprints.path().to_owned(),
-        watching: Watching::Polling,
-        own_node: None,
-    };
-    let service = Service::start(parts).await;
+    let client = counting(api.client_as("gum"), log.clone());
+    let service = Service::start(crate::parts(client, clock, blueprints.path())).await;
     service.ready().await;
     let path = format!("/gum/v1/gr/{}", world.gr_name());
     let body = json!({

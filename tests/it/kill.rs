@@ -49,6 +49,9 @@ async fn a_process_killed_again_and_again_finishes_its_upgrade() {
             &blueprints,
             "--log-dir",
             &logs,
+            // As in a pod: the container that is started again has the name of the one that died, and its Lease.
+            "--pod-name",
+            "k9",
         ];
         let mut process = Running::start(&args, &[]);
         let address = process.word_after("address=");

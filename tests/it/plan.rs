@@ -85,6 +85,8 @@ fn record() -> GcuUpgrade {
             on_failure: OnFailure::Hold,
             deadlines: Deadlines::default(),
             reason: None,
+            requested_by: None,
+            steered_by: None,
         },
         status: None,
     }

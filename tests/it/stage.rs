@@ -8,6 +8,7 @@ use gcu_upgrade_manager::app::{Parts, Service};
 use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
+use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::world::{Running, World};
@@ -73,6 +74,8 @@ pub(crate) struct Stage {
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
     pub(crate) blueprints: TempDir,
+    /// What is different about the services that are started.
+    pub(crate) adjust: fn(&mut Parts),
     service: Option<Service>,
     others: Vec<Service>,
 }
@@ -132,6 +135,7 @@ impl Stage {
             faults,
             oracle,
             blueprints,
+            adjust: |_| {},
             service: None,
             others: Vec::new(),
         })
@@ -155,14 +159,12 @@ impl Stage {
             let client = person.clone();
             async move { client.send(request).await }
         });
-        let client = cluster::client_over(Faulty { inner: send, faults: self.faults.clone() });
-        let parts = Parts {
-            client,
-            clock: self.clock,
-            blueprints: self.blueprints.path().to_owned(),
-            watching: Watching::Polling,
-            own_node: None,
-        };
+        let metrics = Metrics::default();
+        let faulty = Faulty { inner: send, faults: self.faults.clone() };
+        let client = cluster::client_over(faulty, metrics.clone());
+        let mut parts = Parts::new(client, self.clock, self.blueprints.path(), metrics);
+        parts.watching = Watching::Polling;
+        (self.adjust)(&mut parts);
         Service::start(parts).await
     }
 

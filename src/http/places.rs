@@ -1,0 +1,128 @@
+//! The places for connections. When all are taken, the connection that has been idle longest gives way: a client that
+//! only holds a connection open cannot keep out one that asks for something.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// All places.
+#[derive(Clone)]
+pub(super) struct Places(Arc<All>);
+
+struct All {
+    limit: usize,
+    state: Mutex<State>,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct State {
+    open: usize,
+    next: u64,
+    /// The connections on which nothing is being answered, the one that has been so for longest first.
+    idle: BTreeMap<u64, CancellationToken>,
+}
+
+impl Places {
+    pub(super) fn new(limit: usize, metrics: Metrics) -> Self {
+        Self(Arc::new(All { limit, state: Mutex::default(), metrics }))
+    }
+
+    /// A place for a connection; `None` when all are at work.
+    pub(super) fn take(&self) -> Option<Place> {
+        let mut state = self.0.lock();
+        if state.open >= self.0.limit {
+            let (_, longest_idle) = state.idle.pop_first()?;
+            longest_idle.cancel();
+        }
+        state.open += 1;
+        self.0.metrics.connections(state.open);
+        let needed = CancellationToken::new();
+        let since = state.now_idle(needed.clone());
+        let inner =
+            Seat { all: self.0.clone(), needed, since: Mutex::new(Some(since)), worked: false.into() };
+        Some(Place(Arc::new(inner)))
+    }
+}
+
+impl All {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn now_idle(&mut self, needed: CancellationToken) -> u64 {
+        let since = self.next;
+        self.next += 1;
+        self.idle.insert(since, needed);
+        since
+    }
+}
+
+/// One connection's place, free again when it is dropped.
+pub(super) struct Place(Arc<Seat>);
+
+struct Seat {
+    all: Arc<All>,
+    needed: CancellationToken,
+    /// Its key among the idle, while it is one of them.
+    since: Mutex<Option<u64>>,
+    worked: AtomicBool,
+}
+
+impl Place {
+    /// Returns when the connection has to give way.
+    pub(super) async fn is_needed(&self) {
+        self.0.needed.cancelled().await;
+    }
+
+    /// Not idle until what is returned is dropped.
+    pub(super) fn at_work(&self) -> AtWork {
+        self.0.worked.store(true, Ordering::Relaxed);
+        let mut state = self.0.all.lock();
+        if let Some(since) = self.0.since().take() {
+            state.idle.remove(&since);
+        }
+        AtWork(self.0.clone())
+    }
+
+    /// Whether it ever was.
+    pub(super) fn was_at_work(&self) -> bool {
+        self.0.worked.load(Ordering::Relaxed)
+    }
+}
+
+impl Seat {
+    fn since(&self) -> MutexGuard<'_, Option<u64>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.all.lock();
+        if let Some(since) = self.since().take() {
+            state.idle.remove(&since);
+        }
+        state.open = state.open.saturating_sub(1);
+        self.all.metrics.connections(state.open);
+    }
+}
+
+/// A request is being answered.
+pub(super) struct AtWork(Arc<Seat>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let mut state = self.0.all.lock();
+        // The connection itself may be over: then this is the last one to know of it.
+        if Arc::strong_count(&self.0) > 1 {
+            *self.0.since() = Some(state.now_idle(self.0.needed.clone()));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What is counted and measured, for Prometheus. Every label has a small, closed set of values: nothing that comes
+//! from outside becomes one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::plan::progress::efficiency;
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, Strategy};
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPhase {
+    phase: Phase,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: Phase,
+    strategy: Strategy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStep {
+    step: Step,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Came {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verb {
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Called {
+    verb: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Method {
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    method: &'static str,
+    code: u16,
+}
+
+/// All of it. Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<All>);
+
+struct All {
+    registry: Registry,
+    upgrades: Family<InPhase, Gauge>,
+    ended: Family<Ended, Counter>,
+    nodes: Family<InState, Gauge>,
+    oldest_claim: Gauge,
+    oldest_hold: Gauge,
+    /// Since when the oldest claim and the oldest hold are there: ages are told as of the moment of asking.
+    since: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
+    efficiency: Gauge<f64, std::sync::atomic::AtomicU64>,
+    steps: Times<OfStep>,
+    api_calls: Family<Called, Counter>,
+    api_times: Times<Verb>,
+    broken_watches: Counter,
+    blueprints: Family<InState, Gauge>,
+    reloads: Family<Came, Counter>,
+    leader: Gauge,
+    requests: Family<Answered, Counter>,
+    request_times: Times<Method>,
+    connections: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let all = All {
+            registry: Registry::with_prefix("gum"),
+            upgrades: Family::default(),
+            ended: Family::default(),
+            nodes: Family::default(),
+            oldest_claim: Gauge::default(),
+            oldest_hold: Gauge::default(),
+            since: Mutex::default(),
+            efficiency: Gauge::default(),
+            // A step takes from seconds to hours, a call from milliseconds to its deadline.
+            steps: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 3.0, 10))),
+            api_calls: Family::default(),
+            api_times: Family::new_with_constructor(quick),
+            broken_watches: Counter::default(),
+            blueprints: Family::default(),
+            reloads: Family::default(),
+            leader: Gauge::default(),
+            requests: Family::default(),
+            request_times: Family::new_with_constructor(quick),
+            connections: Gauge::default(),
+        };
+        Self(Arc::new(all.registered(info)))
+    }
+}
+
+fn quick() -> Histogram {
+    Histogram::new(exponential_buckets(0.002, 4.0, 8))
+}
+
+impl All {
+    fn registered(mut self, info: Info<[(&'static str, &'static str); 1]>) -> Self {
+        let mut registry = std::mem::take(&mut self.registry);
+        let r = &mut registry;
+        r.register("upgrades", "Upgrades that have not ended, by phase", self.upgrades.clone());
+        r.register("upgrades_ended", "Upgrades that have ended since the start", self.ended.clone());
+        r.register("nodes", "Nodes of the rolling upgrades under way, by state", self.nodes.clone());
+        r.register(
+            "oldest_cordon_age_seconds",
+            "How long the node has been claimed that an upgrade has claimed longest; 0: none is",
+            self.oldest_claim.clone(),
+        );
+        r.register(
+            "record_held_seconds",
+            "How long the upgrade has been held that is held longest; 0: none is",
+            self.oldest_hold.clone(),
+        );
+        r.register(
+            "efficiency_ratio",
+            "The ideal time of the last rolling upgrade that ended here, divided by the time it took",
+            self.efficiency.clone(),
+        );
+        r.register("step_duration_seconds", "How long steps of upgrades took", self.steps.clone());
+        r.register(
+            "api_calls",
+            "Calls to the API server by verb and status; 0: no answer",
+            self.api_calls.clone(),
+        );
+        r.register(
+            "api_call_duration_seconds",
+            "From a call to the API server to the head of its answer",
+            self.api_times.clone(),
+        );
+        r.register(
+            "watch_restarts",
+            "Watches that failed or fell silent and had to be begun anew",
+            self.broken_watches.clone(),
+        );
+        r.register("blueprints", "Blueprint files by state", self.blueprints.clone());
+        r.register("blueprint_reloads", "Blueprint files that were read anew", self.reloads.clone());
+        r.register("leader", "1: this replica acts; 0: another does", self.leader.clone());
+        r.register("http_requests", "Requests answered, by method and status", self.requests.clone());
+        r.register(
+            "http_request_duration_seconds",
+            "From a request to the head of its answer, waits that were asked for included",
+            self.request_times.clone(),
+        );
+        r.register("connections", "Open connections of clients", self.connections.clone());
+        r.register("build", "What this is", info);
+        // What has not happened yet is there all the same, as 0: alerts need something to look at.
+        for phase in ACTIVE {
+            self.upgrades.get_or_create(&InPhase { phase }).set(0);
+        }
+        for outcome in [Phase::Succeeded, Phase::RolledBack, Phase::Failed] {
+            for strategy in [Strategy::Recreate, Strategy::RollingUpdate] {
+                drop(self.ended.get_or_create(&Ended { outcome, strategy }));
+            }
+        }
+        for result in ["accepted", "rejected"] {
+            drop(self.reloads.get_or_create(&Came { result }));
+        }
+        self.registry = registry;
+        self
+    }
+}
+
+/// In the order of [`crate::record::rolling::NodeCounts`] as it is read below.
+const STATES: [&str; 5] = ["waiting", "active", "done", "skipped", "failed"];
+const ACTIVE: [Phase; 4] = [Phase::Pending, Phase::Running, Phase::Paused, Phase::Held];
+
+impl Metrics {
+    /// Everything, in the OpenMetrics text format.
+    pub fn text(&self, now: Timestamp) -> String {
+        let (claim, hold) = *self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |since: Option<Timestamp>| since.map_or(0, |at| now.duration_since(at).as_secs().max(0));
+        self.0.oldest_claim.set(age(claim));
+        self.0.oldest_hold.set(age(hold));
+        let mut text = String::new();
+        // Writing into memory cannot fail; a scrape without its end mark would show it if it did.
+        let _ = encode(&mut text, &self.0.registry);
+        text
+    }
+
+    /// The upgrades under way, as the replica that acts sees them.
+    pub fn upgrades<'a>(&self, records: impl Iterator<Item = &'a GcuUpgrade>) {
+        let mut phases = ACTIVE.map(|phase| (phase, 0));
+        let (mut claim, mut hold): (Option<Timestamp>, Option<Timestamp>) = (None, None);
+        let mut nodes = STATES.map(|state| (state, 0));
+        for record in records.filter(|r| !r.phase().is_final()) {
+            let status = record.status_or_default();
+            phases.iter_mut().filter(|(phase, _)| *phase == status.phase).for_each(|(_, n)| *n += 1);
+            if status.phase == Phase::Held {
+                hold = hold.into_iter().chain(held_since(&status)).min();
+            }
+            let Some(rolling) = &status.rolling else { continue };
+            claim = claim.into_iter().chain(rolling.active.iter().map(|c| c.since)).min();
+            let counts = &rolling.nodes;
+            let counts = [counts.waiting, counts.active, counts.done, counts.skipped, counts.failed];
+            nodes.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += i64::from(count));
+        }
+        for (phase, count) in phases {
+            self.0.upgrades.get_or_create(&InPhase { phase }).set(count);
+        }
+        for (state, count) in nodes {
+            self.0.nodes.get_or_create(&InState { state }).set(count);
+        }
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = (claim, hold);
+    }
+
+    /// A record's status was written: what of it is news?
+    pub fn written(&self, strategy: Strategy, old: &GcuUpgradeStatus, new: &GcuUpgradeStatus) {
+        if old.step != new.step
+            && let (Some(since), Some(until)) = (old.step_since, new.step_since.or(new.finished_at))
+        {
+            let took = until.duration_since(since).as_secs_f64().max(0.0);
+            self.0.steps.get_or_create(&OfStep { step: old.step }).observe(took);
+        }
+        if new.phase.is_final() && !old.phase.is_final() {
+            self.0.ended.get_or_create(&Ended { outcome: new.phase, strategy }).inc();
+            let at = new.finished_at.unwrap_or_default();
+            if let Some(ratio) = new.rolling.as_ref().and_then(|r| efficiency(r, at)) {
+                self.0.efficiency.set(ratio);
+            }
+        }
+    }
+
+    /// A call to the API server; `code` 0: no answer.
+    pub fn api_call(&self, verb: &'static str, code: u16, took: Duration) {
+        self.0.api_calls.get_or_create(&Called { verb, code }).inc();
+        self.0.api_times.get_or_create(&Verb { verb }).observe(took.as_secs_f64());
+    }
+
+    /// A watch failed or fell silent.
+    pub fn watch_broke_off(&self) {
+        self.0.broken_watches.inc();
+    }
+
+    /// The blueprints that there are now.
+    pub fn blueprints(&self, valid: usize, invalid: usize) {
+        for (state, count) in [("valid", valid), ("invalid", invalid)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.0.blueprints.get_or_create(&InState { state }).set(count);
+        }
+    }
+
+    /// A blueprint file was read anew.
+    pub fn blueprint_read(&self, accepted: bool) {
+        let result = if accepted { "accepted" } else { "rejected" };
+        self.0.reloads.get_or_create(&Came { result }).inc();
+    }
+
+    /// Whether this replica acts.
+    pub fn leader(&self, leads: bool) {
+        self.0.leader.set(i64::from(leads));
+        if !leads {
+            // Told by the one that acts.
+            self.upgrades(std::iter::empty());
+        }
+    }
+
+    /// A request was answered.
+    pub fn request(&self, method: &http::Method, code: u16, took: Duration) {
+        let method = match method.as_str() {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "PUT" => "PUT",
+            "POST" => "POST",
+            "DELETE" => "DELETE",
+            _ => "other",
+        };
+        self.0.requests.get_or_create(&Answered { method, code }).inc();
+        self.0.request_times.get_or_create(&Method { method }).observe(took.as_secs_f64());
+    }
+
+    /// So many connections are open.
+    pub fn connections(&self, open: usize) {
+        self.0.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+}
+
+fn held_since(status: &GcuUpgradeStatus) -> Option<Timestamp> {
+    let held = status.conditions.iter().find(|c| c.type_ == "Held" && c.status == "True")?;
+    Some(held.last_transition_time)
+}

@@ -1,0 +1,35 @@
+//! `probe`: asks this service one thing, for images that have no curl.
+
+use std::time::Duration;
+
+use http::{Request, Uri};
+use kube::{Client, Config};
+use tokio::time::timeout;
+
+use super::{Failure, say};
+
+/// From the call to the whole answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Prints the answer; an error when it is none of success, or there is none.
+pub(super) fn run(url: &str, insecure: bool) -> Result<bool, Failure> {
+    let uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
+    let path = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some("/".parse()?);
+    let mut config = Config::new(Uri::from_parts(parts).map_err(|e| format!("{url}: {e}"))?);
+    config.accept_invalid_certs = insecure;
+    config.default_retry = false;
+    config.connect_timeout = Some(PATIENCE);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async {
+        let client = Client::try_from(config)?;
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        match timeout(PATIENCE, client.request_text(request)).await {
+            Ok(answer) => answer.map_err(Failure::from),
+            Err(_) => Err(format!("{url}: no answer within {PATIENCE:?}").into()),
+        }
+    })?;
+    say(&answer)?;
+    Ok(true)
+}
