@@ -24,6 +24,8 @@ const STREAMS: usize = 100;
 /// A request that asks for no wait is answered within this time. Each call to the API server has its own deadline;
 /// this one bounds their sum.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(90);
+/// A path is a few names, a query a few words.
+const URL_LIMIT: usize = 8 * 1024;
 /// A client may save up as many requests as it may make in so many seconds.
 const BURST_SECONDS: f64 = 2.0;
 /// Clients remembered; beyond, those that have not asked for a while are forgotten.
@@ -134,6 +136,10 @@ impl Gate {
 pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     if matches!(request.uri().path().trim_end_matches('/'), "/livez" | "/readyz") {
         return next.run(request).await;
+    }
+    if request.uri().path_and_query().is_some_and(|p| p.as_str().len() > URL_LIMIT) {
+        let message = format!("the URL is longer than {URL_LIMIT} bytes");
+        return ApiError::new(StatusCode::URI_TOO_LONG, message).into_response();
     }
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     if client.is_some_and(|client| !gate.admit(client)) {

@@ -113,6 +113,13 @@ impl Faults {
         self.state.lock().unwrap().rules.push(rule);
     }
 
+    /// Nothing is answered any more.
+    pub(crate) fn cut_off(&self) {
+        for method in ["GET", "WATCH", "POST", "PUT", "PATCH", "DELETE"] {
+            self.add(Rule { on: method.to_owned(), skip: 0, times: usize::MAX, fault: Fault::Hang });
+        }
+    }
+
     pub(crate) fn heal(&self) {
         self.state.lock().unwrap().rules.clear();
     }

@@ -1,6 +1,7 @@
 //! The one test binary: see the modules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod access;
 mod actors;
 mod against_a_real_cluster;
 mod apiserver;
@@ -8,6 +9,7 @@ mod blueprint;
 mod catalog;
 mod cli;
 mod conformance;
+mod connections;
 mod crashes;
 mod faults;
 mod garbage;
@@ -15,6 +17,7 @@ mod house;
 mod kill;
 mod kube;
 mod kubectl;
+mod lease;
 mod oracle;
 mod plan;
 mod readme;

@@ -2,6 +2,7 @@
 
 mod events;
 mod jobs;
+mod limits;
 mod planning;
 mod refusals;
 mod steering;

@@ -154,17 +154,22 @@ impl Stage {
     }
 
     async fn another_service(&self) -> Service {
+        self.service_with(&self.faults, self.adjust).await
+    }
+
+    /// One more process, with faults and settings of its own.
+    pub(crate) async fn service_with(&self, faults: &Faults, adjust: impl FnOnce(&mut Parts)) -> Service {
         let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
         let send = service_fn(move |request| {
             let client = person.clone();
             async move { client.send(request).await }
         });
         let metrics = Metrics::default();
-        let faulty = Faulty { inner: send, faults: self.faults.clone() };
+        let faulty = Faulty { inner: send, faults: faults.clone() };
         let client = cluster::client_over(faulty, metrics.clone());
         let mut parts = Parts::new(client, self.clock, self.blueprints.path(), metrics);
         parts.watching = Watching::Polling;
-        (self.adjust)(&mut parts);
+        adjust(&mut parts);
         Service::start(parts).await
     }
 

@@ -1,0 +1,316 @@
+//! Who may do what: with the cluster's own access control on a real API server, and what is believed for how long, in
+//! virtual time, before an API server that only answers reviews.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use gcu_upgrade_manager::api::auth::Mode;
+use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::blueprint::catalog::Watching;
+use gcu_upgrade_manager::cluster;
+use gcu_upgrade_manager::metrics::Metrics;
+use gcu_upgrade_manager::sandbox::world::World;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+use tower::{ServiceExt, service_fn};
+
+use crate::faults::Faults;
+use crate::stage::{Backend, Stage};
+
+const BLUEPRINT: &str = include_str!("../../blueprints/gr.json");
+
+/// An answer: status, headers of interest, text.
+struct Said {
+    status: u16,
+    challenge: Option<String>,
+    retry_after: Option<String>,
+    text: String,
+}
+
+async fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -> Said {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let body = if method == "PUT" { r#"{"file": "gr.json"}"# } else { "" };
+    let answer = service.router().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let header = |name: &str| answer.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
+    let (status, challenge, retry_after) =
+        (answer.status().as_u16(), header("www-authenticate"), header("retry-after"));
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    Said { status, challenge, retry_after, text: String::from_utf8(bytes.to_vec()).unwrap() }
+}
+
+/// What a made-up API server says of tokens and rights, and how often it was asked.
+#[derive(Default)]
+struct Reviews {
+    users: BTreeMap<String, String>,
+    rights: Vec<(String, String)>,
+    away: bool,
+    asked: usize,
+    last: Value,
+}
+
+type Shared = Arc<Mutex<Reviews>>;
+
+fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
+    let mut reviews = reviews.lock().unwrap();
+    if !path.ends_with("reviews") {
+        return None;
+    }
+    reviews.asked += 1;
+    reviews.last = body.clone();
+    if reviews.away {
+        return Some((503, json!({ "kind": "Status", "message": "etcd is away", "code": 503 })));
+    }
+    let mut answer = body.clone();
+    answer["status"] = if path.contains("tokenreviews") {
+        match reviews.users.get(body["spec"]["token"].as_str().unwrap()) {
+            Some(user) => {
+                json!({ "authenticated": true, "user": { "username": user, "groups": ["people"] } })
+            }
+            None => json!({ "authenticated": false, "error": "not one of ours" }),
+        }
+    } else {
+        let spec = &body["spec"];
+        let resource = spec.get("resourceAttributes").or(spec.get("nonResourceAttributes")).unwrap();
+        let right =
+            (spec["user"].as_str().unwrap().to_owned(), resource["verb"].as_str().unwrap().to_owned());
+        json!({ "allowed": reviews.rights.contains(&right), "reason": "" })
+    };
+    Some((201, answer))
+}
+
+async fn before_reviews(reviews: Shared) -> (Stage, Service) {
+    let world = World { nodes: 1, ..World::default() };
+    let stage = Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    stage.write("gr.json", BLUEPRINT);
+    let cluster = stage.client.clone();
+    let send = service_fn(move |request: Request<kube::client::Body>| {
+        let (cluster, reviews) = (cluster.clone(), reviews.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let value = serde_json::from_slice(&bytes).unwrap_or_default();
+            if let Some((status, answer)) = review(&reviews, head.uri.path(), &value) {
+                let body = kube::client::Body::from(answer.to_string().into_bytes());
+                return Ok(Response::builder().status(status).body(body).unwrap());
+            }
+            cluster.send(Request::from_parts(head, kube::client::Body::from(bytes))).await
+        }
+    });
+    let service = start(&stage, cluster::client_over(send, Metrics::default())).await;
+    (stage, service)
+}
+
+async fn start(stage: &Stage, client: Client) -> Service {
+    let mut parts = Parts::new(client, stage.clock, stage.blueprints.path(), Metrics::default());
+    parts.watching = Watching::Polling;
+    parts.auth = Mode::Kubernetes;
+    let service = Service::start(parts).await;
+    timeout(Duration::from_secs(60), service.ready()).await.unwrap();
+    service
+}
+
+const GR: &str = "/gum/v1/gr/enflame-gcu-resource";
+/// Each call with the verb that it needs.
+const CALLS: [(&str, &str, &str); 23] = [
+    ("GET", "/gum/v1/gr", "list"),
+    ("GET", "{gr}", "get"),
+    ("PUT", "{gr}", "update"),
+    ("DELETE", "{gr}", "delete"),
+    ("GET", "{gr}/resource/driver", "get"),
+    ("POST", "{gr}/plan", "get"),
+    ("POST", "{gr}/pause", "update"),
+    ("POST", "{gr}/resume", "update"),
+    ("POST", "{gr}/cancel", "update"),
+    ("POST", "{gr}/promote", "update"),
+    ("POST", "{gr}/rollback", "update"),
+    ("POST", "{gr}/retry", "update"),
+    ("GET", "{gr}/status", "get"),
+    ("GET", "{gr}/why", "get"),
+    ("GET", "{gr}/nodes", "get"),
+    ("GET", "{gr}/history", "get"),
+    ("GET", "{gr}/history/1", "get"),
+    ("GET", "/gum/v1/upgrades", "list"),
+    ("GET", "/gum/v1/upgrades/enflame-gcu-resource-1", "get"),
+    ("GET", "/gum/v1/upgrades/enflame-gcu-resource-1/events", "get"),
+    ("GET", "/gum/v1/blueprints", "list"),
+    ("GET", "/gum/v1/blueprints/gr.json", "list"),
+    ("GET", "/metrics", "get"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn every_call_is_refused_without_a_token_with_a_wrong_one_and_without_its_right() {
+    let reviews = Shared::default();
+    reviews.lock().unwrap().users.insert("t-nobody".to_owned(), "nobody".to_owned());
+    let (stage, service) = before_reviews(reviews.clone()).await;
+    for (method, path, verb) in CALLS {
+        let path = path.replace("{gr}", GR);
+        for token in [None, Some("garbage"), Some("")] {
+            let said = ask(&service, method, &path, token).await;
+            assert_eq!((said.status, said.challenge.as_deref()), (401, Some("Bearer")), "{method} {path}");
+            assert!(said.text.contains("\"result\": \"Failed\""), "{}", said.text);
+        }
+        let said = ask(&service, method, &path, Some("t-nobody")).await;
+        assert_eq!(said.status, 403, "{method} {path}: {}", said.text);
+        let words = format!("user \\\"nobody\\\" may not {verb} ");
+        assert!(said.text.contains(&words), "{method} {path} says {words}: {}", said.text);
+        let asked = reviews.lock().unwrap().last.clone();
+        assert_eq!(asked["spec"]["groups"], json!(["people"]));
+        if let Some(attributes) = asked["spec"].get("resourceAttributes") {
+            assert_eq!(attributes["group"], "topsops.enflame.com");
+            assert_eq!(attributes["resource"], "gcuresources");
+            let about_one = path.contains("enflame-gcu-resource");
+            assert_eq!(attributes["name"].as_str(), about_one.then_some("enflame-gcu-resource"), "{path}");
+        }
+    }
+    for path in ["/livez", "/readyz", "/version"] {
+        assert_eq!(ask(&service, "GET", path, None).await.status, 200, "{path} needs no token");
+    }
+    assert!(stage.record(1).await.is_none(), "nothing was done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_taken_away_is_of_no_use_after_30_seconds_and_one_that_is_given_works_at_once() {
+    let reviews = Shared::default();
+    {
+        let mut reviews = reviews.lock().unwrap();
+        reviews.users.insert("t-reader".to_owned(), "reader".to_owned());
+        reviews.rights.push(("reader".to_owned(), "get".to_owned()));
+    }
+    let (stage, service) = before_reviews(reviews.clone()).await;
+    assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 200);
+    let asked = reviews.lock().unwrap().asked;
+    for _ in 0..50 {
+        assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 200);
+    }
+    assert_eq!(reviews.lock().unwrap().asked, asked, "what was answered is believed for a while");
+    let read_only = ask(&service, "PUT", GR, Some("t-reader")).await;
+    assert_eq!(read_only.status, 403, "{}", read_only.text);
+    reviews.lock().unwrap().rights.clear();
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 403);
+    reviews.lock().unwrap().rights.push(("reader".to_owned(), "get".to_owned()));
+    assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 200);
+    reviews.lock().unwrap().users.clear();
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 401, "a revoked token");
+    drop(stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_can_be_asked_nothing_is_allowed() {
+    let reviews = Shared::default();
+    let (stage, service) = before_reviews(reviews.clone()).await;
+    reviews.lock().unwrap().away = true;
+    for (method, path, _) in CALLS {
+        let said = ask(&service, method, &path.replace("{gr}", GR), Some("t-reader")).await;
+        assert_eq!((said.status, said.retry_after.as_deref()), (503, Some("5")), "{method} {path}");
+        let words = "it cannot be asked whether you may do this: etcd is away";
+        assert!(said.text.contains(words), "{}", said.text);
+    }
+    assert!(stage.record(1).await.is_none(), "nothing was done");
+}
+
+/// A service account in `default`, with the verbs that it has on grs, and a token of it.
+async fn account(client: &Client, name: &str, verbs: &[&str], audience: Option<&str>) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    let account: ServiceAccount = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+    let _ = accounts.create(&PostParams::default(), &account).await;
+    if !verbs.is_empty() {
+        let role = json!({
+            "metadata": { "name": name },
+            "rules": [{ "apiGroups": ["topsops.enflame.com"], "resources": ["gcuresources"], "verbs": verbs }],
+        });
+        let roles: Api<ClusterRole> = Api::all(client.clone());
+        let apply = PatchParams::apply("test");
+        let mut role_object = role.clone();
+        role_object["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
+        role_object["kind"] = json!("ClusterRole");
+        roles.patch(name, &apply, &Patch::Apply(&role_object)).await.unwrap();
+        let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": "default" }],
+        });
+        bindings.patch(name, &apply, &Patch::Apply(&binding)).await.unwrap();
+    }
+    let audiences: Vec<&str> = audience.into_iter().collect();
+    let request = json!({ "spec": { "audiences": audiences, "expirationSeconds": 600 } });
+    let request: TokenRequest = serde_json::from_value(request).unwrap();
+    let granted = accounts.create_token_request(name, &PostParams::default(), &request).await.unwrap();
+    granted.status.unwrap().token.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_real_api_server_its_own_roles_decide_and_the_record_says_who_asked() {
+    if crate::kube::real().await.is_none() {
+        return;
+    }
+    let _alone = crate::kube::ALONE.lock().await;
+    let world = World { nodes: 1, prefix: Some("auth".to_owned()), ..World::default() };
+    let stage = Stage::set_without_service(Backend::Real, world, Faults::new(Vec::new())).await.unwrap();
+    let mut target = serde_json::from_str::<Value>(BLUEPRINT).unwrap();
+    target["metadata"]["name"] = json!(stage.gr());
+    stage.write("gr.json", &target.to_string());
+    let client = stage.client.clone();
+    let nobody = account(&client, "auth-nobody", &[], None).await;
+    let reader = account(&client, "auth-reader", &["get", "list"], None).await;
+    let writer = account(&client, "auth-writer", &["get", "list", "update"], None).await;
+    let elsewhere = account(&client, "auth-writer", &[], Some("https://elsewhere")).await;
+    let service = start(&stage, client.clone()).await;
+    let gr = format!("/gum/v1/gr/{}", stage.gr());
+    for (token, get, put, delete) in [
+        (None, 401, 401, 401),
+        (Some("garbage"), 401, 401, 401),
+        (Some(elsewhere.as_str()), 401, 401, 401),
+        (Some(nobody.as_str()), 403, 403, 403),
+        (Some(reader.as_str()), 200, 403, 403),
+        (Some(writer.as_str()), 200, 200, 403),
+    ] {
+        for (method, path, expected) in [
+            ("GET", gr.clone(), get),
+            ("GET", "/gum/v1/gr".to_owned(), get),
+            ("PUT", format!("{gr}?dryRun=true"), put),
+            ("DELETE", format!("{gr}?dryRun=true"), delete),
+        ] {
+            let said = ask(&service, method, &path, token).await;
+            assert_eq!(said.status, expected, "{method} {path} with {token:?}: {}", said.text);
+        }
+    }
+    let said = ask(&service, "PUT", &format!("{gr}?dryRun=true"), Some(&reader)).await;
+    let words = "user \\\"system:serviceaccount:default:auth-reader\\\" may not update gcuresources.topsops";
+    assert!(said.text.contains(words), "{}", said.text);
+    assert!(!said.text.contains(&reader), "the token itself is nowhere");
+    // The real thing, and who did it.
+    let said = ask(&service, "PUT", &gr, Some(&writer)).await;
+    assert_eq!(said.status, 200, "{}", said.text);
+    let record = stage.record(1).await.unwrap();
+    assert_eq!(record.spec.requested_by.as_deref(), Some("system:serviceaccount:default:auth-writer"));
+    let said = ask(&service, "POST", &format!("{gr}/cancel"), Some(&writer)).await;
+    assert_eq!(said.status, 200, "{}", said.text);
+    let steered = stage.record(1).await.unwrap().spec.steered_by.unwrap();
+    assert_eq!((steered.command.as_str(), steered.by.ends_with("auth-writer")), ("cancel", true));
+    // A right that is taken away.
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    bindings.delete("auth-reader", &DeleteParams::default()).await.unwrap();
+    let refused = timeout(Duration::from_secs(45), async {
+        while ask(&service, "GET", &gr, Some(&reader)).await.status == 200 {
+            sleep(Duration::from_millis(250)).await;
+        }
+    });
+    refused.await.expect("a right that was taken away is of no use after 30 s");
+}
