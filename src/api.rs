@@ -75,6 +75,7 @@ pub struct Context {
 /// The whole service.
 pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
     let metrics = context.metrics.clone();
+    let hosts: browser::Hosts = limits.hosts.clone().into();
     let routes: [(&str, MethodRouter<Guarded>); 24] = [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
@@ -109,7 +110,7 @@ pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
         .into_iter()
         .fold(Router::new(), both)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))
-        .layer(middleware::from_fn(browser::refuse_foreign_pages))
+        .layer(middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages))
         .layer(middleware::from_fn_with_state(Gate::new(limits), limits::admit))
         .with_state(Guarded::new(context, mode));
     // Around the whole router: a layer within it does not see the header `Allow` of a 405.

@@ -114,6 +114,9 @@ pub struct ServeArgs {
     /// Requests that one client address may make in a second, on average; 0: any number
     #[arg(long, env = "GUM_CLIENT_REQUESTS", default_value_t = 100, value_name = "N")]
     pub client_requests: u32,
+    /// Host name under which browsers may come, beside addresses and localhost; may be given several times
+    #[arg(long, env = "GUM_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub host: Vec<String>,
     /// The Lease that says which of several replicas acts
     #[arg(long, env = "GUM_LEASE", default_value = "kube-system/gcu-upgrade-manager", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub lease: (String, String),

@@ -111,7 +111,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     parts.lease = Some(args.lease());
     parts.own_node = args.node_name;
     parts.auth = args.auth;
-    parts.limits = Limits { per_second: args.client_requests };
+    parts.limits = Limits { per_second: args.client_requests, hosts: args.host };
     until_stopped(parts, listener, settings, args.stop_delay).await
 }
 

@@ -34,15 +34,17 @@ const CLIENTS: usize = 4096;
 const RETRY_SECONDS: u32 = 10;
 
 /// What can be set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Requests that one address may make in a second, on average; 0: any number.
     pub per_second: u32,
+    /// The host names, beside addresses, under which browsers may come.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_second: 100 }
+        Self { per_second: 100, hosts: Vec::new() }
     }
 }
 

@@ -18,6 +18,7 @@ mod kill;
 mod kube;
 mod kubectl;
 mod lease;
+mod metrics;
 mod oracle;
 mod plan;
 mod readme;

@@ -190,7 +190,37 @@ async fn bodies_that_are_too_large_encoded_or_late_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn pages_of_others_are_refused_and_programs_are_not() {
-    let stage = stage().await;
+    let mut stage = stage().await;
+    stage.adjust = |parts| parts.limits.hosts = vec!["gum.example.com".to_owned()];
+    stage.start_service().await;
+    stage.ready().await;
+    let browser = &[("user-agent", "Mozilla/5.0 (X11)")][..];
+    let cross =
+        &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")][..];
+    let opened = &[
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ][..];
+    let framed =
+        &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")][..];
+    for (headers, host, status) in [
+        (&[][..], "node-1.example.com:32765", 200),
+        (browser, "10.0.0.7:32765", 200),
+        (browser, "gum.example.com", 200),
+        (browser, "evil.example.com:32765", 403),
+        (cross, "10.0.0.7:32765", 403),
+        (framed, "10.0.0.7:32765", 403),
+        (opened, "10.0.0.7:32765", 200),
+        (opened, "evil.example.com", 403),
+    ] {
+        let mut request = Request::get(GR).header("host", host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = stage.ask(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status, status, "{headers:?} {host}: {}", answer.text);
+    }
     for (origin, host, status) in [
         (None, "node-1.example.com:32765", 200),
         (Some("http://10.0.0.7:32765"), "10.0.0.7:32765", 200),
