@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use http::{Request, Uri};
+use http_body_util::BodyExt;
+use kube::client::Body;
 use kube::{Client, Config};
 use tokio::time::timeout;
 
@@ -22,14 +24,19 @@ pub(super) fn run(url: &str, insecure: bool) -> Result<bool, Failure> {
     config.default_retry = false;
     config.connect_timeout = Some(PATIENCE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async {
+    let exchange = async {
         let client = Client::try_from(config)?;
-        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        match timeout(PATIENCE, client.request_text(request)).await {
-            Ok(answer) => answer.map_err(Failure::from),
-            Err(_) => Err(format!("{url}: no answer within {PATIENCE:?}").into()),
-        }
-    })?;
-    say(&answer)?;
+        let answer = client.send(Request::get(path).body(Body::empty())?).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok::<_, Failure>((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    let (status, text) = runtime
+        .block_on(async { timeout(PATIENCE, exchange).await })
+        .map_err(|_| format!("{url}: no answer within {PATIENCE:?}"))??;
+    if !status.is_success() {
+        return Err(format!("{url}: {status}: {}", text.trim()).into());
+    }
+    say(&text)?;
     Ok(true)
 }

@@ -23,7 +23,7 @@ fn gum() -> Command {
     command
 }
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     gum().args(args).output().unwrap()
 }
 
@@ -74,17 +74,27 @@ impl Running {
         panic!("{before:?} was not printed: {}", self.said());
     }
 
-    fn stop(mut self) -> (Option<i32>, String, Duration) {
-        let begun = Instant::now();
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([&format!("-{name}"), pid.as_str()]).status().unwrap().success());
+    }
+
+    pub(crate) fn stop(self) -> (Option<i32>, String, Duration) {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Its exit code, what it said, and how long it took to end.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String, Duration) {
+        let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status.code(), self.said(), begun.elapsed());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("it did not end after SIGTERM: {}", self.said());
+        panic!("it did not end: {}", self.said());
     }
 }
 
@@ -113,11 +123,32 @@ fn raw(address: &str, request: &[u8]) -> (u16, String) {
 #[test]
 fn help_tells_every_flag_and_its_environment_twin() {
     let all = text(&run(&["--help"]).stdout);
-    for word in ["serve", "sandbox", "validate", "crd"] {
+    for word in ["serve", "sandbox", "validate", "crd", "probe"] {
         assert!(all.contains(word), "{word}: {all}");
     }
     for (command, flags) in [
-        ("serve", &["listen", "blueprints", "log-dir", "kubeconfig", "node-name", "log"][..]),
+        (
+            "serve",
+            &[
+                "listen",
+                "blueprints",
+                "log-dir",
+                "kubeconfig",
+                "auth",
+                "tls-cert",
+                "tls-key",
+                "tls-client-ca",
+                "max-connections",
+                "client-requests",
+                "host",
+                "lease",
+                "pod-name",
+                "stop-delay",
+                "node-name",
+                "log",
+                "log-format",
+            ][..],
+        ),
         (
             "sandbox",
             &[
@@ -135,6 +166,7 @@ fn help_tells_every_flag_and_its_environment_twin() {
         ),
         ("validate", &[]),
         ("crd", &[]),
+        ("probe", &[]),
     ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success());

@@ -21,6 +21,7 @@ mod lease;
 mod metrics;
 mod oracle;
 mod plan;
+mod process;
 mod readme;
 mod rest;
 mod scenario;
