@@ -43,6 +43,7 @@ COPY blueprints blueprints
 RUN mkdir -p tests/it tests/bench && touch tests/it/main.rs tests/bench/main.rs \
     && target="$(uname -m)-unknown-linux-musl" \
     && rustup target add "$target" \
+    && export "CC_$(echo "$target" | tr - _)=musl-gcc" \
     && cargo build --locked --release --target "$target" ${CARGO_ARGS} \
     && mv "target/$target/release/gcu-upgrade-manager" /gcu-upgrade-manager
 

@@ -11,6 +11,7 @@
 #   RUST_IMAGE      image to build from source in, for example from your own mirror
 
 set -eu
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 while [ $# -gt 0 ]; do

@@ -9,6 +9,7 @@
 #   NAMESPACE   default kube-system
 
 set -eu
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 force=false purge=false

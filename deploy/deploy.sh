@@ -14,6 +14,7 @@
 # Values of an earlier run are not kept: keep them in a file and give it with -f every time.
 
 set -eu
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 push=true load=true wait=true values=
@@ -76,7 +77,7 @@ elif [ -z "$(registry)" ]; then
 else
   choose_tool
   if run "$tool" push "$IMAGE:$TAG"; then
-    say "push image success"
+    $dry_run || say "push image success"
     load=false
   else
     say "Push image to $(registry) failed, will load image to all nodes"
