@@ -16,6 +16,7 @@ mod kill;
 mod kube;
 mod kubectl;
 mod oracle;
+mod outages;
 mod plan;
 mod readme;
 mod rest;
