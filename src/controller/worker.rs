@@ -1,11 +1,12 @@
 //! One worker for each active record: observe, decide, then act *or* record, until the record has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -15,7 +16,7 @@ use super::act::{self, Outcome};
 use super::observe::{self, Views};
 use super::{Means, events, history, sweep};
 use crate::observe::fleet::{self as observe_fleet, Interest};
-use crate::plan::rolling::node::must_leave;
+use crate::plan::rolling::node::{is_ours, must_leave};
 use crate::plan::{Action, Decision, Snapshot, decide};
 use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
@@ -28,8 +29,6 @@ const SAFETY_NET: Duration = Duration::from_secs(300);
 const NOTICE: Duration = Duration::from_secs(1);
 /// A call on a node or pod that was refused, by a disruption budget for example, is tried again after this.
 const REFUSAL_RESTS: Duration = Duration::from_secs(5);
-/// A call that was done is not made again before the watches have had this long to show it.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Calls under way at the same time.
 const AT_ONCE: usize = 16;
 /// First and longest pause after a call that failed.
@@ -48,6 +47,8 @@ pub(super) struct Worker {
     /// too, until the watches have had time to show it.
     resting: BTreeMap<String, (String, Timestamp)>,
     eviction: Option<&'static str>,
+    /// Nodes that this worker has given back.
+    released: BTreeSet<String>,
     /// Calls that failed since the last write that succeeded.
     failures: u32,
 }
@@ -76,6 +77,7 @@ impl Worker {
             refused: None,
             resting: BTreeMap::new(),
             eviction: None,
+            released: BTreeSet::new(),
             failures: 0,
         }
     }
@@ -119,7 +121,7 @@ impl Worker {
             match self.decide(seen) {
                 Decision::Wait { status, until } => return self.wait(*status, until).await,
                 Decision::ActAll(actions) if self.is_rolling() => return self.act_all(&actions).await,
-                Decision::Record(status) if self.is_rolling() && status.step == Step::Rolling => {
+                Decision::Record(status) if self.is_rolling() && is_about_claims(&status, &self.record) => {
                     return self.write_claims(*status).await;
                 }
                 _ => {}
@@ -152,7 +154,8 @@ impl Worker {
     }
 
     /// Records what has changed about claims. Before a node begins to swap it is read once more: from there on
-    /// is no way back, and a pod may have been bound to it while the cordon was on its way.
+    /// is no way back, and a pod may have been bound to it while the cordon was on its way. So is a node whose
+    /// claim is dropped though we have not given it back: the view may be from before our cordon.
     async fn write_claims(&mut self, status: GcuUpgradeStatus) -> Result<Turn, kube::Error> {
         let known = self.record.status_or_default().rolling.unwrap_or_default();
         let options = self.record.spec.rolling_update.clone().unwrap_or_default();
@@ -168,6 +171,18 @@ impl Worker {
                 return Ok(self.look_again_soon().await);
             }
         }
+        let kept: BTreeSet<&String> =
+            status.rolling.iter().flat_map(|r| &r.active).map(|c| &c.node).collect();
+        for claim in known.active.iter().filter(|c| c.cordon && !kept.contains(&c.node)) {
+            let nodes: Api<Node> = Api::all(self.means.client.clone());
+            if !self.released.contains(&claim.node)
+                && let Some(node) = nodes.get_opt(&claim.node).await?
+                && is_ours(&self.record, &observe_fleet::node(&node, &interest))
+            {
+                return Ok(self.look_again_soon().await);
+            }
+        }
+        self.released.retain(|node| known.active.iter().any(|c| c.node == *node));
         self.write(status).await
     }
 
@@ -182,20 +197,31 @@ impl Worker {
             async move { act::act_on_fleet(&client, eviction, &action).await }
         });
         let outcomes: Vec<Outcome> = stream::iter(calls).buffered(AT_ONCE).collect().await;
+        // When nothing gets through, what fails next waits longer.
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Done)) {
+            self.failures = 0;
+        }
         for (action, outcome) in actions.iter().zip(outcomes) {
             debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
-            let (text, rest) = match outcome {
-                Outcome::Done if matches!(action, Action::SetStrategy { .. }) => {
-                    ("done, not seen yet".to_owned(), NOTICE)
+            if let (Outcome::Done, Action::ReleaseNode { node, .. }) = (&outcome, action) {
+                self.released.insert(node.clone());
+            }
+            // What is remembered by a UID is done once and for all, and what is remembered by a version can only
+            // be done to that version: to ask again before a watch has shown something newer is of no use, and
+            // a watch that is refused may take minutes to. An eviction can meet a change of its budget; and a
+            // strategy may be put back by others.
+            let (text, rest) = match (outcome, action) {
+                (Outcome::Done, Action::SetStrategy { .. }) => ("done, not seen yet".to_owned(), NOTICE),
+                (Outcome::Done, _) => ("done, not seen yet".to_owned(), SAFETY_NET),
+                (Outcome::LookAgain, Action::SetStrategy { .. } | Action::Evict { .. }) => {
+                    ("it has changed meanwhile".to_owned(), NOTICE)
                 }
-                Outcome::Done => ("done, not seen yet".to_owned(), SEEN_WITHIN),
-                Outcome::LookAgain => ("it has changed meanwhile".to_owned(), NOTICE),
-                Outcome::Refused(text) | Outcome::Unavailable(text) => (text, REFUSAL_RESTS),
+                (Outcome::LookAgain, _) => ("it has changed meanwhile".to_owned(), SAFETY_NET),
+                (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_RESTS),
             };
             let until = self.means.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
             self.resting.insert(action.subject(), (text, until));
         }
-        self.failures = 0;
         Ok(Turn::Again)
     }
 
@@ -314,6 +340,13 @@ impl Worker {
         self.failures = self.failures.saturating_add(1);
         pause.min(longest)
     }
+}
+
+/// What is only about nodes may be decided on views. Whether the gr is still ours may not: after an outage its
+/// watch can be the last that is back, and shows it as it was before our own change.
+fn is_about_claims(status: &GcuUpgradeStatus, record: &GcuUpgrade) -> bool {
+    let giving_up = |s: &GcuUpgradeStatus| s.rolling.as_ref().and_then(|r| r.giving_up.clone());
+    status.step == Step::Rolling && giving_up(status) == giving_up(&record.status_or_default())
 }
 
 /// Versions of one object only ever grow.

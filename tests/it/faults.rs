@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service};
 
 /// What happens to a call.
@@ -25,6 +26,10 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// The call does not reach the server, which is said to answer this.
     Answer(u16),
+    /// The same, with a `Retry-After`, whatever it says.
+    Throttle(u16, String),
+    /// Nobody listens: the call does not reach the server.
+    Refuse,
     /// The call is late, and lands even if its caller has died by then.
     Delay(String),
     /// No answer ever.
@@ -35,13 +40,16 @@ pub(crate) enum Fault {
     Silence(String),
     /// The first answer to this path is given again: an older view.
     Stale,
+    /// From this call on the whole API server is away for a time: this happens to every call, and the watches
+    /// that are open end (or fall silent, when calls hang).
+    Away(Box<Self>, String),
 }
 
 /// Which calls a fault happens to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
-    /// `METHOD substring-of-path-and-query`; the method `WATCH` stands for GETs with `watch=`.
+    /// `METHOD substring-of-path-and-query`; the method `WATCH` stands for GETs with `watch=`, `ANY` for all.
     pub(crate) on: String,
     /// Matching calls left alone first.
     #[serde(default)]
@@ -81,6 +89,10 @@ struct State {
     first_answers: HashMap<String, Bytes>,
     /// Faults that happened, deaths among them.
     happened: usize,
+    /// When the last of them happened.
+    last: Option<Instant>,
+    /// What happens to every call, until when.
+    away: Option<(Fault, Instant)>,
 }
 
 /// Shared by the layer and the test.
@@ -88,6 +100,8 @@ struct State {
 pub(crate) struct Faults {
     state: Arc<Mutex<State>>,
     dead: watch::Sender<bool>,
+    /// The watches that are open: `true` when they fall silent, `false` when they end.
+    broken: watch::Sender<bool>,
 }
 
 enum Plan {
@@ -102,6 +116,7 @@ impl Faults {
         Self {
             state: Arc::new(Mutex::new(State { rules, ..State::default() })),
             dead: watch::Sender::new(false),
+            broken: watch::Sender::new(false),
         }
     }
 
@@ -121,7 +136,31 @@ impl Faults {
     }
 
     pub(crate) fn heal(&self) {
-        self.state.lock().unwrap().rules.clear();
+        let mut state = self.state.lock().unwrap();
+        state.rules.clear();
+        state.away = None;
+        state.last = Some(Instant::now());
+    }
+
+    /// The API server is away from now on.
+    pub(crate) fn go_away(&self, how: &Fault, time: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.away = Some((how.clone(), Instant::now() + duration(time)));
+        if !matches!(how, Fault::Delay(_)) {
+            self.broken.send_replace(matches!(how, Fault::Hang));
+        }
+    }
+
+    /// How the API server is away, if it is.
+    pub(crate) fn away(&self) -> Option<Fault> {
+        let state = self.state.lock().unwrap();
+        state.away.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(how, _)| how.clone())
+    }
+
+    /// When the last fault happened, or ended.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        let state = self.state.lock().unwrap();
+        state.last.max(state.away.as_ref().map(|(_, until)| *until))
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -160,11 +199,19 @@ impl Faults {
             return plan;
         }
         let is_watch = path.contains("watch=");
-        let State { rules, happened, .. } = &mut *state;
+        let now = Instant::now();
+        let State { rules, happened, away, last, .. } = &mut *state;
+        if let Some((how, _)) = away.as_ref().filter(|(_, until)| now < *until) {
+            (*happened, *last) = (*happened + 1, Some(now));
+            return Plan::Do(how.clone(), path);
+        }
         for rule in rules {
             let (method, part) = rule.on.split_once(' ').unwrap_or((&rule.on, ""));
-            let same_method =
-                if method == "WATCH" { is_watch } else { request.method() == method && !is_watch };
+            let same_method = match method {
+                "ANY" => true,
+                "WATCH" => is_watch,
+                method => request.method() == method && !is_watch,
+            };
             if !same_method || !path.contains(part) || rule.times == 0 {
                 continue;
             }
@@ -173,8 +220,14 @@ impl Faults {
                 continue;
             }
             rule.times -= 1;
-            *happened += 1;
-            return Plan::Do(rule.fault.clone(), path);
+            (*happened, *last) = (*happened + 1, Some(now));
+            let fault = rule.fault.clone();
+            if let Fault::Away(how, time) = &fault {
+                drop(state);
+                self.go_away(how, time);
+                return Plan::Do(how.as_ref().clone(), path);
+            }
+            return Plan::Do(fault, path);
         }
         Plan::Pass
     }
@@ -221,11 +274,23 @@ where
             let bytes = body.collect().await.map_err(BoxError::from)?.to_bytes();
             let request = Request::from_parts(head, Body::from(bytes.clone()));
             let plan = faults.plan(&request, &String::from_utf8_lossy(&bytes));
+            let is_watch = request.uri().query().is_some_and(|q| q.contains("watch="));
             let mut send = async |request| -> Result<Answer, BoxError> {
                 let answer = inner.call(request).await.map_err(Into::into)?;
                 Ok(answer.map(|b| Box::pin(b.map_err(Into::into)) as BoxBody))
             };
             match plan {
+                Plan::Pass if is_watch => {
+                    let mut broken = faults.broken.subscribe();
+                    let end = Box::pin(async move {
+                        match broken.changed().await {
+                            Ok(()) => !*broken.borrow(),
+                            Err(_) => std::future::pending().await,
+                        }
+                    });
+                    let broken = |body| Box::pin(Limited { body, end, cut: None }) as BoxBody;
+                    Ok(send(request).await?.map(broken))
+                }
                 Plan::Pass => send(request).await,
                 Plan::DieBefore => {
                     faults.die();
@@ -243,7 +308,11 @@ where
                         send(request).await?;
                         Err("connection reset by peer (fault)".into())
                     }
-                    Fault::Answer(code) => Ok(made_up(code)),
+                    Fault::Answer(code) => Ok(made_up(code, None)),
+                    Fault::Throttle(code, retry_after) => Ok(made_up(code, Some(&retry_after))),
+                    Fault::Refuse => Err("connection refused (fault)".into()),
+                    // What it does to calls has been planned in its place.
+                    Fault::Away(..) => Err("the API server is away (fault)".into()),
                     Fault::Delay(time) => {
                         let mut network = clone;
                         let late = tokio::spawn(async move {
@@ -283,7 +352,7 @@ fn whole(bytes: Bytes) -> BoxBody {
     Box::pin(Full::new(bytes).map_err(|never| match never {}))
 }
 
-fn made_up(code: u16) -> Answer {
+fn made_up(code: u16, retry_after: Option<&str>) -> Answer {
     let reason = match code {
         403 => "Forbidden",
         404 => "NotFound",
@@ -299,19 +368,28 @@ fn made_up(code: u16) -> Answer {
     });
     let mut answer = Response::new(whole(status.to_string().into()));
     *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+    if let Some(retry_after) = retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, retry_after.parse().unwrap());
+    }
     answer
 }
 
 fn limited(body: BoxBody, time: &str, cut: bool) -> BoxBody {
-    Box::pin(Limited { body, end: Box::pin(sleep(duration(time))), cut, over: false })
+    let time = duration(time);
+    let end = Box::pin(async move {
+        sleep(time).await;
+        cut
+    });
+    Box::pin(Limited { body, end, cut: None })
 }
 
-/// A body that is cut in the middle of a line, or falls silent, after a time.
+/// A body that ends in the middle of a line, or falls silent, when `end` says so.
 struct Limited {
     body: BoxBody,
-    end: Pin<Box<Sleep>>,
-    cut: bool,
-    over: bool,
+    /// Tells whether it is cut.
+    end: Pin<Box<dyn Future<Output = bool> + Send>>,
+    /// What has been told.
+    cut: Option<bool>,
 }
 
 impl http_body::Body for Limited {
@@ -322,15 +400,18 @@ impl http_body::Body for Limited {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        if !self.over && self.end.as_mut().poll(cx).is_pending() {
-            return self.body.as_mut().poll_frame(cx);
+        match self.cut {
+            Some(true) => return Poll::Ready(None),
+            Some(false) => return Poll::Pending,
+            None => {}
         }
-        match (self.cut, std::mem::replace(&mut self.over, true)) {
-            (false, _) => Poll::Pending,
-            (true, false) => {
-                Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"{\"type\":\"MODI")))))
+        match self.end.as_mut().poll(cx) {
+            Poll::Pending => self.body.as_mut().poll_frame(cx),
+            Poll::Ready(cut) => {
+                self.cut = Some(cut);
+                let half = Bytes::from_static(b"{\"type\":\"MODI");
+                if cut { Poll::Ready(Some(Ok(http_body::Frame::data(half)))) } else { Poll::Pending }
             }
-            (true, true) => Poll::Ready(None),
         }
     }
 }

@@ -21,6 +21,7 @@ mod kubectl;
 mod lease;
 mod metrics;
 mod oracle;
+mod outages;
 mod plan;
 mod process;
 mod readme;

@@ -79,6 +79,9 @@ pub(crate) struct Expect {
     /// How often a node was cordoned.
     #[serde(default)]
     pub(crate) cordons: Option<usize>,
+    /// How often at most the deletion of one pod was asked for, where faults would allow it more often.
+    #[serde(default)]
+    pub(crate) deletes_each: Option<usize>,
     /// Things happen that nobody asked for any more: the operator puts back its strategies, a cordon lands late.
     #[serde(default)]
     pub(crate) uncommanded: bool,
@@ -120,7 +123,9 @@ pub(crate) async fn run(
         act.play(&mut stage, &manifests, &format!("step {}", number + 1)).await;
     }
     for (number, phase) in &scenario.expect.records {
-        assert_eq!(stage.until_final(*number).await, *phase, "record {number} ends so");
+        let ended = stage.until_final(*number).await;
+        let said = stage.record(*number).await.map(|r| r.status_or_default().timeline);
+        assert_eq!(ended, *phase, "record {number} ends so: {said:#?}");
     }
     for step in &scenario.steps {
         if let Act::DeleteRecord(number) = step {

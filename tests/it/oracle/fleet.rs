@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     pub(crate) together: usize,
     /// How often we cordoned a node.
     pub(crate) cordons: usize,
+    /// How often at most the deletion of one pod was asked for.
+    pub(crate) deletes_each: usize,
 }
 
 impl Logs {
@@ -93,6 +95,7 @@ impl Logs {
             replay.within_the_budget();
         }
         replay.strategies_are_back();
+        replay.seen.deletes_each = replay.asked.deleted.values().copied().max().unwrap_or_default();
         replay.seen
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::tenants::{self, NAMESPACE, Tenant};
 use super::world::{WorldSpec, named};
 use super::{Manifests, changed};
-use crate::faults::{Rule, duration};
+use crate::faults::{Fault, Rule, duration};
 use crate::stage::{Backend, Stage};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -108,6 +108,10 @@ pub(crate) enum Act {
     Faults(Vec<Rule>),
     /// No more faults.
     Heal {},
+    /// The API server is away for a time, in this way. Meanwhile REST says so.
+    Away(Fault, String),
+    /// Until a fault has taken the API server away, and until it is back; meanwhile REST says so.
+    UntilAway {},
     /// The process is killed and started again.
     Restart {},
     /// Another process of the service runs beside the first from now on.
@@ -182,6 +186,14 @@ impl Act {
             }
             Self::Faults(rules) => rules.iter().for_each(|rule| stage.faults.add(rule.clone())),
             Self::Heal {} => stage.faults.heal(),
+            Self::Away(how, time) => {
+                stage.faults.go_away(how, time);
+                says_that_it_is_away(stage).await;
+            }
+            Self::UntilAway {} => {
+                stage.until_it(&format!("{at}: {self:?}"), async |stage| stage.faults.away().is_some()).await;
+                says_that_it_is_away(stage).await;
+            }
             Self::SecondService {} => stage.start_another_service().await,
             Self::Restart {} => {
                 stage.kill();
@@ -227,6 +239,28 @@ async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says:
             }
             return;
         }
+    }
+}
+
+/// While the API server is away, REST answers 503 with the reason; `/livez` knows nothing of it. Until it is back.
+async fn says_that_it_is_away(stage: &Stage) {
+    let why = match stage.faults.away() {
+        Some(Fault::Refuse) => "connection refused",
+        Some(Fault::LoseAnswer) => "connection reset",
+        Some(Fault::Hang) => "did not answer within 30s",
+        Some(Fault::Answer(_) | Fault::Throttle(..)) => "made up by a fault",
+        // Slow is not away.
+        _ => "",
+    };
+    if !why.is_empty() {
+        let path = format!("/gum/v1/gr/{}", stage.gr());
+        let answer = stage.must("GET", &path, "").await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert!(answer.error().contains(why), "REST says {why:?}: {}", answer.text);
+        assert_eq!(stage.must("GET", "/livez", "").await.status, 200);
+    }
+    while stage.faults.away().is_some() {
+        sleep(Duration::from_secs(1)).await;
     }
 }
 

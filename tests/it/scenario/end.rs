@@ -154,6 +154,10 @@ impl Expect {
         if let Some(evicted) = &self.evicted {
             assert_eq!(seen.evicted, sorted(evicted), "the users' pods that were evicted");
         }
+        if let Some(most) = self.deletes_each {
+            let times = seen.deletes_each;
+            assert!(times <= most, "the deletion of a pod was asked for {times} times");
+        }
         if let Some(cordons) = self.cordons {
             assert_eq!(seen.cordons, cordons, "how often a node was cordoned");
         }

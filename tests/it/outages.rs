@@ -1,0 +1,165 @@
+//! An API server that is overloaded, fails or is away, as tables: which answer to which call, and which kind of
+//! absence at which moment. The end has to be the same as in a run without, in the time that the cluster needs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::faults::{Call, Fault, Faults, Rule};
+use crate::scenario::{self, End, Scenario};
+use crate::scenarios::in_virtual_time;
+use crate::stage::Backend;
+
+const RECREATE: &str = r#"
+claim: a Recreate
+blueprints: { gr.json: { /spec/gfd/version: 2.1.0 } }
+steps: [{ call: { request: "PUT /gum/v1/gr/{gr}", body: { file: gr.json }, status: 200 } }]
+expect: { records: { 1: Succeeded }, created: 1, deleted: 1, runs: gr.json }
+"#;
+
+const ROLLING: &str = r#"
+claim: a RollingUpdate that has to evict
+world: { nodes: 3, tenants: [{ name: train, node: node-2, gcus: 2 }] }
+blueprints: { gr.json: { /spec/toolkit/version: 2.1.0 } }
+steps:
+  - call:
+      request: "PUT /gum/v1/gr/{gr}"
+      body: { file: gr.json, strategy: RollingUpdate, rollingUpdate: { order: Name } }
+      status: 200
+expect: { records: { 1: Succeeded }, created: 0, deleted: 0, runs: gr.json, evicted: [train] }
+"#;
+
+const STRATEGIES: [(&str, &str); 2] = [("Recreate", RECREATE), ("RollingUpdate", ROLLING)];
+/// The time that the end may take after the last fault beside what the cluster needs.
+const AFTERWARDS: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_secs(60);
+
+struct Run {
+    end: End,
+    calls: Vec<Call>,
+    took: Duration,
+    /// Since the last fault.
+    after: Duration,
+    happened: usize,
+}
+
+fn run(text: &str, rules: Vec<Rule>, more_steps: &str) -> Run {
+    let mut scenario: Scenario = serde_saphyr::from_str(text).unwrap();
+    let more: Vec<_> = serde_saphyr::from_str(more_steps).unwrap();
+    scenario.steps.extend(more);
+    let faults = Faults::new(rules);
+    in_virtual_time(async {
+        let begun = Instant::now();
+        let end = scenario::run(&scenario, Backend::Sandbox, None, faults.clone(), SILENCE).await.unwrap();
+        let after = faults.last().map(|at| at.elapsed()).unwrap_or_default();
+        Run { end, took: begun.elapsed(), after, calls: faults.calls(), happened: faults.happened() }
+    })
+}
+
+fn is_watch(call: &Call) -> bool {
+    call.path.contains("watch=")
+}
+
+/// What a rule has to say to meet calls like this one.
+fn kind(call: &Call) -> String {
+    let path = call.path.split('?').next().unwrap_or_default();
+    let plurals =
+        ["gcuresources", "gcuupgrades", "daemonsets", "controllerrevisions", "pods", "nodes", "events"];
+    let end = plurals.iter().find_map(|plural| Some(path.find(&format!("/{plural}"))? + plural.len() + 1));
+    let method = if is_watch(call) { "WATCH" } else { &call.method };
+    format!("{method} {}", path.get(..end.unwrap_or(path.len())).unwrap_or_default())
+}
+
+/// The kinds of call that an upgrade makes, each with how many of the kind come before it.
+fn kinds(calls: &[Call]) -> BTreeMap<String, usize> {
+    let asked = calls.iter().position(|c| c.method == "POST" && c.path.contains("gcuupgrades")).unwrap();
+    let (before, during) = calls.split_at(asked + 1);
+    // As a rule goes by it: part of the path.
+    let met = |on: &str, c: &&Call| {
+        let (method, part) = on.split_once(' ').unwrap();
+        c.path.contains(part)
+            && if method == "WATCH" { is_watch(c) } else { c.method == method && !is_watch(c) }
+    };
+    during.iter().map(kind).map(|on| (on.clone(), before.iter().filter(|c| met(&on, c)).count())).collect()
+}
+
+#[test]
+fn whatever_an_overloaded_or_failing_api_server_answers_to_any_call_the_upgrade_ends_as_without() {
+    let answers = || {
+        let throttled = ["0", "1", "3600", "soon"].map(|after| Fault::Throttle(429, after.to_owned()));
+        throttled.into_iter().chain([500, 502, 503, 504].map(Fault::Answer))
+    };
+    for (strategy, text) in STRATEGIES {
+        let clean = run(text, Vec::new(), "[]");
+        for (on, before) in kinds(&clean.calls) {
+            println!("{strategy}: {on}");
+            // One after the other, from the first such call of the upgrade on.
+            let rules = answers().map(|fault| Rule { on: on.clone(), skip: before, times: 1, fault });
+            let faulty = run(text, rules.collect(), "[]");
+            assert!(faulty.happened > 0, "{strategy}: {on} was met");
+            assert_eq!(faulty.end, clean.end, "{strategy}: {on}");
+            let most = clean.took + AFTERWARDS;
+            assert!(faulty.after < most, "{strategy}: {on}: {:?} after the last fault", faulty.after);
+        }
+    }
+}
+
+/// At the first call of this kind after so many.
+type Moment = (&'static str, usize);
+
+const MOMENTS: [(&str, &[Moment]); 2] = [
+    (
+        RECREATE,
+        &[
+            ("DELETE /apis/topsops", 0),
+            ("PUT /apis/gum.enflame.com", 2),
+            ("POST /apis/topsops", 0),
+            ("PUT /apis/gum.enflame.com", 7),
+        ],
+    ),
+    (
+        ROLLING,
+        &[
+            ("PATCH /apis/apps/v1", 0),
+            ("PATCH /apis/topsops", 2),
+            ("PATCH /api/v1/nodes/", 0),
+            ("POST /api/v1/namespaces/default/pods/", 0),
+            ("DELETE /api/v1/namespaces/kube-system/pods/", 3),
+            ("PATCH /api/v1/nodes/", 3),
+        ],
+    ),
+];
+
+#[test]
+fn an_api_server_that_is_away_for_a_while_at_any_moment_costs_that_while_and_nothing_else() {
+    let ways = [
+        (Fault::Refuse, "1s"),
+        (Fault::Refuse, "1h"),
+        (Fault::LoseAnswer, "60s"),
+        (Fault::Hang, "60s"),
+        (Fault::Answer(503), "1h"),
+        (Fault::Delay("29s".to_owned()), "60s"),
+        (Fault::Delay("100ms".to_owned()), "1h"),
+    ];
+    for (text, moments) in MOMENTS {
+        let clean = run(text, Vec::new(), "[]");
+        for (number, (on, skip)) in moments.iter().enumerate() {
+            // Not every way at every moment: each moment sees another third of them.
+            for (how, time) in ways.iter().skip(number % 3).step_by(3) {
+                println!("{on} after {skip}: {how:?} for {time}");
+                let fault = Fault::Away(Box::new(how.clone()), (*time).to_owned());
+                let rule = Rule { on: (*on).to_owned(), skip: *skip, times: 1, fault };
+                let away = run(text, vec![rule], "[{ until_away: {} }]");
+                assert_eq!(away.end, clean.end, "{on} after {skip}: {how:?} for {time}");
+                let most = clean.took + AFTERWARDS;
+                assert!(away.after < most, "{on}: {how:?} for {time}: {:?} after the last fault", away.after);
+                if *time == "1h" && !matches!(how, Fault::Delay(_)) {
+                    // What looks for APIs and for the CRD asks twelve times a minute each, all else twice.
+                    let most = clean.calls.len() + 60 * 60;
+                    assert!(away.calls.len() < most, "{on}: {how:?}: {} calls", away.calls.len());
+                }
+            }
+        }
+    }
+}
