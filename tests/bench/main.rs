@@ -4,10 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod calls;
+mod http;
+#[path = "../it/kube.rs"]
+mod kube;
 mod latency;
 mod process;
 mod reaction;
 mod rolling;
+#[path = "../it/skip.rs"]
+mod skip;
 mod table;
 
 use std::path::Path;
@@ -32,6 +37,9 @@ fn main() {
     }
     if runs("reaction") {
         reaction::print();
+    }
+    if runs("http") {
+        http::print();
     }
     if runs("memory") {
         process::print_rolling();

@@ -35,9 +35,36 @@ const MB: f64 = 1_000_000.0;
 const V1_BYTES: f64 = 40_784_660.0;
 
 /// A process that ends with this value.
-struct Started(Child, SocketAddr);
+pub(crate) struct Service(Child, SocketAddr);
 
-impl Drop for Started {
+impl Service {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.1
+    }
+
+    /// Its memory now, and at its peak, in KiB.
+    pub(crate) fn resident(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    pub(crate) fn peak(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Forgets the peak.
+    pub(crate) fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.0.id()), "5").unwrap();
+    }
+
+    fn memory(&self, what: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap_or("0 kB");
+        line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+    }
+}
+
+impl Drop for Service {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();
@@ -45,7 +72,7 @@ impl Drop for Started {
     }
 }
 
-async fn cluster(home: &Path, world: World) -> Running {
+pub(crate) async fn cluster(home: &Path, world: World) -> (Running, SocketAddr) {
     let api = ApiServer::new(Clock::system());
     let world = world.start(api.client(), Clock::system()).await.unwrap();
     world.settled(Duration::from_secs(1200)).await.unwrap();
@@ -63,13 +90,15 @@ async fn cluster(home: &Path, world: World) -> Running {
         server::Settings::plain(Metrics::default()),
         CancellationToken::new(),
     ));
-    world
+    (world, address)
 }
 
-fn start(home: &Path) -> Started {
+fn start(home: &Path) -> Service {
     let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let child = Command::new(BINARY)
         .arg("serve")
+        // The same for every start, so that the Lease of the one before is its own; and nobody is told to slow down.
+        .args(["--pod-name", "bench", "--client-requests", "0"])
         .args(["--listen", &free.to_string(), "--kubeconfig"])
         .arg(home.join("kubeconfig"))
         .arg("--log-dir")
@@ -79,7 +108,7 @@ fn start(home: &Path) -> Started {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    Started(child, free)
+    Service(child, free)
 }
 
 fn is_ready(address: SocketAddr) -> bool {
@@ -90,7 +119,7 @@ fn is_ready(address: SocketAddr) -> bool {
 }
 
 /// From the start of the process to its first ready answer, looked for every millisecond.
-fn until_ready(home: &Path) -> (Duration, Started) {
+pub(crate) fn until_ready(home: &Path) -> (Duration, Service) {
     let begun = Instant::now();
     let started = start(home);
     while !is_ready(started.1) {
@@ -98,13 +127,6 @@ fn until_ready(home: &Path) -> (Duration, Started) {
         std::thread::sleep(Duration::from_millis(1));
     }
     (begun.elapsed(), started)
-}
-
-/// Resident memory in KiB, as the kernel counts it.
-fn resident(process: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
 /// The service while it rolls a large cluster: memory at rest, and the most while nodes are in work.
@@ -117,11 +139,11 @@ fn rolling() -> Large {
     let runtime = Runtime::new().unwrap();
     let operator = OperatorBehaviour { component_delay: Duration::ZERO, ..OperatorBehaviour::default() };
     let kubelet = KubeletBehaviour { pod_start: Duration::ZERO, ..KubeletBehaviour::default() };
-    let world =
+    let (world, _) =
         runtime.block_on(cluster(home.path(), World { nodes: LARGE, operator, kubelet, ..World::default() }));
     let (_, service) = until_ready(home.path());
     std::thread::sleep(IDLE);
-    let idle = resident(&service.0) / 1024.0;
+    let idle = service.resident() / 1024.0;
     let body =
         r#"{"file": "next.json", "strategy": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 25}}"#;
     let mut stream = TcpStream::connect(service.1).unwrap();
@@ -135,7 +157,7 @@ fn rolling() -> Large {
     let mut most = idle;
     for _ in 0..ROLLING.as_secs() {
         std::thread::sleep(Duration::from_secs(1));
-        most = most.max(resident(&service.0) / 1024.0);
+        most = most.max(service.resident() / 1024.0);
     }
     let records: kube::Api<GcuUpgrade> = kube::Api::all(world.client());
     let record = runtime.block_on(records.get(&format!("{}-1", world.gr_name()))).unwrap();
@@ -183,7 +205,7 @@ pub(crate) fn print() {
     let warm: Vec<Duration> = (0..STARTS).map(|_| until_ready(home.path()).0).collect();
     let (_, idle) = until_ready(home.path());
     std::thread::sleep(IDLE);
-    let mib = resident(&idle.0) / 1024.0;
+    let mib = idle.resident() / 1024.0;
     let bytes = std::fs::metadata(BINARY).unwrap().len() as f64;
     let rows = vec![
         row(&["measure", "value", "wanted", "v1.0.0", "ratio"]),

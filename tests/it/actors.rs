@@ -200,8 +200,12 @@ async fn the_operator_of_2_4_serves_its_own_group_and_keys() {
     assert!(made.iter().all(|one| one.status.as_ref().unwrap().available_replicas == Some(1)));
     scene.delete().await;
     tokio::time::sleep(2 * MINUTE).await;
-    assert!(scene.server.store().list_all("", "pods").is_empty());
-    assert!(scene.server.store().list_all("apps", "replicasets").is_empty());
+    // Nothing is left but the operator itself.
+    for (group, plural) in [("", "pods"), ("apps", "replicasets")] {
+        let left = scene.server.store().list_all(group, plural);
+        let names: Vec<&str> = left.iter().map(|o| o["metadata"]["name"].as_str().unwrap()).collect();
+        assert!(names.len() == 1 && names[0].starts_with("gcu-operator"), "{names:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

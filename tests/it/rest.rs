@@ -1,6 +1,7 @@
 //! The REST service against its contract: each answer's status, shape and words, on the sandbox.
 
 mod events;
+mod fuzz;
 mod jobs;
 mod limits;
 mod planning;
