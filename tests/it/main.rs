@@ -13,6 +13,7 @@ mod crashes;
 mod faults;
 mod garbage;
 mod house;
+mod installed;
 mod kill;
 mod kube;
 mod kubectl;
