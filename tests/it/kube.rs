@@ -31,6 +31,7 @@ AwEHoUQDQgAEsyllIhY4ojVMewVBpxn/R+F/SMch7OpgB6vYX19wcVkoDd9DAFgN
 pub(crate) struct RealCluster {
     url: String,
     kubeconfig: PathBuf,
+    audit: PathBuf,
     has_controllers: bool,
     /// Their standard inputs are the pipes that keep the servers alive.
     _servers: Vec<Child>,
@@ -70,6 +71,11 @@ impl RealCluster {
     /// A bearer token with every right.
     pub(crate) fn token(&self) -> &'static str {
         TOKEN
+    }
+
+    /// Every call that a service account has made, one event a line.
+    pub(crate) fn audit(&self) -> &Path {
+        &self.audit
     }
 
     /// Whether DaemonSets, owner references and namespaces are looked after.
@@ -120,9 +126,12 @@ fn start() -> Option<RealCluster> {
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
             format!("--token-auth-file={}", in_home("tokens.csv")),
+            format!("--audit-policy-file={}", in_home("audit-policy")),
+            format!("--audit-log-path={}", in_home("audit.log")),
         ],
     ));
-    let mut cluster = RealCluster { url, kubeconfig, has_controllers: false, _servers: Vec::new() };
+    let audit = home.join("audit.log");
+    let mut cluster = RealCluster { url, kubeconfig, audit, has_controllers: false, _servers: Vec::new() };
     wait_until_ready(&cluster, &home);
     // Other distributions of these assets come without it.
     if assets.join("kube-controller-manager").exists() {
@@ -152,6 +161,11 @@ fn free_ports() -> [u16; 3] {
 fn write_credentials(home: &Path, url: &str) -> PathBuf {
     fs::write(home.join("sa.key"), TEST_KEY).unwrap();
     fs::write(home.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n")).unwrap();
+    let policy = serde_json::json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+    });
+    fs::write(home.join("audit-policy"), policy.to_string()).unwrap();
     let kubeconfig = home.join("kubeconfig");
     let text = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",

@@ -15,6 +15,7 @@ mod crashes;
 mod faults;
 mod garbage;
 mod house;
+mod installed;
 mod kill;
 mod kube;
 mod kubectl;

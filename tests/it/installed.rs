@@ -1,0 +1,401 @@
+//! The chart on a real API server: the service with the account, the rights and the environment that the chart gives
+//! it. The API server's audit log tells which of those rights it used.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::record::rolling::{NODE_ANNOTATION, NodeMark};
+use gcu_upgrade_manager::record::{
+    CRD_REVISION, CRD_REVISION_ANNOTATION, GcuUpgrade, HISTORY_LIMIT, Phase, crd,
+};
+use gcu_upgrade_manager::sandbox::WORLD_LABEL;
+use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+use crate::chart::check;
+use crate::cli::{Running, curl};
+use crate::kube::{ALONE, RealCluster, real};
+
+const NAME: &str = "gcu-upgrade-manager";
+const NAMESPACE: &str = "kube-system";
+const PREFIX: &str = "in";
+
+/// Granted for what comes next, and not used yet.
+const NOT_YET: [&str; 1] = ["leases"];
+/// The same rule names the groups of both releases of gcu-operator, and a cluster has one of them.
+const OTHER_GROUP: &str = "topscloud.enflame.com";
+
+async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let met = async {
+        while !condition().await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(120), met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+fn helm(cluster: &RealCluster, action: &str) -> Option<()> {
+    let output = check(&[action, "--kubeconfig", cluster.kubeconfig().to_str().unwrap()])?;
+    assert!(output.status.success(), "{action}: {output:?}");
+    Some(())
+}
+
+/// A kubeconfig with a token of the account, such as the pod is given.
+async fn kubeconfig_of_the_account(cluster: &RealCluster, dir: &Path) -> String {
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": { "expirationSeconds": 3600 },
+    });
+    let request = http::Request::post(format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{NAME}/token"))
+        .header("content-type", "application/json")
+        .body(body.to_string().into_bytes())
+        .unwrap();
+    let answer: Value = cluster.client().await.request(request).await.unwrap();
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": cluster.url(), "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "it", "user": {"token": answer["status"]["token"]}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    });
+    let file = dir.join("kubeconfig");
+    std::fs::write(&file, text.to_string()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// What the Deployment in the cluster tells its container, but for what a pod is needed for.
+async fn environment(client: &Client, blueprints: &str) -> Vec<(String, String)> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = api.get(NAME).await.unwrap().spec.template.spec.unwrap();
+    let given = pod.containers[0].env.clone().unwrap();
+    let of_the_pod = |name: &str| match name {
+        "GUM_LISTEN" => Some("127.0.0.1:0".to_owned()),
+        "GUM_BLUEPRINTS" => Some(blueprints.to_owned()),
+        "GUM_NODE_NAME" => Some(format!("{PREFIX}-node-2")),
+        "GUM_POD_NAME" => Some("pod-1".to_owned()),
+        _ => None,
+    };
+    given.into_iter().map(|e| (e.name.clone(), of_the_pod(&e.name).or(e.value).unwrap())).collect()
+}
+
+struct Installed {
+    kubeconfig: String,
+    env: Vec<(String, String)>,
+    log_dir: String,
+}
+
+impl Installed {
+    async fn serve(&self) -> (Running, String) {
+        let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let args = ["serve", "--kubeconfig", &self.kubeconfig, "--log-dir", &self.log_dir];
+        let mut process = Running::start(&args, &env);
+        let address = process.word_after("address=");
+        until("ready", async || curl(&address, "GET", "/readyz", "").0 == 200).await;
+        (process, address)
+    }
+}
+
+fn ok(address: &str, method: &str, path: &str, body: &str) -> String {
+    let (status, text) = curl(address, method, path, body);
+    assert_eq!(status, 200, "{method} {path}: {text}");
+    text
+}
+
+async fn succeeds(client: &Client, name: &str) -> GcuUpgrade {
+    let records: Api<GcuUpgrade> = Api::all(client.clone());
+    until(&format!("{name} ends"), async || {
+        let record = records.get(name).await.unwrap();
+        record.phase().is_final() && record.metadata.finalizers.is_none()
+    })
+    .await;
+    let record = records.get(name).await.unwrap();
+    assert_eq!(record.phase(), Phase::Succeeded, "{:?}", record.status);
+    record
+}
+
+/// Says of every Deployment of the world that it runs: no controller of Deployments does.
+async fn keep_deployments_running(client: Client) {
+    let api: Api<Deployment> = Api::namespaced(client, NAMESPACE);
+    loop {
+        for deployment in api.list(&ListParams::default()).await.map(|l| l.items).unwrap_or_default() {
+            let name = deployment.name_any();
+            if name.starts_with(&format!("{PREFIX}-")) {
+                let status = json!({ "status": {
+                    "observedGeneration": deployment.metadata.generation, "replicas": 1, "updatedReplicas": 1,
+                    "readyReplicas": 1, "availableReplicas": 1,
+                } });
+                // It may be gone by now.
+                let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A node that a process left claimed, which died long ago.
+async fn leave_a_claim(client: &Client) {
+    let mark = NodeMark {
+        record: "gone-1".to_owned(),
+        uid: "gone".to_owned(),
+        state: "Claimed".to_owned(),
+        attempt: 0,
+        deadline: Timestamp::UNIX_EPOCH,
+        pre_cordoned: false,
+    };
+    let patch = json!({
+        "metadata": { "annotations": { NODE_ANNOTATION: json!(mark).to_string() } },
+        "spec": { "unschedulable": true },
+    });
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.patch(&format!("{PREFIX}-node-1"), &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+async fn is_given_back(client: &Client) -> bool {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = nodes.get(&format!("{PREFIX}-node-1")).await.unwrap();
+    !node.annotations().contains_key(NODE_ANNOTATION) && node.spec.unwrap().unschedulable != Some(true)
+}
+
+/// As many ended records as are kept, after the first.
+async fn fill_the_history(client: &Client, like: &GcuUpgrade) {
+    let records: Api<GcuUpgrade> = Api::all(client.clone());
+    for number in 2..=HISTORY_LIMIT + 1 {
+        let mut record = GcuUpgrade::new(&format!("{}-{number}", like.spec.gr), like.spec.clone());
+        let made = records.create(&PostParams::default(), &record).await.unwrap();
+        record.metadata = made.metadata;
+        record.status.clone_from(&like.status);
+        records.replace_status(&record.name_any(), &PostParams::default(), &record).await.unwrap();
+    }
+}
+
+/// A user's pod that holds a GCU and comes back elsewhere.
+async fn start_a_tenant(client: &Client) {
+    let (name, labels) = (format!("{PREFIX}-train"), json!({ "app": format!("{PREFIX}-train") }));
+    let container = json!({ "name": "main", "image": "training:1", "resources": { "limits": { "enflame.com/gcu": "1" } } });
+    let spec = json!({ "containers": [container], "nodeSelector": { WORLD_LABEL: PREFIX } });
+    let owner: ReplicaSet = serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": 1, "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": spec },
+        },
+    }))
+    .unwrap();
+    let owners: Api<ReplicaSet> = Api::namespaced(client.clone(), "default");
+    let uid = owners.create(&PostParams::default(), &owner).await.unwrap().uid();
+    let mut pod = json!({
+        "metadata": { "name": name, "labels": labels, "ownerReferences": [{
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true,
+        }] },
+        "spec": spec,
+    });
+    pod["spec"]["nodeName"] = json!(format!("{PREFIX}-node-1"));
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    until("the tenant runs", async || {
+        pods.get_status(&name).await.unwrap().status.and_then(|s| s.phase).as_deref() == Some("Running")
+    })
+    .await;
+}
+
+async fn the_crd_is_updated_and_made_anew(client: &Client) {
+    let (api, name): (Api<CustomResourceDefinition>, _) = (Api::all(client.clone()), crd().name_any());
+    let older = json!({ "metadata": { "annotations": { CRD_REVISION_ANNOTATION: "1" } } });
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(&older)).await.unwrap();
+    until("the CRD is updated", async || {
+        let annotations = api.get(&name).await.unwrap().metadata.annotations.unwrap_or_default();
+        annotations.get(CRD_REVISION_ANNOTATION) == Some(&CRD_REVISION.to_string())
+    })
+    .await;
+    let uid = api.get(&name).await.unwrap().uid();
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
+    until("the CRD is made anew", async || {
+        api.get_opt(&name)
+            .await
+            .unwrap()
+            .is_some_and(|c| c.uid() != uid && c.metadata.deletion_timestamp.is_none())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
+    let Some(cluster) = real().await else { return };
+    let _alone = ALONE.lock().await;
+    let client = cluster.client().await;
+    let Some(()) = helm(cluster, "install") else { return };
+    // May be said twice.
+    helm(cluster, "install");
+    let (world, dir) = (start_a_world(cluster, &client).await, TempDir::new().unwrap());
+    let deployments = tokio::spawn(keep_deployments_running(client.clone()));
+    world.settled(Duration::from_secs(120)).await.unwrap();
+    let blueprints = dir.path().join("blueprints");
+    std::fs::create_dir(&blueprints).unwrap();
+    for (file, component) in [("recreate.json", "gfd"), ("rolling.json", "toolkit")] {
+        let mut target = json!(world.gr().await.unwrap());
+        target = json!({
+            "apiVersion": target["apiVersion"], "kind": "GcuResource",
+            "metadata": { "name": world.gr_name() }, "spec": target["spec"].take(),
+        });
+        target["spec"][component]["version"] = json!("2.1.0");
+        std::fs::write(blueprints.join(file), target.to_string()).unwrap();
+    }
+    let installed = Installed {
+        kubeconfig: kubeconfig_of_the_account(cluster, dir.path()).await,
+        env: environment(&client, blueprints.to_str().unwrap()).await,
+        log_dir: dir.path().join("log").to_str().unwrap().to_owned(),
+    };
+    leave_a_claim(&client).await;
+    let gr = format!("/gum/v1/gr/{}", world.gr_name());
+
+    let (process, address) = installed.serve().await;
+    until("the node is given back", async || is_given_back(&client).await).await;
+    ok(&address, "GET", "/gum/v1/gr", "");
+    ok(&address, "GET", &format!("{gr}/resource/driver"), "");
+    ok(&address, "GET", &format!("{gr}/resource/gcushareScheduler"), "");
+    ok(&address, "PUT", &gr, r#"{"file": "recreate.json"}"#);
+    let first = succeeds(&client, &format!("{}-1", world.gr_name())).await;
+    drop(process);
+
+    fill_the_history(&client, &first).await;
+    start_a_tenant(&client).await;
+    let (process, address) = installed.serve().await;
+    let body = r#"{"file": "rolling.json", "components": ["toolkit"], "strategy": "RollingUpdate"}"#;
+    ok(&address, "POST", &format!("{gr}/plan"), body);
+    ok(&address, "PUT", &gr, body);
+    let second = format!("{}-{}", world.gr_name(), HISTORY_LIMIT + 2);
+    ok(&address, "GET", &format!("{gr}/nodes"), "");
+    ok(&address, "GET", &format!("{gr}/why"), "");
+    succeeds(&client, &second).await;
+    let records: Api<GcuUpgrade> = Api::all(client.clone());
+    until("the history is cut", async || records.get_opt(&first.name_any()).await.unwrap().is_none()).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    assert!(pods.get_opt(&format!("{PREFIX}-train")).await.unwrap().is_none(), "the tenant was evicted");
+    the_crd_is_updated_and_made_anew(&client).await;
+    until("ready again", async || curl(&address, "GET", "/readyz", "").0 == 200).await;
+    drop(process);
+
+    let rights = rights(&client).await;
+    assert!(rights.len() > 30, "{rights:?}");
+    compare(&rights, cluster.audit());
+    deployments.abort();
+    helm(cluster, "uninstall");
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    assert!(roles.get_opt(NAME).await.unwrap().is_none(), "what the chart made is gone");
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    assert!(crds.get_opt(&crd().name_any()).await.unwrap().is_some(), "and the records' CRD is not");
+}
+
+async fn start_a_world(
+    cluster: &RealCluster,
+    client: &Client,
+) -> gcu_upgrade_manager::sandbox::world::Running {
+    let mut gr = documented_gr();
+    gr["spec"]["gcushareScheduler"]["notDeploy"] = json!(false);
+    let mut world = World {
+        nodes: 2,
+        prefix: Some(PREFIX.to_owned()),
+        gr: Some(gr),
+        with_real_controllers: cluster.has_controllers(),
+        ..World::default()
+    };
+    world.kubelet.pod_start = Duration::from_millis(100);
+    world.kubelet.pod_stop = Duration::from_millis(100);
+    world.operator.component_delay = Duration::from_millis(50);
+    world.start(client.clone(), Clock::system()).await.unwrap()
+}
+
+/// One verb on one resource, everywhere or in a namespace, of every name or of some.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    namespace: Option<String>,
+    group: String,
+    resource: String,
+    verb: String,
+    names: Vec<String>,
+}
+
+async fn rights(client: &Client) -> BTreeSet<Right> {
+    let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
+    let role = cluster_roles.get(NAME).await.unwrap();
+    let mut all: BTreeSet<Right> = each_right(None, role.rules.unwrap());
+    for (namespace, suffix) in [(NAMESPACE, "lease"), ("default", "events")] {
+        let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
+        let role = roles.get(&format!("{NAME}-{suffix}")).await.unwrap();
+        all.extend(each_right(Some(namespace), role.rules.unwrap()));
+    }
+    all
+}
+
+fn each_right(namespace: Option<&str>, rules: Vec<PolicyRule>) -> BTreeSet<Right> {
+    let mut all = BTreeSet::new();
+    for rule in rules {
+        for group in rule.api_groups.unwrap_or_default() {
+            for resource in rule.resources.iter().flatten() {
+                for verb in &rule.verbs {
+                    all.insert(Right {
+                        namespace: namespace.map(str::to_owned),
+                        group: group.clone(),
+                        resource: resource.clone(),
+                        verb: verb.clone(),
+                        names: rule.resource_names.clone().unwrap_or_default(),
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+impl Right {
+    fn allows(&self, event: &Value) -> bool {
+        let object = &event["objectRef"];
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let resource = match text("subresource") {
+            "" => text("resource").to_owned(),
+            sub => format!("{}/{sub}", text("resource")),
+        };
+        self.namespace.as_deref().is_none_or(|n| n == text("namespace"))
+            && self.group == text("apiGroup")
+            && self.resource == resource
+            && event["verb"] == *self.verb
+            && (self.names.is_empty() || self.names.iter().any(|n| n == text("name")))
+    }
+}
+
+/// Both ways: no call that no rule of ours allows, no rule that allows nothing that was called.
+fn compare(rights: &BTreeSet<Right>, audit: &Path) {
+    let log = std::fs::read_to_string(audit).unwrap();
+    let user = format!("system:serviceaccount:{NAMESPACE}:{NAME}");
+    let events: Vec<Value> = log
+        .lines()
+        .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+        .filter(|e| e["user"]["username"] == user)
+        .collect();
+    assert!(events.len() > 100, "only {} calls", events.len());
+    let told = |e: &Value| format!("{} {} {}", e["verb"], e["requestURI"], e["annotations"]);
+    let forbidden: BTreeSet<String> =
+        events.iter().filter(|e| e["responseStatus"]["code"] == 403).map(told).collect();
+    assert!(forbidden.is_empty(), "not allowed: {forbidden:#?}");
+    // What is no resource, such as /apis, every account may see.
+    let on_resources: Vec<&Value> =
+        events.iter().filter(|e| e["objectRef"]["resource"].is_string()).collect();
+    let by_others: BTreeSet<String> =
+        on_resources.iter().filter(|e| !rights.iter().any(|r| r.allows(e))).map(|e| told(e)).collect();
+    assert!(by_others.is_empty(), "allowed, but not by the chart: {by_others:#?}");
+    let unused: Vec<&Right> = rights
+        .iter()
+        .filter(|r| r.group != OTHER_GROUP && !NOT_YET.contains(&&*r.resource))
+        .filter(|r| !on_resources.iter().any(|e| r.allows(e)))
+        .collect();
+    assert!(unused.is_empty(), "granted and never used: {unused:#?}");
+}
