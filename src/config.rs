@@ -1,7 +1,7 @@
 //! The command line and the environment: the only reader of both.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -85,7 +85,7 @@ pub struct ServeArgs {
         value_name = "DIR"
     )]
     pub blueprints: PathBuf,
-    /// Directory of the operations log; if it cannot be written, logs go to stdout alone
+    /// Directory of the operations log; `-`, or one that cannot be written: logs go to stdout alone
     #[arg(
         long,
         env = "GUM_LOG_DIR",
@@ -138,6 +138,11 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The directory of the operations log, if there is to be one.
+    pub fn log_dir(&self) -> Option<&Path> {
+        Some(self.log_dir.as_path()).filter(|dir| dir.as_os_str() != "-")
+    }
+
     /// The files of TLS, if it is wanted.
     pub fn tls(&self) -> Option<tls::Files> {
         Some(tls::Files {

@@ -33,7 +33,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(args) => {
-            telemetry::start(&args.log, args.log_format, Some(&args.log_dir));
+            telemetry::start(&args.log, args.log_format, args.log_dir());
             block_on(serve(args))
         }
         Command::Sandbox(args) => {

@@ -279,6 +279,7 @@ fn the_service_is_told_what_the_values_say() {
     let expected = [
         "GUM_LISTEN",
         "GUM_BLUEPRINTS",
+        "GUM_LOG_DIR",
         "GUM_LOG",
         "GUM_LOG_FORMAT",
         "GUM_NODE_NAME",
@@ -292,7 +293,9 @@ fn the_service_is_told_what_the_values_say() {
     assert_eq!(names, expected);
     let port = &only(&documents, "Service")["spec"]["ports"][0];
     assert_eq!((&port["port"], &port["nodePort"]), (&json!(32765), &json!(32765)));
-    let secure = rendered(VERSIONS[0], "tls.secret=own,tls.clientCA=true,auth=kubernetes").unwrap();
+    let secure =
+        rendered(VERSIONS[0], "tls.secret=own,tls.clientCA=true,auth=kubernetes,hosts={a.example,b.example}")
+            .unwrap();
     let deployment = only(&secure, "Deployment");
     let env = environment(deployment);
     for (name, value) in [
@@ -300,6 +303,8 @@ fn the_service_is_told_what_the_values_say() {
         ("GUM_TLS_KEY", "/tls/tls.key"),
         ("GUM_TLS_CLIENT_CA", "/tls/ca.crt"),
         ("GUM_AUTH", "kubernetes"),
+        ("GUM_LOG_DIR", "-"),
+        ("GUM_HOST", "a.example,b.example"),
     ] {
         assert!(env.contains(&(name, &json!(value))), "{name}");
     }
@@ -310,7 +315,10 @@ fn the_service_is_told_what_the_values_say() {
     let mounts = array(&container["volumeMounts"]);
     assert!(mounts.iter().all(|m| m["subPath"].is_null()), "what is mounted by subPath never changes");
     let probe = &only(&secure, "Pod")["spec"]["containers"][0]["args"];
-    assert_eq!(probe, &json!(["probe", "https://gcu-upgrade-manager.kube-system:32765/readyz"]));
+    assert_eq!(
+        probe,
+        &json!(["probe", "--insecure", "https://gcu-upgrade-manager.kube-system:32765/readyz"])
+    );
 }
 
 #[test]

@@ -100,8 +100,20 @@ impl Running {
 
 /// A request as curl sends it; the status and the body.
 pub(crate) fn curl(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+    curl_as(None, address, method, path, body)
+}
+
+/// The same with a bearer token.
+pub(crate) fn curl_as(
+    token: Option<&str>,
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
+    let token = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: curl/7.47.0\r\nAccept: */*\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: curl/7.47.0\r\nAccept: */*\r\nConnection: close\r\n{token}\
          Content-Length: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n{body}",
         body.len()
     );

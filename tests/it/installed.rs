@@ -24,15 +24,13 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::chart::check;
-use crate::cli::{Running, curl};
-use crate::kube::{ALONE, RealCluster, real};
+use crate::cli::{Running, curl, curl_as};
+use crate::kube::{ALONE, RealCluster, TOKEN, real};
 
 const NAME: &str = "gcu-upgrade-manager";
 const NAMESPACE: &str = "kube-system";
 const PREFIX: &str = "in";
 
-/// Granted for what comes next, and not used yet.
-const NOT_YET: [&str; 1] = ["leases"];
 /// The same rule names the groups of both releases of gcu-operator, and a cluster has one of them.
 const OTHER_GROUP: &str = "topscloud.enflame.com";
 
@@ -46,7 +44,10 @@ async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut()
 }
 
 fn helm(cluster: &RealCluster, action: &str) -> Option<()> {
-    let output = check(&[action, "--kubeconfig", cluster.kubeconfig().to_str().unwrap()])?;
+    // With its access control on: those rights have to be there, too.
+    let with_auth: &[&str] = if action == "install" { &["--set", "auth=kubernetes"] } else { &[] };
+    let output =
+        check(&[&[action, "--kubeconfig", cluster.kubeconfig().to_str().unwrap()], with_auth].concat())?;
     assert!(output.status.success(), "{action}: {output:?}");
     Some(())
 }
@@ -104,8 +105,9 @@ impl Installed {
     }
 }
 
+/// A call of somebody who may do everything in the cluster, and so here.
 fn ok(address: &str, method: &str, path: &str, body: &str) -> String {
-    let (status, text) = curl(address, method, path, body);
+    let (status, text) = curl_as(Some(TOKEN), address, method, path, body);
     assert_eq!(status, 200, "{method} {path}: {text}");
     text
 }
@@ -259,6 +261,7 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
 
     let (process, address) = installed.serve().await;
     until("the node is given back", async || is_given_back(&client).await).await;
+    assert_eq!(curl(&address, "GET", "/gum/v1/gr", "").0, 401, "a token is asked for");
     ok(&address, "GET", "/gum/v1/gr", "");
     ok(&address, "GET", &format!("{gr}/resource/driver"), "");
     ok(&address, "GET", &format!("{gr}/resource/gcushareScheduler"), "");
@@ -394,7 +397,7 @@ fn compare(rights: &BTreeSet<Right>, audit: &Path) {
     assert!(by_others.is_empty(), "allowed, but not by the chart: {by_others:#?}");
     let unused: Vec<&Right> = rights
         .iter()
-        .filter(|r| r.group != OTHER_GROUP && !NOT_YET.contains(&&*r.resource))
+        .filter(|r| r.group != OTHER_GROUP)
         .filter(|r| !on_resources.iter().any(|e| r.allows(e)))
         .collect();
     assert!(unused.is_empty(), "granted and never used: {unused:#?}");

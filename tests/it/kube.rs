@@ -16,7 +16,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::skip::skipped;
 
-const TOKEN: &str = "conformance";
+/// A bearer token with every right.
+pub(crate) const TOKEN: &str = "conformance";
 
 /// Signs the service account tokens of a control plane that lives for one test run. Protects nothing.
 const TEST_KEY: &str = "\
