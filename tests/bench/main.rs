@@ -5,6 +5,7 @@
 
 mod calls;
 mod http;
+#[expect(dead_code, reason = "the tests, whose it is, use all of it")]
 #[path = "../it/kube.rs"]
 mod kube;
 mod latency;
@@ -50,7 +51,7 @@ fn main() {
 }
 
 /// A service without a Lease, which looks at its blueprints every now and then.
-fn parts(client: kube::Client, clock: Clock, blueprints: &Path) -> Parts {
+fn parts(client: ::kube::Client, clock: Clock, blueprints: &Path) -> Parts {
     let mut parts = Parts::new(client, clock, blueprints, Metrics::default());
     parts.watching = Watching::Polling;
     parts
