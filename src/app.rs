@@ -85,6 +85,9 @@ struct Signals {
     leadership: watch::Receiver<Leadership>,
     seen: watch::Receiver<bool>,
     stop: CancellationToken,
+    /// It acts or stands by, or once did. When the API server is away later, requests still deserve an answer that
+    /// says so.
+    took_up_work: bool,
 }
 
 impl Service {
@@ -129,8 +132,14 @@ impl Service {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx)));
         tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
-        let signals =
-            Signals { served: served.clone(), crd, leadership: leadership.clone(), seen, stop: stop.clone() };
+        let signals = Signals {
+            served: served.clone(),
+            crd,
+            leadership: leadership.clone(),
+            seen,
+            stop: stop.clone(),
+            took_up_work: false,
+        };
         tasks.spawn(named("readiness", signals.track(not_ready_tx)));
         let watched = catalog.clone();
         tasks.spawn(named("catalog", async move { watched.run(watching, CancellationToken::new()).await }));
@@ -280,12 +289,14 @@ impl Signals {
         }
         missing.extend(self.crd.borrow_and_update().clone());
         let seen = *self.seen.borrow_and_update();
-        match &*self.leadership.borrow_and_update() {
+        let leadership = self.leadership.borrow_and_update().clone();
+        match leadership {
+            _ if self.took_up_work => {}
             Leadership::Ours if !seen => {
                 missing.push("the upgrade records have not been read yet".to_owned());
             }
             // One that stands by answers requests all the same.
-            Leadership::Ours | Leadership::Theirs(_) => {}
+            Leadership::Ours | Leadership::Theirs(_) => self.took_up_work = true,
             Leadership::Unknown(why) => missing.push(format!("it is not known which replica acts: {why}")),
         }
         missing

@@ -81,10 +81,14 @@ fn logs_are_text_like_v1_0_0_or_json_and_every_line_of_a_request_has_its_id() {
     let (service, address) =
         home.serve(&["--log-format", "json", "--log", "info,gcu_upgrade_manager::api=debug"]);
     until_ready(&address);
+    // Names with line breaks and escape codes are files' and clients' to choose.
+    std::fs::write(home.dir.path().join("blueprints/a\nERROR b\u{1b}[31m.json"), "{").unwrap();
+    curl(&address, "GET", "/gum/v1/blueprints", "");
     let request = format!("http://{address}{GR}");
     let output = Command::new("curl")
         .args(["-s", "-i", "-X", "PUT", &request, "-d", r#"{"file": "gr.json"}"#])
         .args(["-H", "x-request-id: ci-17", "-H", "authorization: Bearer very-secret"])
+        .args(["-A", "agent\u{9b}31m"])
         .output()
         .unwrap();
     let answer = String::from_utf8(output.stdout).unwrap();
@@ -112,6 +116,8 @@ fn logs_are_text_like_v1_0_0_or_json_and_every_line_of_a_request_has_its_id() {
         assert!(words.next().unwrap().rsplit_once(':').unwrap().1.parse::<u32>().is_ok(), "{line}");
         assert!(date.year() >= 2024 && time.hour() < 24);
     }
+    assert!(log.contains(r"a\\nERROR b") || log.contains(r"a\nERROR b"), "the file is spoken of: {log}");
+    assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "no escape code reaches a terminal");
     assert!(log.lines().any(|l| l.contains("recorded") && l.ends_with("request=ci-17")), "{log}");
     assert!(!said.contains("very-secret") && !log.contains("very-secret"), "no token in a log");
     assert!(log.contains("anyone who reaches the port can upgrade and delete"), "{log}");
