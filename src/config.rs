@@ -108,7 +108,7 @@ pub struct ServeArgs {
     /// Serve only clients with a certificate of these CAs (PEM); probes need none
     #[arg(long, env = "GUM_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Connections that may be open at once; beyond, the one idle for longest gives way
+    /// Connections that may be open at once; beyond, an idle one gives way
     #[arg(long, env = "GUM_MAX_CONNECTIONS", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_connections: u16,
     /// Requests that one client address may make in a second, on average; 0: any number

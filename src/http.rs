@@ -7,7 +7,7 @@
 //! | sends too many or too large headers | 431, by hyper |
 //! | does not go on with its TLS handshake | cut after [`HANDSHAKE_DEADLINE`] |
 //! | does not read its answer | cut after [`WRITE_DEADLINE`] without progress |
-//! | opens connections without end | the one that has been idle longest gives way; 503 when all are at work |
+//! | opens connections without end | an idle one gives way; 503 when all are at work |
 
 mod places;
 pub mod tls;

@@ -1,5 +1,6 @@
-//! The places for connections. When all are taken, the connection that has been idle longest gives way: a client that
-//! only holds a connection open cannot keep out one that asks for something.
+//! The places for connections. When all are taken, an idle connection gives way: one that has never asked for anything
+//! before one that has, and of these the one that has been idle longest. A client that only holds connections open
+//! keeps out nobody who asks for something.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +24,12 @@ struct All {
 struct State {
     open: usize,
     next: u64,
-    /// The connections on which nothing is being answered, the one that has been so for longest first.
-    idle: BTreeMap<u64, CancellationToken>,
+    /// The connections on which nothing is being answered, the one that gives way next first.
+    idle: BTreeMap<Rank, CancellationToken>,
 }
+
+/// Whether the connection has ever asked for anything, and the how manyeth to become idle it was.
+type Rank = (bool, u64);
 
 impl Places {
     pub(super) fn new(limit: usize, metrics: Metrics) -> Self {
@@ -56,11 +60,11 @@ impl All {
 }
 
 impl State {
-    fn now_idle(&mut self, needed: CancellationToken) -> u64 {
-        let since = self.next;
+    fn now_idle(&mut self, worked: bool, needed: CancellationToken) -> Rank {
+        let rank = (worked, self.next);
         self.next += 1;
-        self.idle.insert(since, needed);
-        since
+        self.idle.insert(rank, needed);
+        rank
     }
 }
 
@@ -71,7 +75,7 @@ struct Seat {
     all: Arc<All>,
     needed: CancellationToken,
     /// Its key among the idle, while it is one of them.
-    since: Mutex<Option<u64>>,
+    rank: Mutex<Option<Rank>>,
     worked: AtomicBool,
 }
 
@@ -85,8 +89,8 @@ impl Place {
     pub(super) fn at_work(&self) -> AtWork {
         self.0.worked.store(true, Ordering::Relaxed);
         let mut state = self.0.all.lock();
-        if let Some(since) = self.0.since().take() {
-            state.idle.remove(&since);
+        if let Some(rank) = self.0.rank().take() {
+            state.idle.remove(&rank);
         }
         AtWork(self.0.clone())
     }
@@ -98,16 +102,16 @@ impl Place {
 }
 
 impl Seat {
-    fn since(&self) -> MutexGuard<'_, Option<u64>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rank(&self) -> MutexGuard<'_, Option<Rank>> {
+        self.rank.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.all.lock();
-        if let Some(since) = self.since().take() {
-            state.idle.remove(&since);
+        if let Some(rank) = self.rank().take() {
+            state.idle.remove(&rank);
         }
         state.open = state.open.saturating_sub(1);
         self.all.metrics.connections(state.open);
@@ -122,7 +126,7 @@ impl Drop for AtWork {
         let mut state = self.0.all.lock();
         // The connection itself may be over: then this is the last one to know of it.
         if Arc::strong_count(&self.0) > 1 {
-            *self.0.since() = Some(state.now_idle(self.0.needed.clone()));
+            *self.0.rank() = Some(state.now_idle(true, self.0.needed.clone()));
         }
     }
 }

@@ -27,6 +27,8 @@ use crate::table::{self, ms, percentile, row};
 const CALLERS: usize = 16;
 const RUN: Duration = Duration::from_secs(10);
 const SLOW: usize = 10_000;
+/// A slow client that was thrown out comes back after this.
+const BACK_AFTER: Duration = Duration::from_secs(10);
 /// Where slow clients come from, so that they are told from the others.
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 const FEW: usize = 10_000;
@@ -143,7 +145,7 @@ async fn be_slow(to: SocketAddr, open: Arc<AtomicUsize>, over: Arc<AtomicBool>) 
             }
             open.fetch_sub(1, Ordering::Relaxed);
         }
-        sleep(Duration::from_secs(1)).await;
+        sleep(BACK_AFTER).await;
     }
 }
 
@@ -157,7 +159,7 @@ async fn beside_slow_clients(service: &Service, name: &str) -> Vec<Vec<String>> 
     for _ in 0..SLOW {
         slow.spawn(be_slow(service.address(), open.clone(), over.clone()));
         if slow.len().is_multiple_of(100) {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
     sleep(Duration::from_secs(5)).await;

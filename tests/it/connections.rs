@@ -133,6 +133,17 @@ async fn when_all_places_are_taken_the_connection_idle_for_longest_gives_way() {
     }
     let displaced = all(&mut silent[0]).await;
     assert!(is(&displaced, "408"), "{displaced}");
+    // One that has asked for something before stays longer than those that never did.
+    let mut kept = server.connect().await;
+    for _ in 0..3 {
+        kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 1024];
+        assert!(timeout(PATIENCE, kept.read(&mut answer)).await.unwrap().unwrap() > 0, "it was thrown out");
+        for _ in 0..40 {
+            silent.push(server.connect().await);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod kube;
 mod kubectl;
 mod lease;
 mod metrics;
+mod openapi;
 mod oracle;
 mod outages;
 mod plan;
