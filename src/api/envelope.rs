@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use super::access::Access;
+use crate::cluster::is_absent;
 use crate::plan::preflight::Refusal;
 
 /// The framework's own error texts are short.
@@ -98,8 +99,8 @@ impl From<kube::Error> for ApiError {
                 "it does not accept this service's credentials: {}",
                 status.message
             )),
-            // No Status object: the path as a whole is not served, an operator or a CRD is being removed.
-            StatusCode::NOT_FOUND if status.reason != "NotFound" => {
+            // The path as a whole is not served: an operator or a CRD is being removed.
+            StatusCode::NOT_FOUND if !is_absent(status) => {
                 Self::unavailable("it does not serve this API (any more); see /readyz")
             }
             StatusCode::TOO_MANY_REQUESTS => Self::unavailable(&status.message),

@@ -1,6 +1,7 @@
 //! A stage: a cluster (embedded or real) with its inhabitants, the service in front of it, a layer of faults
 //! between the two, and an oracle that watches every change.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,6 +14,7 @@ use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::world::{Running, World};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -73,6 +75,10 @@ pub(crate) struct Stage {
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
     pub(crate) blueprints: TempDir,
+    /// CRDs that somebody has deleted, by name.
+    pub(crate) taken: BTreeMap<String, CustomResourceDefinition>,
+    /// The node that the service runs on.
+    pub(crate) own_node: Option<String>,
     service: Option<Service>,
     others: Vec<Service>,
 }
@@ -132,6 +138,8 @@ impl Stage {
             faults,
             oracle,
             blueprints,
+            taken: BTreeMap::new(),
+            own_node: None,
             service: None,
             others: Vec::new(),
         })
@@ -161,7 +169,7 @@ impl Stage {
             clock: self.clock,
             blueprints: self.blueprints.path().to_owned(),
             watching: Watching::Polling,
-            own_node: None,
+            own_node: self.own_node.clone(),
         };
         Service::start(parts).await
     }
