@@ -3,6 +3,7 @@
 //! kube's default stack retries POSTs and waits without limit. Here a call that does not answer, and a watch
 //! that has gone silent, end in an error; who called decides what that means.
 
+use std::fmt::Debug;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +12,9 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::api::{ApiResource, GroupVersionKind};
 use kube::client::{Body, ClientBuilder};
-use kube::{Client, Config};
+use kube::core::Status;
+use kube::{Api, Client, Config};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Service};
 
@@ -52,10 +55,34 @@ pub fn gr_resource(api_version: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, "GcuResource"), "gcuresources")
 }
 
+/// Whether the API server says that there is no such object. A 404 that names none is about the API itself, which
+/// is not served: its CRD is being replaced, or the API server is starting. The object may well be there.
+pub fn is_absent(status: &Status) -> bool {
+    status.code == 404 && status.details.as_ref().is_some_and(|d| !d.name.is_empty())
+}
+
+/// Gets an object; `None` when there is none, see [`is_absent`].
+///
+/// # Errors
+/// The API server's, an API that is not served among them.
+pub async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.get(name).await {
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status)) if is_absent(&status) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The text of a Kubernetes Status where there is one, with its causes, else the error's own. A refused eviction
 /// names its disruption budget in the causes alone.
 pub fn error_text(error: &kube::Error) -> String {
     match error {
+        kube::Error::Api(status) if status.code == 404 && !is_absent(status) => {
+            format!("the API server does not serve this API: {}", status.message)
+        }
         kube::Error::Api(status) => {
             let causes = status.details.iter().flat_map(|d| &d.causes).map(|c| c.message.as_str());
             let new = causes.filter(|c| !c.is_empty() && !status.message.contains(c));

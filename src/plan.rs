@@ -42,6 +42,9 @@ pub struct Snapshot {
     pub dead_nodes: BTreeSet<String>,
     /// The API server's refusal of the last call, until a call succeeds.
     pub refused: Option<String>,
+    /// Since when looks and calls have been answered without interruption. While they are not, the operator may be
+    /// without an API server just as well: it is given its time again.
+    pub undisturbed_since: Option<Timestamp>,
     /// What only a RollingUpdate looks at.
     pub fleet: Fleet,
 }
@@ -244,6 +247,16 @@ pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision 
         Strategy::Recreate => recreate::decide(&turn),
         Strategy::RollingUpdate => rolling::decide(&turn),
     }
+}
+
+/// What to say when the cluster cannot be looked at. Nothing is done then but to hold what is late.
+pub fn cannot_look(record: &GcuUpgrade, why: &str, now: Timestamp) -> Decision {
+    let nothing = Snapshot::default();
+    let turn = Turn { record, status: record.status_or_default(), seen: &nothing, now };
+    if turn.status.phase.is_final() {
+        return Decision::Finished;
+    }
+    turn.cannot_look(why)
 }
 
 /// The workloads whose rollout or end an upgrade to or from this gr waits for.

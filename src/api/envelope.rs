@@ -13,6 +13,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use tracing::{Instrument, info_span};
 
 use super::access::{Access, REQUEST_ID};
+use crate::cluster::is_absent;
 use crate::metrics::Metrics;
 use crate::plan::preflight::Refusal;
 
@@ -100,8 +101,8 @@ impl From<kube::Error> for ApiError {
                 "it does not accept this service's credentials: {}",
                 status.message
             )),
-            // No Status object: the path as a whole is not served, an operator or a CRD is being removed.
-            StatusCode::NOT_FOUND if status.reason != "NotFound" => {
+            // The path as a whole is not served: an operator or a CRD is being removed.
+            StatusCode::NOT_FOUND if !is_absent(status) => {
                 Self::unavailable("it does not serve this API (any more); see /readyz")
             }
             StatusCode::TOO_MANY_REQUESTS => Self::unavailable(&status.message),

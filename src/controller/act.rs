@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::error_text;
+use crate::cluster::{error_text, is_absent};
 use crate::observe::gr_api;
 use crate::plan::Action;
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
@@ -29,7 +29,8 @@ impl Outcome {
     pub(super) fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
-                404 | 409 => Self::LookAgain,
+                409 => Self::LookAgain,
+                404 if is_absent(status) => Self::LookAgain,
                 401 | 408 | 429 | 502 | 503 | 504 => Self::Unavailable(error_text(error)),
                 _ => Self::Refused(error_text(error)),
             },

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::fleet::FleetViews;
 use super::view::View;
+use crate::cluster;
 use crate::gr::{LiveGr, WorkloadKind};
 use crate::observe::fleet::Interest;
 use crate::observe::{
@@ -61,7 +62,7 @@ pub(super) async fn live(
     record: &GcuUpgrade,
     views: &Views,
 ) -> Result<Snapshot, kube::Error> {
-    let served = gr_api(client, record).get_opt(&record.spec.gr).await?;
+    let served = cluster::get(&gr_api(client, record), &record.spec.gr).await?;
     let gr = served.as_ref().and_then(parse_gr);
     let scope = Scope::of(record, gr.as_ref());
     let mut workloads = Vec::new();
@@ -78,6 +79,7 @@ pub(super) async fn live(
         pods,
         dead_nodes: views.dead_nodes(),
         refused: None,
+        undisturbed_since: None,
         fleet: Fleet::default(),
     };
     if record.spec.strategy == Strategy::RollingUpdate {
@@ -240,6 +242,7 @@ impl Views {
             pods: self.pods(),
             dead_nodes: self.dead_nodes(),
             refused: None,
+            undisturbed_since: None,
             fleet: self.fleet.as_ref().map(FleetViews::fleet).unwrap_or_default(),
         })
     }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::act::{Outcome, act_on_fleet};
-use crate::cluster::error_text;
+use crate::cluster::{self, error_text};
 use crate::observe::fleet::{Interest, node};
 use crate::plan::fleet::Mark;
 use crate::plan::rolling::node::release;
@@ -57,7 +57,7 @@ async fn sweep(client: &Client) -> Result<(), kube::Error> {
         records.list(&ListParams::default()).await?.items.iter().filter_map(uid_if_active).collect();
     let nodes: Api<Node> = Api::all(client.clone());
     for name in claimed {
-        let Some(served) = nodes.get_opt(&name).await? else { continue };
+        let Some(served) = cluster::get(&nodes, &name).await? else { continue };
         let seen = node(&served, &Interest::default());
         let Some(Mark::Claimed(mark)) = &seen.mark else { continue };
         if active.contains(&mark.uid) {

@@ -15,9 +15,11 @@ use tracing::{debug, info, warn};
 use super::act::{self, Outcome};
 use super::observe::{self, Views};
 use super::{Means, events, history, sweep};
+use crate::cluster;
 use crate::observe::fleet::{self as observe_fleet, Interest};
+use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
 use crate::plan::rolling::node::{is_ours, must_leave};
-use crate::plan::{Action, Decision, Snapshot, decide};
+use crate::plan::{Action, Decision, Snapshot, cannot_look, decide};
 use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
 
@@ -31,6 +33,8 @@ const NOTICE: Duration = Duration::from_secs(1);
 const REFUSAL_RESTS: Duration = Duration::from_secs(5);
 /// Calls under way at the same time.
 const AT_ONCE: usize = 16;
+/// So many failures in a row are not worth a word in the record: an API server that restarts makes some.
+const FAILURES_SAID: u32 = 3;
 /// First and longest pause after a call that failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -49,6 +53,8 @@ pub(super) struct Worker {
     eviction: Option<&'static str>,
     /// Nodes that this worker has given back.
     released: BTreeSet<String>,
+    /// See [`Snapshot::undisturbed_since`].
+    undisturbed_since: Option<Timestamp>,
     /// Calls that failed since the last write that succeeded.
     failures: u32,
 }
@@ -78,6 +84,7 @@ impl Worker {
             resting: BTreeMap::new(),
             eviction: None,
             released: BTreeSet::new(),
+            undisturbed_since: None,
             failures: 0,
         }
     }
@@ -127,15 +134,15 @@ impl Worker {
                 _ => {}
             }
         }
-        let api: Api<GcuUpgrade> = Api::all(self.means.client.clone());
-        let Some(record) = api.get_opt(&self.record.name_any()).await? else {
-            return Ok(self.gone().await);
+        let seen = match self.look().await {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(self.gone().await),
+            Err(error) => {
+                self.undisturbed_since = None;
+                self.say_that_it_cannot_look(&error).await;
+                return Err(error);
+            }
         };
-        if record.uid() != self.record.uid() {
-            return Ok(self.gone().await);
-        }
-        self.record = record;
-        let seen = observe::live(&self.means.client, &self.record, &self.views).await?;
         self.views.follow(&self.record, seen.gr.as_ref());
         match self.decide(seen) {
             Decision::Record(status) => self.write(*status).await,
@@ -144,6 +151,37 @@ impl Worker {
             Decision::Wait { status, until } => self.wait(*status, until).await,
             Decision::Finished => Ok(Turn::Over),
         }
+    }
+
+    /// Reads the record and what it concerns; `None` when it is gone.
+    async fn look(&mut self) -> Result<Option<Snapshot>, kube::Error> {
+        let api: Api<GcuUpgrade> = Api::all(self.means.client.clone());
+        match cluster::get(&api, &self.record.name_any()).await? {
+            Some(record) if record.uid() == self.record.uid() => self.record = record,
+            _ => return Ok(None),
+        }
+        let seen = observe::live(&self.means.client, &self.record, &self.views).await?;
+        self.undisturbed_since.get_or_insert(self.means.clock.now());
+        Ok(Some(seen))
+    }
+
+    /// A read that keeps failing is said in the record, which can be written all the same where it is only that
+    /// a right was taken away or an API is not served; and it is held like any other wait.
+    async fn say_that_it_cannot_look(&mut self, error: &kube::Error) {
+        let (Outcome::Refused(why) | Outcome::Unavailable(why)) = Outcome::of(error) else { return };
+        if self.failures < FAILURES_SAID {
+            return;
+        }
+        let status = match cannot_look(&self.record, &why, self.means.clock.now()) {
+            Decision::Record(status) => *status,
+            Decision::Wait { status, .. } if *status != self.record.status_or_default() => *status,
+            _ => return,
+        };
+        let failures = self.failures;
+        if let Err(error) = self.write(status).await {
+            debug!(record = %self.record.name_any(), %error, "what is waited for was not recorded");
+        }
+        self.failures = failures;
     }
 
     /// Nodes are in work: what is done to one is guarded by the record's version, the node's version or a pod's
@@ -176,7 +214,7 @@ impl Worker {
         for claim in known.active.iter().filter(|c| c.cordon && !kept.contains(&c.node)) {
             let nodes: Api<Node> = Api::all(self.means.client.clone());
             if !self.released.contains(&claim.node)
-                && let Some(node) = nodes.get_opt(&claim.node).await?
+                && let Some(node) = cluster::get(&nodes, &claim.node).await?
                 && is_ours(&self.record, &observe_fleet::node(&node, &interest))
             {
                 return Ok(self.look_again_soon().await);
@@ -211,12 +249,12 @@ impl Worker {
             // a watch that is refused may take minutes to. An eviction can meet a change of its budget; and a
             // strategy may be put back by others.
             let (text, rest) = match (outcome, action) {
-                (Outcome::Done, Action::SetStrategy { .. }) => ("done, not seen yet".to_owned(), NOTICE),
-                (Outcome::Done, _) => ("done, not seen yet".to_owned(), SAFETY_NET),
+                (Outcome::Done, Action::SetStrategy { .. }) => (NOT_SEEN_YET.to_owned(), NOTICE),
+                (Outcome::Done, _) => (NOT_SEEN_YET.to_owned(), SAFETY_NET),
                 (Outcome::LookAgain, Action::SetStrategy { .. } | Action::Evict { .. }) => {
-                    ("it has changed meanwhile".to_owned(), NOTICE)
+                    (CHANGED.to_owned(), NOTICE)
                 }
-                (Outcome::LookAgain, _) => ("it has changed meanwhile".to_owned(), SAFETY_NET),
+                (Outcome::LookAgain, _) => (CHANGED.to_owned(), SAFETY_NET),
                 (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_RESTS),
             };
             let until = self.means.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
@@ -238,6 +276,7 @@ impl Worker {
         self.resting.retain(|_, (_, until)| *until > now);
         seen.fleet.refusals = self.resting.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
         seen.fleet.own_node.clone_from(&self.means.own_node);
+        seen.undisturbed_since = self.undisturbed_since;
         decide(&self.record, &seen, now)
     }
 
@@ -270,6 +309,7 @@ impl Worker {
                 warn!(record = %self.record.name_any(), "the call was not done, trying again: {text}");
                 let retry_at = self.means.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
                 self.refused = Some((text, retry_at));
+                self.undisturbed_since = None;
                 Turn::Until(Some(self.means.clock.now()))
             }
         }

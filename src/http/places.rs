@@ -46,9 +46,8 @@ impl Places {
         state.open += 1;
         self.0.metrics.connections(state.open);
         let needed = CancellationToken::new();
-        let since = state.now_idle(needed.clone());
-        let inner =
-            Seat { all: self.0.clone(), needed, since: Mutex::new(Some(since)), worked: false.into() };
+        let rank = state.now_idle(false, needed.clone());
+        let inner = Seat { all: self.0.clone(), needed, rank: Mutex::new(Some(rank)), worked: false.into() };
         Some(Place(Arc::new(inner)))
     }
 }

@@ -8,6 +8,11 @@ use serde_json::Value;
 
 use crate::record::rolling::{Labels, LockedSet, NodeMark};
 
+/// Why a call is not repeated that was done: a watch has yet to show it.
+pub const NOT_SEEN_YET: &str = "done, not seen yet";
+/// Why a call is not repeated that met something else than was looked at.
+pub const CHANGED: &str = "it has changed meanwhile";
+
 /// What a RollingUpdate looks at. Shared values: a look at thousands of nodes is cheap to pass on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fleet {
@@ -157,6 +162,11 @@ impl NodeState {
 }
 
 impl Fleet {
+    /// What the API server said against a call about this, if that is why it is not repeated yet.
+    pub fn refused(&self, subject: &str) -> Option<&String> {
+        self.refusals.get(subject).filter(|text| ![NOT_SEEN_YET, CHANGED].contains(&text.as_str()))
+    }
+
     /// The DaemonSet of this name.
     pub fn set(&self, namespace: &str, name: &str) -> Option<&SetState> {
         self.sets.iter().find(|s| s.namespace == namespace && s.name == name).map(Arc::as_ref)

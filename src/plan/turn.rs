@@ -2,8 +2,9 @@
 //! that calls, waits, holds or ends.
 
 use jiff::Timestamp;
+use kube::Resource;
 
-use super::status::{Draft, End};
+use super::status::{Draft, End, after};
 use super::{Action, Decision, Snapshot};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, WaitReason};
 
@@ -77,6 +78,22 @@ impl Turn<'_> {
         let settles = (wait.reason == WaitReason::PodFailing && !held).then(|| self.settles_at());
         let status = self.draft().waiting(wait.reason, &wait.message);
         Decision::Wait { status, until: until.into_iter().chain(settles).chain(wait.until).min() }
+    }
+
+    /// A step without a deadline is late when one of its nodes is; before the first step, it counts from the
+    /// record's creation.
+    pub(super) fn cannot_look(&self, why: &str) -> Decision {
+        let nodes = self.status.rolling.iter().flat_map(|r| &r.active).map(|c| c.deadline);
+        let created =
+            self.record.meta().creation_timestamp.as_ref().filter(|_| self.status.step == Step::Recorded);
+        let first = created.map(|at| after(at.0, self.seconds_for(Step::Recorded)));
+        let late = self.status.deadline.or(nodes.min()).or(first).is_some_and(|d| self.now >= d);
+        if late && self.status.phase != Phase::Held {
+            let message = format!("the cluster cannot be read: {why}");
+            return Decision::Record(self.draft().hold("DeadlineExceeded", &message));
+        }
+        let status = self.draft().waiting(WaitReason::CallRefused, why);
+        Decision::Wait { status, until: None }
     }
 
     pub(super) fn draft(&self) -> Draft {

@@ -163,3 +163,39 @@ fn an_api_server_that_is_away_for_a_while_at_any_moment_costs_that_while_and_not
         }
     }
 }
+
+#[test]
+fn a_call_that_stays_refused_is_held_at_its_deadline_with_the_refusal_and_gone_on_with_when_it_is_allowed() {
+    let deadlines = "deadlines: { gone: 30s, create: 30s, running: 30s, propagate: 30s, node: 30s }";
+    let mut number = 0;
+    for (strategy, text) in STRATEGIES {
+        let text = text.replace("file: gr.json", &format!("file: gr.json, {deadlines}"));
+        let text = text.replace("order: Name", "order: Name, drain: { timeout: 30s }");
+        let clean = run(&text, Vec::new(), "[]");
+        for (on, before) in kinds(&clean.calls) {
+            // What tells, what looks for APIs, a watch: an upgrade goes on without. Where the record itself cannot
+            // be written nothing can be said in it.
+            let unheard = ["WATCH ", "GET /apis/apiextensions", "POST /api/v1/namespaces/default/events"];
+            let record = ["PUT /apis/gum", "PATCH /apis/gum"];
+            if unheard.iter().chain(&record).any(|other| on.starts_with(other))
+                || ["GET /apis", "GET /apis/topsops.enflame.com/v1"].contains(&on.as_str())
+                // Asked in passing, for a progress that nobody waits for.
+                || (strategy == "Recreate" && on == "GET /api/v1/nodes")
+            {
+                continue;
+            }
+            number += 1;
+            // A rule that was taken away, and a server that cannot: both last.
+            let (code, says) = if number % 2 == 0 { (403, "Forbidden") } else { (503, "made up by a fault") };
+            println!("{strategy}: {on}: {code}");
+            let rule = Rule { on: on.clone(), skip: before, times: usize::MAX, fault: Fault::Answer(code) };
+            let steps = format!(
+                "[{{ until: {{ record: 1, phase: Held, says: [{says}] }} }}, {{ pass: 10m }}, {{ heal: {{}} }}]"
+            );
+            let held = run(&text, vec![rule], &steps);
+            assert_eq!(held.end, clean.end, "{strategy}: {on}: {code}");
+            let most = clean.took + AFTERWARDS;
+            assert!(held.after < most, "{strategy}: {on}: {:?} after the last fault", held.after);
+        }
+    }
+}

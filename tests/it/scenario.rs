@@ -35,6 +35,9 @@ pub(crate) struct Scenario {
     pub(crate) no_crashes: Option<String>,
     #[serde(default)]
     pub(crate) world: WorldSpec,
+    /// The node that the service runs on.
+    #[serde(default)]
+    pub(crate) own_node: Option<String>,
     /// Blueprints by file name: changes to the documented gr, by JSON pointer; `null` removes.
     #[serde(default)]
     pub(crate) blueprints: BTreeMap<String, BTreeMap<String, Value>>,
@@ -116,6 +119,7 @@ pub(crate) async fn run(
     for (file, manifest) in &manifests.blueprints {
         std::fs::write(stage.blueprints.path().join(file), manifest.to_string()).unwrap();
     }
+    stage.own_node = scenario.own_node.as_ref().map(|node| named(&stage.prefix(), node));
     stage.start_service().await;
     stage.ready().await;
     for (number, act) in scenario.steps.iter().enumerate() {

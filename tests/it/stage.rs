@@ -1,6 +1,7 @@
 //! A stage: a cluster (embedded or real) with its inhabitants, the service in front of it, a layer of faults
 //! between the two, and an oracle that watches every change.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,6 +15,7 @@ use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use gcu_upgrade_manager::sandbox::world::{Running, World};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -76,6 +78,10 @@ pub(crate) struct Stage {
     pub(crate) blueprints: TempDir,
     /// What is different about the services that are started.
     pub(crate) adjust: fn(&mut Parts),
+    /// CRDs that somebody has deleted, by name.
+    pub(crate) taken: BTreeMap<String, CustomResourceDefinition>,
+    /// The node that the service runs on.
+    pub(crate) own_node: Option<String>,
     service: Option<Service>,
     others: Vec<Service>,
 }
@@ -136,6 +142,8 @@ impl Stage {
             oracle,
             blueprints,
             adjust: |_| {},
+            taken: BTreeMap::new(),
+            own_node: None,
             service: None,
             others: Vec::new(),
         })
@@ -169,6 +177,7 @@ impl Stage {
         let client = cluster::client_over(faulty, metrics.clone());
         let mut parts = Parts::new(client, self.clock, self.blueprints.path(), metrics);
         parts.watching = Watching::Polling;
+        parts.own_node.clone_from(&self.own_node);
         adjust(&mut parts);
         Service::start(parts).await
     }

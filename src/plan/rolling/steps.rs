@@ -1,12 +1,13 @@
 //! The steps around the nodes: locking, probing, patching, propagating, restoring.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{LOCK_SETTLES, RELOCK_LIMIT};
 use crate::gr::{self, LiveGr};
 use crate::plan::fleet::SetState;
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
-use crate::plan::status::{End, goal_name};
+use crate::plan::status::{End, after, goal_name};
 use crate::plan::turn::{Next, Turn, Wait};
 use crate::plan::{Action, Decision};
 use crate::record::rolling::{LockedSet, RollingStatus};
@@ -139,9 +140,13 @@ impl Turn<'_> {
         if rolling.relocks >= RELOCK_LIMIT || never_kept {
             return self.give_up("StrategyNotKept", "the operator puts its update strategy back into its DaemonSets, so their pods cannot be replaced node by node; use strategy Recreate".to_owned());
         }
+        let refused = unlocked.iter().find_map(|(set, _)| self.seen.fleet.refused(&set.uid));
         let unlocked = !unlocked.is_empty();
         if let Some(decision) = self.keep_locked(&mut rolling) {
             return Next::Do(decision);
+        }
+        if let Some(refusal) = refused {
+            return Wait::next(WaitReason::CallRefused, refusal);
         }
         let Some(since) = rolling.locked_since.filter(|_| !unlocked) else {
             return Wait::next(WaitReason::LockSettling, "waiting for the DaemonSets to be at OnDelete");
@@ -195,10 +200,9 @@ impl Turn<'_> {
         if self.is_late() {
             return self.give_up("OperatorDoesNotRoll", format!("the operator did not put a change of {component} into its DaemonSet in time, so nothing can be replaced node by node; use strategy Recreate"));
         }
-        Wait::next(
-            WaitReason::OperatorPropagating,
-            format!("waiting for the operator to put the change into DaemonSet {namespace}/{name}"),
-        )
+        let message = format!("waiting for the operator to put the change into DaemonSet {namespace}/{name}");
+        let (reason, detail, until) = (WaitReason::OperatorPropagating, message.clone(), self.late_at());
+        Next::Wait(Wait { reason, message, detail, until })
     }
 
     fn probe_shows_recreation(&self) -> Next {
@@ -206,7 +210,13 @@ impl Turn<'_> {
     }
 
     fn is_late(&self) -> bool {
-        self.status.deadline.is_none_or(|d| self.now >= d)
+        self.late_at().is_none_or(|at| self.now >= at)
+    }
+
+    /// When the operator has had its time, since the step began and since the API server was last away.
+    fn late_at(&self) -> Option<Timestamp> {
+        let again = self.seen.undisturbed_since.map(|at| after(at, self.seconds_for(self.status.step)));
+        self.status.deadline.map(|d| again.map_or(d, |again| d.max(again)))
     }
 
     fn patch_mark(&self, what: &str) -> String {
@@ -280,7 +290,9 @@ impl Turn<'_> {
         }
         let message = format!("waiting for the operator to change DaemonSet {}/{}", set.namespace, set.name);
         let (reason, detail) = (WaitReason::OperatorPropagating, message.clone());
-        Next::Wait(Wait { reason, message, detail, until: until.filter(|_| one_is_back) })
+        let until =
+            until.filter(|_| one_is_back).into_iter().chain(self.late_at()).filter(|at| *at > self.now);
+        Next::Wait(Wait { reason, message, detail, until: until.min() })
     }
 
     /// Strategies back, then everything has to run. Where nodes were left out with old pods, the strategy stays

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeStatus, Phase};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde::Deserialize;
@@ -112,6 +113,10 @@ pub(crate) enum Act {
     Away(Fault, String),
     /// Until a fault has taken the API server away, and until it is back; meanwhile REST says so.
     UntilAway {},
+    /// A person deletes a CRD, and with it all objects of it.
+    TakeCrd(String),
+    /// A person installs a CRD again that was deleted.
+    GiveCrd(String),
     /// The process is killed and started again.
     Restart {},
     /// Another process of the service runs beside the first from now on.
@@ -193,6 +198,24 @@ impl Act {
             Self::UntilAway {} => {
                 stage.until_it(&format!("{at}: {self:?}"), async |stage| stage.faults.away().is_some()).await;
                 says_that_it_is_away(stage).await;
+            }
+            Self::TakeCrd(name) => {
+                if let Ok(gr) = stage.world.gr().await
+                    && name.starts_with("gcuresources.")
+                {
+                    stage.oracle.forgive(&gr.uid().unwrap());
+                }
+                let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+                let crd = crds.get(name).await.unwrap();
+                stage.taken.insert(name.clone(), crd);
+                crds.delete(name, &DeleteParams::default()).await.unwrap();
+            }
+            Self::GiveCrd(name) => {
+                let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+                let mut crd = stage.taken.remove(name).unwrap();
+                crd.metadata.resource_version = None;
+                crd.status = None;
+                crds.create(&PostParams::default(), &crd).await.unwrap();
             }
             Self::SecondService {} => stage.start_another_service().await,
             Self::Restart {} => {
