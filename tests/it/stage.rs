@@ -2,6 +2,7 @@
 //! between the two, and an oracle that watches every change.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -77,6 +78,8 @@ pub(crate) struct Stage {
     pub(crate) blueprints: TempDir,
     /// CRDs that somebody has deleted, by name.
     pub(crate) taken: BTreeMap<String, CustomResourceDefinition>,
+    /// Milliseconds by which the service's clock is off.
+    pub(crate) clock_off: &'static AtomicI64,
     /// The node that the service runs on.
     pub(crate) own_node: Option<String>,
     service: Option<Service>,
@@ -139,6 +142,7 @@ impl Stage {
             oracle,
             blueprints,
             taken: BTreeMap::new(),
+            clock_off: Box::leak(Box::default()),
             own_node: None,
             service: None,
             others: Vec::new(),
@@ -166,7 +170,7 @@ impl Stage {
         let client = cluster::client_over(Faulty { inner: send, faults: self.faults.clone() });
         let parts = Parts {
             client,
-            clock: self.clock,
+            clock: self.clock.off_by(self.clock_off),
             blueprints: self.blueprints.path().to_owned(),
             watching: Watching::Polling,
             own_node: self.own_node.clone(),
