@@ -74,10 +74,28 @@ impl Running {
         panic!("{before:?} was not printed: {}", self.said());
     }
 
+    /// Sends a signal; it may have ended already.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let _ =
+            Command::new("kill").args([&format!("-{signal}"), &pid]).stderr(Stdio::null()).status().unwrap();
+    }
+
+    /// Whether it has ended by itself within a while.
+    pub(crate) fn ends(&mut self) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if self.child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
     fn stop(mut self) -> (Option<i32>, String, Duration) {
         let begun = Instant::now();
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status.code(), self.said(), begun.elapsed());
@@ -288,4 +306,47 @@ fn what_keeps_it_from_starting_is_one_line_and_exit_code_1() {
         assert_eq!(errors.len(), 1, "{args:?}: one line: {said}");
         assert!(errors[0].contains(" ERROR ") && errors[0].contains(&says), "{args:?}: {said}");
     }
+}
+
+/// Everything that is printed or logged is lost: the disk is full.
+#[test]
+fn a_disk_that_is_full_under_every_log_stops_nothing() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let dir = TempDir::new().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig").display().to_string();
+    let cluster =
+        ["sandbox", "--listen", "127.0.0.1:0", "--pod-start", "100ms", "--kubeconfig-out", &kubeconfig];
+    let mut cluster = Running::start(&cluster, &[]);
+    cluster.word_after("address=");
+    let log = dir.path().join("log");
+    std::fs::create_dir(&log).unwrap();
+    std::os::unix::fs::symlink("/dev/full", log.join("gcu-upgrade-manager.log")).unwrap();
+    let mut command = gum();
+    command.args(["serve", "--listen", &address, "--kubeconfig", &kubeconfig, "--log", "debug"]);
+    command.args(["--blueprints", concat!(env!("CARGO_MANIFEST_DIR"), "/blueprints"), "--log-dir"]).arg(&log);
+    let child = command.stdout(full()).stderr(full()).spawn().unwrap();
+    let mut running = Running { child, out: dir.path().join("nothing"), _dir: dir };
+    let end = Instant::now() + Duration::from_secs(60);
+    let until = |running: &mut Running, what: &dyn Fn() -> bool| {
+        while !what() {
+            assert!(running.child.try_wait().unwrap().is_none(), "it ended");
+            assert!(Instant::now() < end, "it does not get there");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until(&mut running, &|| TcpStream::connect(&address).is_ok());
+    until(&mut running, &|| curl(&address, "GET", "/readyz", "").0 == 200);
+    let path = "/gum/v1/gr/enflame-gcu-resource?wait=40s";
+    until(&mut running, &|| curl(&address, "PUT", path, r#"{"file": "gr.json"}"#).0 == 200);
+    // With the directory gone the next line makes both anew.
+    std::fs::remove_dir_all(&log).unwrap();
+    let file = log.join("gcu-upgrade-manager.log");
+    until(&mut running, &|| {
+        curl(&address, "GET", "/gum/v1/gr", "");
+        std::fs::metadata(&file).is_ok_and(|f| f.is_file() && f.len() > 0)
+    });
+    running.signal("TERM");
+    assert!(running.ends(), "SIGTERM ends it");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeStatus, Phase};
+use gcu_upgrade_manager::record::{CRD_REVISION_ANNOTATION, GcuUpgrade, GcuUpgradeStatus, Phase};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -140,6 +140,9 @@ pub(crate) enum Act {
         during: String,
         changes: BTreeMap<String, Value>,
     },
+    /// The process dies, and all that it has left is as its first version wrote it: the record's CRD of revision 1
+    /// and the records without the fields that came later.
+    OlderVersion {},
     /// The process is killed and started again.
     Restart {},
     /// Another process of the service runs beside the first from now on.
@@ -256,6 +259,10 @@ impl Act {
                 crd.status = None;
                 crds.create(&PostParams::default(), &crd).await.unwrap();
             }
+            Self::OlderVersion {} => {
+                stage.kill();
+                make_older(stage).await;
+            }
             Self::Jump(time) => {
                 let time: jiff::SignedDuration = time.parse().unwrap();
                 let milliseconds = time.as_millis().try_into().unwrap();
@@ -323,6 +330,35 @@ async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says:
             return;
         }
     }
+}
+
+async fn make_older(stage: &Stage) {
+    let params = PatchParams::default();
+    for record in stage.records().list(&Default::default()).await.unwrap().items {
+        let older = json!({ "spec": {
+            "components": null, "rollingUpdate": null, "granted": null,
+            "deadlines": { "propagateSeconds": null, "nodeSeconds": null },
+        } });
+        stage.records().patch(&record.name_any(), &params, &Patch::Merge(&older)).await.unwrap();
+    }
+    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let name = "gcuupgrades.gum.enflame.com";
+    let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
+    crd["metadata"]["annotations"][CRD_REVISION_ANNOTATION] = json!("1");
+    let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+    for (of, field) in [
+        ("/spec/properties", "components"),
+        ("/spec/properties", "rollingUpdate"),
+        ("/spec/properties", "granted"),
+        ("/spec/properties/deadlines/properties", "propagateSeconds"),
+        ("/spec/properties/deadlines/properties", "nodeSeconds"),
+        ("/status/properties", "rolling"),
+    ] {
+        let removed = schema.pointer_mut(of).unwrap().as_object_mut().unwrap().remove(field);
+        assert!(removed.is_some(), "{of}/{field} is in the present schema");
+    }
+    let older = serde_json::from_value(crd).unwrap();
+    crds.replace(name, &PostParams::default(), &older).await.unwrap();
 }
 
 /// While the API server is away, REST answers 503 with the reason; `/livez` knows nothing of it. Until it is back.
