@@ -350,3 +350,66 @@ fn a_disk_that_is_full_under_every_log_stops_nothing() {
     running.signal("TERM");
     assert!(running.ends(), "SIGTERM ends it");
 }
+
+/// Root may read everything: as root, the service is started as nobody.
+#[test]
+fn what_may_not_be_read_any_more_is_served_as_it_was_read_last() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let dir = TempDir::new().unwrap();
+    let open_to = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open_to(dir.path(), 0o755);
+    let blueprints = dir.path().join("blueprints");
+    std::fs::create_dir(&blueprints).unwrap();
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/blueprints/gr.json");
+    let write = |name: &str| {
+        std::fs::copy(good, blueprints.join(name)).unwrap();
+        open_to(&blueprints.join(name), 0o644);
+    };
+    write("a.json");
+    let kubeconfig = dir.path().join("kubeconfig");
+    let nowhere = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "x",
+        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "x", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    });
+    std::fs::write(&kubeconfig, nowhere.to_string()).unwrap();
+    // Its path may lead through directories that nobody else may enter.
+    let binary = dir.path().join("gum");
+    std::fs::copy(env!("CARGO_BIN_EXE_gcu-upgrade-manager"), &binary).unwrap();
+    let mut command = Command::new(&binary);
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        command.uid(65534).gid(65534);
+    }
+    let out = dir.path().join("out");
+    let file = std::fs::File::create(&out).unwrap();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--kubeconfig"]).arg(&kubeconfig).arg("--blueprints");
+    command.arg(&blueprints).arg("--log-dir").arg(dir.path().join("log"));
+    command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file);
+    let mut process = Running { child: command.spawn().unwrap(), out, _dir: TempDir::new().unwrap() };
+    let address = process.word_after("address=");
+    let served = || -> Vec<(String, bool, bool)> {
+        let (status, text) = curl(&address, "GET", "/gum/v1/blueprints", "");
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let entries =
+            answer.pointer("/content/items").unwrap_or_else(|| panic!("{text}")).as_array().unwrap();
+        let of =
+            |e: &Value| (e["file"].as_str().unwrap().to_owned(), e["valid"] == true, e["stale"].is_string());
+        entries.iter().map(of).collect()
+    };
+    let entry = |file: &str, stale| (file.to_owned(), true, stale);
+    assert_eq!(served(), [entry("a.json", false)]);
+    open_to(&blueprints.join("a.json"), 0o000);
+    write("b.json");
+    assert_eq!(served(), [entry("a.json", true), entry("b.json", false)], "a file that may not be read");
+    open_to(&blueprints, 0o000);
+    assert_eq!(served(), [entry("a.json", true), entry("b.json", true)], "a directory that may not be read");
+    open_to(&blueprints, 0o755);
+    open_to(&blueprints.join("a.json"), 0o644);
+    assert_eq!(served(), [entry("a.json", false), entry("b.json", false)], "all may be read again");
+}
