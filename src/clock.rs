@@ -4,6 +4,8 @@
 //! [`Clock`], never the system. In tests the clock follows tokio's paused time, so that an upgrade of
 //! hours is a test of milliseconds.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -12,17 +14,24 @@ use tokio::time::Instant;
 pub struct Clock {
     /// `None`: the system's clock. `Some`: this wall time at this instant of tokio's clock.
     anchor: Option<(Timestamp, Instant)>,
+    /// Milliseconds by which it is set wrong.
+    off: Option<&'static AtomicI64>,
 }
 
 impl Clock {
     /// The system's wall clock.
     pub fn system() -> Self {
-        Self { anchor: None }
+        Self { anchor: None, off: None }
     }
 
     /// A clock that starts at `start` and advances with tokio's time, paused or not.
     pub fn following_tokio(start: Timestamp) -> Self {
-        Self { anchor: Some((start, Instant::now())) }
+        Self { anchor: Some((start, Instant::now())), off: None }
+    }
+
+    /// The same clock, but wrong by so many milliseconds, which may change while it runs.
+    pub fn off_by(self, milliseconds: &'static AtomicI64) -> Self {
+        Self { off: Some(milliseconds), ..self }
     }
 
     /// The present moment, in whole milliseconds: what is stored is read by people.
@@ -34,7 +43,8 @@ impl Clock {
                 start.saturating_add(passed).unwrap_or(Timestamp::MAX)
             }
         };
-        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+        let off = self.off.map_or(0, |off| off.load(Ordering::Relaxed));
+        Timestamp::from_millisecond(now.as_millisecond().saturating_add(off)).unwrap_or(now)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod preview;
 pub mod progress;
 mod recreate;
 pub mod rolling;
+mod set_back;
 pub mod skew;
 mod status;
 mod turn;
@@ -242,6 +243,9 @@ pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision 
     if turn.status.phase.is_final() {
         let held = record.finalizers().iter().any(|f| f == FINALIZER);
         return if held { Decision::Act(Action::Release) } else { Decision::Finished };
+    }
+    if let Some(status) = set_back::corrected(&turn.status, now) {
+        return Decision::Record(turn.draft().with(|s| *s = status).quietly());
     }
     match record.spec.strategy {
         Strategy::Recreate => recreate::decide(&turn),

@@ -35,13 +35,18 @@ pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
     };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let like_v1 = || LikeV1 { clock: Clock::system() };
+    // A line that cannot be written is lost. To say so on stderr, which may be on the same full disk, would panic.
     let stdout = match format {
-        LogFormat::Text => logs::layer().event_format(like_v1()).boxed(),
-        LogFormat::Json => {
-            logs::layer().json().flatten_event(true).with_timer(Rfc3339 { clock: Clock::system() }).boxed()
-        }
+        LogFormat::Text => logs::layer().log_internal_errors(false).event_format(like_v1()).boxed(),
+        LogFormat::Json => logs::layer()
+            .json()
+            .log_internal_errors(false)
+            .flatten_event(true)
+            .with_timer(Rfc3339 { clock: Clock::system() })
+            .boxed(),
     };
-    let file = oplog.map(|log| logs::layer().event_format(like_v1()).with_writer(log));
+    let file =
+        oplog.map(|log| logs::layer().log_internal_errors(false).event_format(like_v1()).with_writer(log));
     // A second start in the same process (tests) keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(stdout).with(file).try_init();
     if let (Some(dir), Some(error)) = (log_dir, failure) {

@@ -1,5 +1,7 @@
 //! One worker for each active record: observe, decide, then act *or* record, until the record has ended.
 
+mod look;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +11,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::act::{self, Outcome};
-use super::observe::{self, Views};
+use super::observe::Views;
 use super::{Means, events, history, sweep};
 use crate::cluster;
 use crate::observe::fleet::{self as observe_fleet, Interest};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
 use crate::plan::rolling::node::{is_ours, must_leave};
-use crate::plan::{Action, Decision, Snapshot, cannot_look, decide};
+use crate::plan::{Action, Decision, Snapshot, decide};
 use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
 
@@ -33,8 +35,6 @@ const NOTICE: Duration = Duration::from_secs(1);
 const REFUSAL_RESTS: Duration = Duration::from_secs(5);
 /// Calls under way at the same time.
 const AT_ONCE: usize = 16;
-/// So many failures in a row are not worth a word in the record: an API server that restarts makes some.
-const FAILURES_SAID: u32 = 3;
 /// First and longest pause after a call that failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -46,13 +46,15 @@ pub(super) struct Worker {
     wake: Arc<Notify>,
     views: Views,
     /// The last refusal, and when the call may be tried again.
-    refused: Option<(String, Timestamp)>,
+    refused: Option<(String, Instant)>,
     /// The same for calls on nodes, pods and DaemonSets, by what they were about. Calls that were done are here
     /// too, until the watches have had time to show it.
-    resting: BTreeMap<String, (String, Timestamp)>,
+    resting: BTreeMap<String, (String, Instant)>,
     eviction: Option<&'static str>,
     /// Nodes that this worker has given back.
     released: BTreeSet<String>,
+    /// When the last decision was taken, by both clocks.
+    looked: Option<(Timestamp, Instant)>,
     /// See [`Snapshot::undisturbed_since`].
     undisturbed_since: Option<Timestamp>,
     /// Calls that failed since the last write that succeeded.
@@ -84,6 +86,7 @@ impl Worker {
             resting: BTreeMap::new(),
             eviction: None,
             released: BTreeSet::new(),
+            looked: None,
             undisturbed_since: None,
             failures: 0,
         }
@@ -151,37 +154,6 @@ impl Worker {
             Decision::Wait { status, until } => self.wait(*status, until).await,
             Decision::Finished => Ok(Turn::Over),
         }
-    }
-
-    /// Reads the record and what it concerns; `None` when it is gone.
-    async fn look(&mut self) -> Result<Option<Snapshot>, kube::Error> {
-        let api: Api<GcuUpgrade> = Api::all(self.means.client.clone());
-        match cluster::get(&api, &self.record.name_any()).await? {
-            Some(record) if record.uid() == self.record.uid() => self.record = record,
-            _ => return Ok(None),
-        }
-        let seen = observe::live(&self.means.client, &self.record, &self.views).await?;
-        self.undisturbed_since.get_or_insert(self.means.clock.now());
-        Ok(Some(seen))
-    }
-
-    /// A read that keeps failing is said in the record, which can be written all the same where it is only that
-    /// a right was taken away or an API is not served; and it is held like any other wait.
-    async fn say_that_it_cannot_look(&mut self, error: &kube::Error) {
-        let (Outcome::Refused(why) | Outcome::Unavailable(why)) = Outcome::of(error) else { return };
-        if self.failures < FAILURES_SAID {
-            return;
-        }
-        let status = match cannot_look(&self.record, &why, self.means.clock.now()) {
-            Decision::Record(status) => *status,
-            Decision::Wait { status, .. } if *status != self.record.status_or_default() => *status,
-            _ => return,
-        };
-        let failures = self.failures;
-        if let Err(error) = self.write(status).await {
-            debug!(record = %self.record.name_any(), %error, "what is waited for was not recorded");
-        }
-        self.failures = failures;
     }
 
     /// Nodes are in work: what is done to one is guarded by the record's version, the node's version or a pod's
@@ -257,8 +229,7 @@ impl Worker {
                 (Outcome::LookAgain, _) => (CHANGED.to_owned(), SAFETY_NET),
                 (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_RESTS),
             };
-            let until = self.means.clock.now().saturating_add(rest).unwrap_or(Timestamp::MAX);
-            self.resting.insert(action.subject(), (text, until));
+            self.resting.insert(action.subject(), (text, Instant::now() + rest));
         }
         Ok(Turn::Again)
     }
@@ -270,10 +241,11 @@ impl Worker {
     }
 
     fn decide(&mut self, mut seen: Snapshot) -> Decision {
-        let now = self.means.clock.now();
-        self.refused.take_if(|(_, retry_at)| *retry_at <= now);
+        let (now, instant) = (self.means.clock.now(), Instant::now());
+        self.notice_a_jump(now, instant);
+        self.refused.take_if(|(_, retry_at)| *retry_at <= instant);
         seen.refused = self.refused.as_ref().map(|(text, _)| text.clone());
-        self.resting.retain(|_, (_, until)| *until > now);
+        self.resting.retain(|_, (_, until)| *until > instant);
         seen.fleet.refusals = self.resting.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
         seen.fleet.own_node.clone_from(&self.means.own_node);
         seen.undisturbed_since = self.undisturbed_since;
@@ -307,8 +279,7 @@ impl Worker {
             Outcome::Unavailable(text) | Outcome::Refused(text) => {
                 let wait = self.next_backoff().max(Duration::from_secs(5));
                 warn!(record = %self.record.name_any(), "the call was not done, trying again: {text}");
-                let retry_at = self.means.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
-                self.refused = Some((text, retry_at));
+                self.refused = Some((text, Instant::now() + wait));
                 self.undisturbed_since = None;
                 Turn::Until(Some(self.means.clock.now()))
             }
@@ -326,7 +297,9 @@ impl Worker {
         if status.waiting_on != known.waiting_on || status.phase != known.phase || !heard {
             return self.write(status).await;
         }
-        let retry_at = self.refused.iter().chain(self.resting.values()).map(|(_, at)| *at);
+        let retry_at = self.refused.iter().chain(self.resting.values()).map(|(_, at)| *at).min();
+        let left = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let retry_at = left.and_then(|left| self.means.clock.now().saturating_add(left).ok());
         Ok(Turn::Until(until.into_iter().chain(retry_at).min()))
     }
 

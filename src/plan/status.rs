@@ -126,7 +126,9 @@ impl Draft {
         self.done()
     }
 
-    fn done(self) -> Box<GcuUpgradeStatus> {
+    fn done(mut self) -> Box<GcuUpgradeStatus> {
+        let excess = self.status.timeline.len().saturating_sub(TIMELINE_LIMIT);
+        self.status.timeline.drain(..excess);
         Box::new(self.status)
     }
 
@@ -135,8 +137,6 @@ impl Draft {
         self.status.message = message.clone();
         let entry = TimelineEntry { at: self.now, step: self.status.step, message };
         self.status.timeline.push(entry);
-        let excess = self.status.timeline.len().saturating_sub(TIMELINE_LIMIT);
-        self.status.timeline.drain(..excess);
     }
 
     fn condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +39,22 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 impl Open {
+    /// Somebody has removed the file, or the directory with it: lines written to it would be seen by nobody.
+    fn is_gone(&self) -> bool {
+        let there = std::fs::metadata(&self.path).and_then(|there| Ok((there, self.file.metadata()?)));
+        there.map_or(true, |(there, ours)| (there.dev(), there.ino()) != (ours.dev(), ours.ino()))
+    }
+
+    /// What cannot be opened anew stays as it is, and is tried again with the next line.
+    fn open_anew(&mut self) -> io::Result<()> {
+        if let Some(dir) = self.path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        self.file = append(&self.path)?;
+        self.size = self.file.metadata()?.len();
+        Ok(())
+    }
+
     fn put_aside(&mut self) -> io::Result<()> {
         let aside = |n: u32| self.path.with_extension(format!("log.{n}"));
         for n in (1..KEPT).rev() {
@@ -54,6 +71,9 @@ impl Open {
 impl Write for &OpLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.is_gone() {
+            let _ = open.open_anew();
+        }
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
         if open.size.saturating_add(length) > SIZE_LIMIT {
             // A directory that no longer allows it keeps the old file growing; the lines matter more.

@@ -135,12 +135,12 @@ const MOMENTS: [(&str, &[Moment]); 2] = [
 fn an_api_server_that_is_away_for_a_while_at_any_moment_costs_that_while_and_nothing_else() {
     let ways = [
         (Fault::Refuse, "1s"),
-        (Fault::Refuse, "1h"),
+        (Fault::Refuse, "20m"),
         (Fault::LoseAnswer, "60s"),
         (Fault::Hang, "60s"),
         (Fault::Answer(503), "1h"),
         (Fault::Delay("29s".to_owned()), "60s"),
-        (Fault::Delay("100ms".to_owned()), "1h"),
+        (Fault::Delay("100ms".to_owned()), "10m"),
     ];
     for (text, moments) in MOMENTS {
         let clean = run(text, Vec::new(), "[]");

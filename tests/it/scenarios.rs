@@ -1,5 +1,6 @@
 //! Every scenario on the sandbox in virtual time, and on a real API server in real time.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gcu_upgrade_manager::record::rolling::NODE_ANNOTATION;
@@ -42,11 +43,47 @@ fn every_scenario_holds_on_the_sandbox() {
     println!("{} scenarios", all.len());
 }
 
-/// Each run has a runtime of its own, so that nothing of it lives on.
+/// Each run has a runtime of its own, so that nothing of it lives on. No fault is worth an error in the log: those are
+/// for what a person has to mend in the service itself.
 pub(crate) fn in_virtual_time<T>(task: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(task)
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let result = tracing::subscriber::with_default(Errors(errors.clone()), || runtime.block_on(task));
+    assert_eq!(*errors.lock().unwrap(), Vec::<String>::new(), "errors were logged");
+    result
+}
+
+/// Collects the errors that are logged on the thread of the run, where all of its tasks are.
+struct Errors(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR && metadata.target().starts_with("gcu_upgrade_manager")
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(tracing::level_filters::LevelFilter::ERROR)
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+#[should_panic(expected = "errors were logged")]
+fn an_error_in_the_log_fails_a_scenario() {
+    in_virtual_time(async { tracing::error!(target: "gcu_upgrade_manager::controller", "a worker died") });
 }
 
 #[tokio::test(start_paused = true)]

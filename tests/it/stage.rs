@@ -2,6 +2,7 @@
 //! between the two, and an oracle that watches every change.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -80,6 +81,8 @@ pub(crate) struct Stage {
     pub(crate) adjust: fn(&mut Parts),
     /// CRDs that somebody has deleted, by name.
     pub(crate) taken: BTreeMap<String, CustomResourceDefinition>,
+    /// Milliseconds by which the service's clock is off.
+    pub(crate) clock_off: &'static AtomicI64,
     /// The node that the service runs on.
     pub(crate) own_node: Option<String>,
     service: Option<Service>,
@@ -143,6 +146,7 @@ impl Stage {
             blueprints,
             adjust: |_| {},
             taken: BTreeMap::new(),
+            clock_off: Box::leak(Box::default()),
             own_node: None,
             service: None,
             others: Vec::new(),
@@ -178,6 +182,7 @@ impl Stage {
         let mut parts = Parts::new(client, self.clock, self.blueprints.path(), metrics);
         parts.watching = Watching::Polling;
         parts.own_node.clone_from(&self.own_node);
+        parts.clock = self.clock.off_by(self.clock_off);
         adjust(&mut parts);
         Service::start(parts).await
     }

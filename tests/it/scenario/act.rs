@@ -1,9 +1,11 @@
 //! What people do in a scenario, and what goes wrong.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeStatus, Phase};
+use gcu_upgrade_manager::record::{CRD_REVISION_ANNOTATION, GcuUpgrade, GcuUpgradeStatus, Phase};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -53,6 +55,19 @@ pub(crate) enum Act {
         #[serde(default)]
         done: Option<u32>,
     },
+    /// The same for a few of these, which have to come within a time.
+    UntilSoon {
+        record: u64,
+        #[serde(default)]
+        phase: Option<Phase>,
+        #[serde(default)]
+        waiting_on: Option<String>,
+        #[serde(default)]
+        done: Option<u32>,
+        within: String,
+    },
+    /// A person puts a DaemonSet's update strategy back to RollingUpdate.
+    PutBackStrategy(String),
     /// Until a node is so.
     UntilNode {
         node: String,
@@ -117,6 +132,17 @@ pub(crate) enum Act {
     TakeCrd(String),
     /// A person installs a CRD again that was deleted.
     GiveCrd(String),
+    /// The service's clock jumps, forward or (with a minus) back.
+    Jump(String),
+    /// A GitOps tool writes the documented gr with these changes over whatever is there, every so often, for so long.
+    Gitops {
+        every: String,
+        during: String,
+        changes: BTreeMap<String, Value>,
+    },
+    /// The process dies, and all that it has left is as its first version wrote it: the record's CRD of revision 1
+    /// and the records without the fields that came later.
+    OlderVersion {},
     /// The process is killed and started again.
     Restart {},
     /// Another process of the service runs beside the first from now on.
@@ -139,6 +165,22 @@ impl Act {
                         && is_rolling_so(&status, &prefix, active.as_deref(), claim.as_deref(), *done)
                 };
                 stage.until(&format!("{at}: {self:?}"), *record, stage.backend.patience(), wanted).await;
+            }
+            Self::UntilSoon { record, phase, waiting_on, done, within } => {
+                let wanted = |r: Option<&GcuUpgrade>| {
+                    let Some(status) = r.map(GcuUpgrade::status_or_default) else { return false };
+                    let on = status.waiting_on.as_ref().map(|w| format!("{:?}", w.reason));
+                    phase.is_none_or(|p| p == status.phase)
+                        && waiting_on.as_ref().is_none_or(|w| Some(w) == on.as_ref())
+                        && is_rolling_so(&status, &None, None, None, *done)
+                };
+                stage.until(&format!("{at}: {self:?}"), *record, duration(within), wanted).await;
+            }
+            Self::PutBackStrategy(name) => {
+                let sets: Api<DaemonSet> = Api::namespaced(stage.client.clone(), "kube-system");
+                let patch = json!({ "spec": { "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": null } } });
+                let name = named(&stage.prefix(), name);
+                sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
             }
             Self::Pass(time) => sleep(duration(time)).await,
             Self::UntilNode { node, cordoned, ready, gcus } => {
@@ -217,6 +259,31 @@ impl Act {
                 crd.status = None;
                 crds.create(&PostParams::default(), &crd).await.unwrap();
             }
+            Self::OlderVersion {} => {
+                stage.kill();
+                make_older(stage).await;
+            }
+            Self::Jump(time) => {
+                let time: jiff::SignedDuration = time.parse().unwrap();
+                let milliseconds = time.as_millis().try_into().unwrap();
+                stage.clock_off.fetch_add(milliseconds, Ordering::Relaxed);
+            }
+            Self::Gitops { every, during, changes } => {
+                let object: DynamicObject = serde_json::from_value(manifests.made(changes)).unwrap();
+                let (grs, name, every) = (stage.world.grs(), stage.gr().to_owned(), duration(every));
+                let mut left = duration(during);
+                // It keeps on while the next steps are played.
+                tokio::spawn(async move {
+                    while !left.is_zero() {
+                        let patch = Patch::Merge(json!({ "spec": object.data["spec"] }));
+                        if grs.patch(&name, &PatchParams::default(), &patch).await.is_err() {
+                            let _ = grs.create(&PostParams::default(), &object).await;
+                        }
+                        sleep(every).await;
+                        left = left.saturating_sub(every);
+                    }
+                });
+            }
             Self::SecondService {} => stage.start_another_service().await,
             Self::Restart {} => {
                 stage.kill();
@@ -263,6 +330,35 @@ async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says:
             return;
         }
     }
+}
+
+async fn make_older(stage: &Stage) {
+    let params = PatchParams::default();
+    for record in stage.records().list(&Default::default()).await.unwrap().items {
+        let older = json!({ "spec": {
+            "components": null, "rollingUpdate": null, "granted": null,
+            "deadlines": { "propagateSeconds": null, "nodeSeconds": null },
+        } });
+        stage.records().patch(&record.name_any(), &params, &Patch::Merge(&older)).await.unwrap();
+    }
+    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let name = "gcuupgrades.gum.enflame.com";
+    let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
+    crd["metadata"]["annotations"][CRD_REVISION_ANNOTATION] = json!("1");
+    let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+    for (of, field) in [
+        ("/spec/properties", "components"),
+        ("/spec/properties", "rollingUpdate"),
+        ("/spec/properties", "granted"),
+        ("/spec/properties/deadlines/properties", "propagateSeconds"),
+        ("/spec/properties/deadlines/properties", "nodeSeconds"),
+        ("/status/properties", "rolling"),
+    ] {
+        let removed = schema.pointer_mut(of).unwrap().as_object_mut().unwrap().remove(field);
+        assert!(removed.is_some(), "{of}/{field} is in the present schema");
+    }
+    let older = serde_json::from_value(crd).unwrap();
+    crds.replace(name, &PostParams::default(), &older).await.unwrap();
 }
 
 /// While the API server is away, REST answers 503 with the reason; `/livez` knows nothing of it. Until it is back.

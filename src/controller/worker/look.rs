@@ -1,0 +1,60 @@
+//! Looking at the cluster, and what to say when that cannot be done.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::{Api, ResourceExt};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::Worker;
+use crate::cluster;
+use crate::controller::act::Outcome;
+use crate::controller::observe;
+use crate::plan::{Decision, Snapshot, cannot_look};
+use crate::record::GcuUpgrade;
+
+/// By so much the clock may be put right without a word.
+const JUMP: SignedDuration = SignedDuration::from_secs(10);
+/// So many failures in a row are not worth a word in the record: an API server that restarts makes some.
+const FAILURES_SAID: u32 = 3;
+impl Worker {
+    /// Reads the record and what it concerns; `None` when it is gone.
+    pub(super) async fn look(&mut self) -> Result<Option<Snapshot>, kube::Error> {
+        let api: Api<GcuUpgrade> = Api::all(self.means.client.clone());
+        match cluster::get(&api, &self.record.name_any()).await? {
+            Some(record) if record.uid() == self.record.uid() => self.record = record,
+            _ => return Ok(None),
+        }
+        let seen = observe::live(&self.means.client, &self.record, &self.views).await?;
+        self.undisturbed_since.get_or_insert(self.means.clock.now());
+        Ok(Some(seen))
+    }
+
+    /// A read that keeps failing is said in the record, which can be written all the same where it is only that
+    /// a right was taken away or an API is not served; and it is held like any other wait.
+    pub(super) async fn say_that_it_cannot_look(&mut self, error: &kube::Error) {
+        let (Outcome::Refused(why) | Outcome::Unavailable(why)) = Outcome::of(error) else { return };
+        if self.failures < FAILURES_SAID {
+            return;
+        }
+        let status = match cannot_look(&self.record, &why, self.means.clock.now()) {
+            Decision::Record(status) => *status,
+            Decision::Wait { status, .. } if *status != self.record.status_or_default() => *status,
+            _ => return,
+        };
+        let failures = self.failures;
+        if let Err(error) = self.write(status).await {
+            debug!(record = %self.record.name_any(), %error, "what is waited for was not recorded");
+        }
+        self.failures = failures;
+    }
+
+    /// A clock that is put forward takes none of the operator's time.
+    pub(super) fn notice_a_jump(&mut self, now: Timestamp, instant: Instant) {
+        let (then, since) = self.looked.replace((now, instant)).unwrap_or((now, instant));
+        let passed = SignedDuration::try_from(instant.duration_since(since)).unwrap_or_default();
+        if now.duration_since(then).saturating_sub(passed).abs() > JUMP {
+            warn!(record = %self.record.name_any(), "the clock was set from about {then} to {now}");
+            self.undisturbed_since = Some(now);
+        }
+    }
+}
