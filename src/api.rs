@@ -18,6 +18,7 @@ pub mod limits;
 mod planning;
 mod query;
 mod request;
+pub mod skew;
 mod steering;
 mod upgrades;
 mod waiting;
@@ -62,6 +63,8 @@ pub struct Context {
     pub own_node: Option<String>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The versions around us, as last read.
+    pub readings: skew::Readings,
     /// What long requests take their share of.
     pub shares: Shares,
     /// Cancelled when the service stops.

@@ -144,6 +144,7 @@ impl Service {
             leadership,
             own_node,
             metrics,
+            readings: api::skew::Readings::default(),
             shares: api::limits::Shares::default(),
             stop: stop.clone(),
             asker: None,

@@ -12,6 +12,7 @@ pub mod preview;
 pub mod progress;
 mod recreate;
 pub mod rolling;
+pub mod skew;
 mod status;
 mod turn;
 pub mod why;

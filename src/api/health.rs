@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs, Reply};
+use super::without_nulls;
 use crate::metrics;
+use crate::plan::skew;
 
 /// `GET /livez`: the process answers.
 pub(super) async fn livez(_: May<auth::Everyone>) -> Reply {
@@ -23,13 +25,21 @@ pub(super) async fn readyz(context: May<auth::Everyone>) -> Result<Reply, ApiErr
     Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}", missing.join("; "))))
 }
 
-/// `GET /version`
+/// `GET /version`: ours, and the versions around us, with what of them does not fit.
 pub(super) async fn version(context: May<auth::Everyone>) -> Reply {
-    Reply::with(json!({
+    let around = context.versions().await;
+    let kubernetes = around.kubernetes.as_ref().map(|v| json!({ "version": v, "tested": skew::TESTED }));
+    let operator = around.operators.first().map(|o| {
+        without_nulls(json!({ "namespace": o.namespace, "image": o.image, "version": o.version() }))
+    });
+    Reply::with(without_nulls(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "grApis": context.served.borrow().clone().unwrap_or_default(),
+        "grApis": around.served,
         "recordApi": "gum.enflame.com/v1",
-    }))
+        "kubernetes": kubernetes,
+        "operator": operator,
+        "warnings": skew::warnings(&around),
+    })))
 }
 
 /// `GET /metrics`, for Prometheus.

@@ -89,7 +89,7 @@ impl Context {
         &self,
         name: &str,
         found: Option<Found>,
-        job: Job,
+        mut job: Job,
         body: &JobBody,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
@@ -103,6 +103,7 @@ impl Context {
             .into());
         }
         self.try_on(name, found.as_ref(), &job.target.manifest).await?;
+        job.warnings.extend(self.skew().await);
         if query.dry_run {
             let plan = self.preview(name, found.as_ref(), &job, &records).await?;
             if query.form == Form::Text {

@@ -1,6 +1,5 @@
 //! The plan: what a job would do, before anything is written.
 
-use kube::Client;
 use serde_json::Value;
 
 use super::Context;
@@ -60,7 +59,6 @@ impl Context {
             fleet: &fleet,
             budgets: budgets.as_deref(),
             records,
-            server: server_version(&self.client).await,
         };
         Ok(preview(&ask, &job.warnings))
     }
@@ -71,11 +69,4 @@ fn selector_keys(manifest: &Value) -> Vec<String> {
     let selectors =
         gr::components(manifest).into_iter().filter_map(|c| c.fields.get("nodeSelector")?.as_object());
     selectors.flat_map(|s| s.keys().cloned()).collect()
-}
-
-/// The API server's version, as `(1, 20)`: some say `20+`.
-async fn server_version(client: &Client) -> Option<(u32, u32)> {
-    let version = client.apiserver_version().await.ok()?;
-    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok();
-    Some((number(&version.major)?, number(&version.minor)?))
 }

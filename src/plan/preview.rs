@@ -39,8 +39,6 @@ pub struct Ask<'a> {
     pub budgets: Option<&'a [Budget]>,
     /// The gr's records, newest first: how long it took before.
     pub records: &'a [GcuUpgrade],
-    /// The API server's version.
-    pub server: Option<(u32, u32)>,
 }
 
 /// What an upgrade would do.

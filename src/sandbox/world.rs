@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
-    api::core::v1::{Namespace, Node},
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Namespace, Node},
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -164,6 +167,10 @@ impl World {
             let manifest = json!({ "metadata": { "name": namespace } });
             ensure(&Api::<Namespace>::all(client.clone()), serde_json::from_value(manifest)?).await?;
         }
+        if self.prefix.is_none() {
+            let deployments: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
+            ensure(&deployments, serde_json::from_value(operator_deployment(&self.group))?).await?;
+        }
         let nodes: Api<Node> = Api::all(client.clone());
         let gcu_nodes = (1..=self.nodes).map(|number| self.node(number, true));
         let plain_nodes = (1..=self.plain_nodes).map(|number| self.node(number, false));
@@ -217,6 +224,25 @@ impl World {
             "status": { "capacity": room, "allocatable": room },
         }))
     }
+}
+
+/// The operator as it is installed. It is paused and has no pod: an actor in this process does its work.
+fn operator_deployment(group: &str) -> Value {
+    let version = if group == "topscloud.enflame.com" { "2.4.6" } else { "2.0.1" };
+    let labels = json!({ "app.kubernetes.io/name": "gcu-operator" });
+    let image = format!("artifact.enflame.cn/enflame_docker_images/enflame/gcu-operator:{version}");
+    json!({
+        "metadata": { "name": "gcu-operator", "namespace": "kube-system", "labels": labels },
+        "spec": {
+            "replicas": 0,
+            "paused": true,
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "gcu-operator", "image": image }] },
+            },
+        },
+    })
 }
 
 fn start(actor: impl Future<Output = ()> + Send + 'static) -> AbortHandle {

@@ -6,6 +6,7 @@ mod planning;
 mod refusals;
 mod steering;
 mod unavailable;
+mod versions;
 mod walk;
 mod watching;
 

@@ -9,9 +9,6 @@ use crate::plan::impact::{Change, ChangeKind, Impact};
 use crate::record::Strategy;
 use crate::record::rolling::{Labels, SkippedNode, WINDOW_LIMIT};
 
-/// Older API servers are not tried.
-const OLDEST_SERVER: (u32, u32) = (1, 20);
-
 /// Nodes named in a warning.
 const NAMED: usize = 3;
 
@@ -25,7 +22,7 @@ pub(super) fn warnings(
 ) -> Vec<String> {
     let mut all = Vec::new();
     all.extend(nothing_left(ask));
-    all.extend(skew(ask));
+    all.extend(other_operator(ask));
     match ask.strategy {
         Strategy::Recreate => all.extend(holders(ask, nodes)),
         Strategy::RollingUpdate => {
@@ -67,24 +64,13 @@ fn nothing_left(ask: &Ask<'_>) -> Vec<String> {
     all
 }
 
-fn skew(ask: &Ask<'_>) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Some((major, minor)) = ask.server.filter(|version| *version < OLDEST_SERVER) {
-        all.push(format!(
-            "the cluster is Kubernetes {major}.{minor}, older than {}.{}: not tried",
-            OLDEST_SERVER.0, OLDEST_SERVER.1
-        ));
-    }
+fn other_operator(ask: &Ask<'_>) -> Option<String> {
     let group = |manifest: &Value| manifest.get("apiVersion").and_then(Value::as_str).map(str::to_owned);
     let (live, target) = (ask.live.and_then(|l| group(&l.manifest)), group(ask.target));
-    if let (Some(live), Some(target)) = (live, target)
-        && live != target
-    {
-        all.push(format!(
-            "the gr is served as {live} and the blueprint says {target}: they are of different operators"
-        ));
-    }
-    all
+    let (live, target) = (live?, target?);
+    (live != target).then(|| {
+        format!("the gr is served as {live} and the blueprint says {target}: they are of different operators")
+    })
 }
 
 fn come_and_go(changes: &[Change]) -> Vec<String> {
