@@ -15,6 +15,7 @@ mod gr;
 mod health;
 mod jobs;
 pub mod limits;
+pub mod openapi;
 mod planning;
 mod query;
 mod request;
@@ -75,10 +76,9 @@ pub struct Context {
     pub patience: Patience,
 }
 
-/// The whole service.
-pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
-    let metrics = context.metrics.clone();
-    let routes: [(&str, MethodRouter<Guarded>); 24] = [
+/// Every route. What each is for is in [`openapi`], which takes its paths from here.
+fn routes() -> [(&'static str, MethodRouter<Guarded>); 26] {
+    [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
@@ -103,12 +103,19 @@ pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
         ("/readyz", get(health::readyz)),
         ("/version", get(health::version)),
         ("/metrics", get(health::metrics)),
-    ];
+        ("/openapi.json", get(openapi::json)),
+        ("/docs", get(openapi::docs)),
+    ]
+}
+
+/// The whole service.
+pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
+    let metrics = context.metrics.clone();
     // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere.
     let both = |all: Router<Guarded>, (path, methods): (&str, MethodRouter<Guarded>)| {
         all.route(path, methods.clone()).route(&format!("{path}/"), methods)
     };
-    let inner = routes
+    let inner = routes()
         .into_iter()
         .fold(Router::new(), both)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))

@@ -242,7 +242,7 @@ fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// v1.0.0's words for what was asked, and the same kind of word for what is new.
-fn operation(method: &Method, path: &str) -> &'static str {
+pub(super) fn operation(method: &Method, path: &str) -> &'static str {
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut segments = path.split('/').skip(3);
     let place = (segments.next().unwrap_or_default(), segments.next(), segments.next().unwrap_or_default());

@@ -7,6 +7,7 @@ use std::fmt;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use jiff::SignedDuration;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -66,34 +67,44 @@ pub(super) fn duration(text: &str, limit: SignedDuration) -> Result<SignedDurati
     }
 }
 
-/// The body of a call that starts a job. Each call says which fields it has no use for.
-#[derive(Debug, Default, Deserialize)]
+/// The body of a call that starts a job.
+// Each call says which fields it has no use for. These comments are in the published description of the API.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct JobBody {
-    /// The blueprint to upgrade to.
+    /// The blueprint to upgrade to: a file in the directory of blueprints.
     pub(super) file: Option<String>,
-    /// The revision to roll back to.
+    /// The revision to return to; without it, what the last upgrade replaced.
     pub(super) revision: Option<u64>,
-    /// How the change is made.
+    /// How the change is made. By default Recreate; a rollback or a retry goes as the last upgrade went.
     pub(super) strategy: Option<Strategy>,
-    /// What to do when a component visibly cannot start.
+    /// What to do when a component visibly cannot start. Slowness alone never rolls back.
     pub(super) on_failure: OnFailure,
-    /// Only these components.
+    /// Only these components, by their keys; those after them in the dependency order restart too.
     pub(super) components: Vec<String>,
+    /// How a RollingUpdate proceeds.
     rolling_update: Option<RollingBody>,
+    /// How long each step may take before the upgrade is held.
     deadlines: DeadlinesBody,
-    /// Why, for people.
+    /// Why, for people; kept in the record. At most 1024 bytes.
     #[serde(deserialize_with = "short")]
+    #[schemars(length(max = REASON_LIMIT))]
     pub(super) reason: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How long each step may take before the upgrade is held.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct DeadlinesBody {
+    /// From the delete until the gr and all its pods are gone; by default 10m.
     gone: Option<Seconds>,
+    /// From then until the API server has accepted the new gr; by default 5m.
     create: Option<Seconds>,
+    /// From the create until every component runs; by default 30m.
     running: Option<Seconds>,
+    /// RollingUpdate: until the operator has put the change into its DaemonSets; by default 10m.
     propagate: Option<Seconds>,
+    /// RollingUpdate: from the first pod that is replaced on a node until all are ready; by default 30m.
     node: Option<Seconds>,
 }
 
@@ -104,6 +115,23 @@ struct Seconds(u32);
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(SecondsVisitor)
+    }
+}
+
+impl JsonSchema for Seconds {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration such as 90s, 10m or 1h30m, or a number of seconds; at most a week.",
+            "anyOf": [
+                { "type": "string", "minLength": 1 },
+                { "type": "integer", "minimum": 1, "maximum": DEADLINE_LIMIT.as_secs() },
+            ],
+            "examples": ["10m", 600],
+        })
     }
 }
 
@@ -209,20 +237,21 @@ pub(super) struct Manner {
 }
 
 /// The body of a call that needs none.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoBody {}
 
 /// The body of `DELETE /gum/v1/gr/{name}`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteBody {
+    /// When the delete is answered; by default `background`.
     #[serde(default)]
     pub(super) policy: Policy,
 }
 
 /// When a delete is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Policy {
     /// At once.

@@ -7,6 +7,7 @@ mod warnings;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -42,8 +43,9 @@ pub struct Ask<'a> {
 }
 
 /// What an upgrade would do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Plan")]
 pub struct Preview {
     /// The gr.
     pub gr: String,
@@ -69,7 +71,7 @@ pub struct Preview {
 }
 
 /// A component that changes or restarts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedComponent {
     /// Its key.
@@ -88,7 +90,7 @@ pub struct PlannedComponent {
 }
 
 /// The steps of a rollout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Steps {
     /// How many there are.
@@ -105,7 +107,7 @@ pub struct Steps {
 }
 
 /// A node that is taken.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedNode {
     /// The node.
@@ -122,7 +124,7 @@ pub struct PlannedNode {
 }
 
 /// A pod that has to leave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedEviction {
     /// `namespace/name`.
@@ -138,7 +140,7 @@ pub struct PlannedEviction {
 }
 
 /// How long it should take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Expected {
     /// So long; `null` when this cluster has no history to tell from.

@@ -2,13 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::record::rolling::{DoneNode, NodeCounts, RollingStatus, RollingUpdate};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Step, Strategy};
 
 /// How far an upgrade is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// One line for people.
@@ -32,6 +33,7 @@ pub struct Progress {
     /// The time that a window without any delay of ours would have taken so far, divided by the time taken.
     pub efficiency: Option<f64>,
     /// When all nodes should be done, at the rate so far.
+    #[schemars(with = "Option<String>")]
     pub estimated_end: Option<Timestamp>,
 }
 

@@ -2,6 +2,7 @@
 //! same eyes that decide.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::budget::{Budget, blocking};
@@ -15,7 +16,7 @@ use crate::record::rolling::{Claim, ClaimState, OnTimeout, RollingStatus, Skippe
 use crate::record::{GcuUpgrade, Intent, OnFailure, Phase, Strategy};
 
 /// Why an upgrade does not get on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
     /// In one sentence.
@@ -27,7 +28,7 @@ pub struct Why {
 }
 
 /// A node in work.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Stuck {
     /// The node.
@@ -37,12 +38,14 @@ pub struct Stuck {
     /// What it waits for.
     pub message: String,
     /// Since when it is in work.
+    #[schemars(with = "String")]
     pub since: Timestamp,
     /// What is known to be wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<TroubleKind>,
     /// Until when that is waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub until: Option<Timestamp>,
     /// What happens then.
     pub then: String,

@@ -15,6 +15,7 @@ mod house;
 mod kill;
 mod kube;
 mod kubectl;
+mod openapi;
 mod oracle;
 mod plan;
 mod readme;

@@ -1,43 +1,79 @@
 //! The body's `rollingUpdate`: what callers write, made into the record's own type with every default filled in.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use super::Seconds;
 use crate::record::rolling::{Amount, Canary, Drain, Labels, OnTimeout, Order, RollingUpdate, WaitForJobs};
 
-/// What callers write. BCS's names are taken too.
-#[derive(Debug, Default, Deserialize)]
+/// How a RollingUpdate proceeds. BCS's names `rollingManually` and `upgradeDuration` are taken too.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = with_aliases)]
 pub(super) struct RollingBody {
+    /// So many nodes, or so many in a hundred of those concerned (rounded down, at least 1), at once; by default 1,
+    /// never more than 200.
     max_unavailable: Option<Amount>,
+    /// These nodes first, then wait for `promote`.
     canary: Option<CanaryBody>,
+    /// Every `maxUnavailable` nodes wait for `promote`.
     #[serde(alias = "rollingManually")]
     manual: Option<bool>,
+    /// So long between every `maxUnavailable` nodes.
     #[serde(alias = "upgradeDuration")]
     pause_between: Option<Seconds>,
+    /// So long a node's new pods have to be ready before it counts as done.
     min_ready_seconds: Option<Seconds>,
+    /// Only nodes with these labels.
     node_selector: Option<Selector>,
+    /// Which nodes come first; by default IdleFirst.
     order: Option<Order>,
+    /// How a node is emptied before a component restarts that its users cannot live through.
     drain: DrainBody,
+    /// These pods of a node may end before it is drained.
     wait_for_jobs: Option<JobsBody>,
+    /// So many failed nodes stop the rollout; by default 1.
+    #[schemars(range(min = 1))]
     failure_threshold: Option<u32>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// serde knows the other names, and schemars does not.
+fn with_aliases(schema: &mut Schema) {
+    let Some(fields) = schema.get_mut("properties").and_then(|p| p.as_object_mut()) else { return };
+    for (alias, field) in [("rollingManually", "manual"), ("upgradeDuration", "pauseBetween")] {
+        if let Some(mut same) = fields.get(field).cloned() {
+            if let Some(same) = same.as_object_mut() {
+                same.insert("description".to_owned(), format!("Another name for `{field}`.").into());
+            }
+            fields.insert(alias.to_owned(), same);
+        }
+    }
+}
+
+/// How a node is emptied.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct DrainBody {
+    /// Evict the pods that hold a GCU; by default true.
     enabled: Option<bool>,
+    /// How long that may take; by default 30m.
     timeout: Option<Seconds>,
+    /// What then; by default Hold.
     on_timeout: Option<OnTimeout>,
+    /// Evict pods with these labels too.
     pod_selector: Option<Selector>,
+    /// Evict pods though what they keep in emptyDir volumes on disk is lost; by default false.
     delete_empty_dir_data: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Pods that may end first.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct JobsBody {
+    /// Pods with these labels.
     selector: Selector,
+    /// For so long, then they are drained like others; by default 1h.
     timeout: Option<Seconds>,
 }
 
@@ -110,6 +146,20 @@ impl<'de> Deserialize<'de> for CanaryBody {
     }
 }
 
+impl JsonSchema for CanaryBody {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CanaryNodes".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of nodes, a percentage of those concerned, or the labels of nodes.",
+            "anyOf": [generator.subschema_for::<Amount>(), generator.subschema_for::<Selector>()],
+            "examples": [1, "10%", { "pool": "canary" }],
+        })
+    }
+}
+
 struct CanaryVisitor;
 
 impl<'de> Visitor<'de> for CanaryVisitor {
@@ -146,6 +196,24 @@ impl<'de> Visitor<'de> for CanaryVisitor {
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(SelectorVisitor)
+    }
+}
+
+impl JsonSchema for Selector {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Labels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let pair = r"[^=,!(]*[^=,!(\s][^=,!(]*=[^,]*";
+        json_schema!({
+            "description": "Labels that all have to be there, as an object or as text.",
+            "anyOf": [
+                { "type": "object", "additionalProperties": { "type": "string" }, "minProperties": 1 },
+                { "type": "string", "pattern": format!("^{pair}(,{pair})*$") },
+            ],
+            "examples": [{ "pool": "a" }, "pool=a,zone=b"],
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! then on there is no way back but forward, or rolling the node back.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::index::Index;
@@ -22,7 +23,7 @@ const NOT_READY_SETTLES: SignedDuration = SignedDuration::from_secs(300);
 const PODS_NAMED: usize = 3;
 
 /// What a claimed node is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Stage {
     /// The cordon is on its way.
     Cordoning,

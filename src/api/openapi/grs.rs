@@ -1,0 +1,178 @@
+//! The grs, their workloads, and the blueprints.
+
+use super::{Answer, Body, Group, Operation, Param, READ, SAMPLE, Sample, schemas};
+use crate::api::auth::{self, Permission};
+
+pub(super) const GROUP: Group = Group {
+    name: "GcuResources and blueprints",
+    about: "The grs (GcuResources) as the cluster serves them, and the blueprints that they can be upgraded to.",
+    operations: &[LIST, GET, RESOURCE, DELETE, BLUEPRINTS, BLUEPRINT],
+};
+
+const DELETE_QUERY: [Param; 2] = [super::upgrading::WAIT, super::upgrading::DRY_RUN];
+
+const LIST: Operation = Operation {
+    call: "GET /gum/v1/gr",
+    id: "listGrs",
+    summary: "List all grs",
+    about: "The list as the API server serves it. Where two API groups serve grs, those of both.",
+    needs: auth::List::NEED,
+    answer: Answer::Content(schemas::gr_list),
+    means: "The grs.",
+    samples: &[Sample {
+        name: "all",
+        label: "All grs",
+        target: "/gum/v1/gr",
+        answer: r#"{
+            "apiVersion": "topsops.enflame.com/v1",
+            "kind": "GcuResourceList",
+            "metadata": { "resourceVersion": "1042" },
+            "items": [{
+                "apiVersion": "topsops.enflame.com/v1",
+                "kind": "GcuResource",
+                "metadata": { "name": "enflame-gcu-resource", "generation": 1 },
+                "spec": { "driver": { "notDeploy": false, "version": "latest" } },
+                "status": { "phase": "Running", "readyResource": "5/5" }
+            }]
+        }"#,
+        ..SAMPLE
+    }],
+    ..READ
+};
+
+const GET: Operation = Operation {
+    call: "GET /gum/v1/gr/{name}",
+    id: "getGr",
+    summary: "Get one gr",
+    about: "The gr as the API server serves it, whichever API group that is.",
+    answer: Answer::Content(schemas::object),
+    means: "The gr.",
+    fails: &[(404, "There is no such gr: the text is Kubernetes' own.")],
+    samples: &[Sample {
+        name: "one",
+        label: "One gr",
+        target: "/gum/v1/gr/enflame-gcu-resource",
+        answer: r#"{
+            "apiVersion": "topsops.enflame.com/v1",
+            "kind": "GcuResource",
+            "metadata": { "name": "enflame-gcu-resource", "generation": 1 },
+            "spec": { "driver": { "notDeploy": false, "version": "latest" } },
+            "status": { "phase": "Running", "readyResource": "5/5" }
+        }"#,
+        ..SAMPLE
+    }],
+    ..READ
+};
+
+const RESOURCE: Operation = Operation {
+    call: "GET /gum/v1/gr/{name}/resource/{kind}",
+    id: "getWorkload",
+    summary: "Get the workload of a component",
+    about: "The DaemonSet of a component, as the API server serves it. A component with several workloads is a list \
+            of kind `List`.",
+    answer: Answer::Content(schemas::object),
+    means: "The workload.",
+    fails: &[(404, "There is no such gr, it has no such component, or the component has no workload.")],
+    samples: &[Sample {
+        name: "driver",
+        label: "The driver's DaemonSet",
+        target: "/gum/v1/gr/enflame-gcu-resource/resource/driver",
+        answer: r#"{
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": { "name": "enflame-gcu-driver", "namespace": "kube-system" },
+            "status": { "desiredNumberScheduled": 3, "numberReady": 3 }
+        }"#,
+        ..SAMPLE
+    }],
+    ..READ
+};
+
+const DELETE: Operation = Operation {
+    call: "DELETE /gum/v1/gr/{name}",
+    id: "deleteGr",
+    summary: "Delete a gr",
+    about: "Deletes exactly the gr that stands there now. With policy `background` (the default) the answer comes at \
+            once, with `foreground` or `?wait` when the gr is gone.",
+    needs: auth::Delete::NEED,
+    query: &DELETE_QUERY,
+    body: Some(Body::Delete),
+    means: "The delete is accepted; with `foreground` or `?wait` the gr is gone.",
+    fails: &[
+        (404, "There is no such gr."),
+        (409, "An upgrade of this gr is under way, or another gr has taken its place."),
+        (
+            503,
+            "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica \
+               stops while the request waits; the delete goes on.",
+        ),
+        (504, "The gr is still being deleted; the delete goes on."),
+    ],
+    samples: &[Sample {
+        name: "foreground",
+        label: "Delete it, and answer when it is gone",
+        target: "/gum/v1/gr/enflame-gcu-resource",
+        body: Some(r#"{"policy": "foreground"}"#),
+        ..SAMPLE
+    }],
+    ..READ
+};
+
+const BLUEPRINTS: Operation = Operation {
+    call: "GET /gum/v1/blueprints",
+    id: "listBlueprints",
+    summary: "List the blueprints",
+    about: "Every file of the directory, read anew, and what is wrong with it.",
+    needs: auth::List::NEED,
+    answer: Answer::Content(schemas::blueprints),
+    means: "The blueprints, those that cannot be used among them.",
+    samples: &[Sample {
+        name: "all",
+        label: "All blueprints",
+        target: "/gum/v1/blueprints",
+        answer: r#"{
+            "items": [{
+                "file": "gr.json",
+                "sha256": "8d3f0c1b9f1e4c0e8a1b7d5f2c6a9e3d4b5c6d7e8f90123456789abcdef01234",
+                "size": 2841,
+                "gr": "enflame-gcu-resource",
+                "valid": true,
+                "findings": [],
+                "loadedAt": "2026-01-01T08:00:00Z"
+            }]
+        }"#,
+        ..SAMPLE
+    }],
+    ..READ
+};
+
+const BLUEPRINT: Operation = Operation {
+    call: "GET /gum/v1/blueprints/{file}",
+    id: "getBlueprint",
+    summary: "Get one blueprint",
+    about: "One file with the manifest in it. One that cannot be used is shown all the same, with what is wrong and \
+            where.",
+    needs: auth::List::NEED,
+    answer: Answer::Content(schemas::blueprint),
+    means: "The blueprint, or what is wrong with it.",
+    fails: &[(404, "There is no such file."), (500, "The file cannot be read.")],
+    samples: &[Sample {
+        name: "one",
+        label: "One blueprint",
+        target: "/gum/v1/blueprints/gr.json",
+        answer: r#"{
+            "file": "gr.json",
+            "gr": "enflame-gcu-resource",
+            "valid": true,
+            "findings": [],
+            "manifest": {
+                "apiVersion": "topsops.enflame.com/v1",
+                "kind": "GcuResource",
+                "metadata": { "name": "enflame-gcu-resource" },
+                "spec": { "driver": { "notDeploy": false, "version": "2.1.0" } }
+            }
+        }"#,
+        ..SAMPLE
+    }],
+    ..READ
+};

@@ -1,0 +1,376 @@
+//! What request bodies and answers look like: from the types that parse and make them where there are such, else by
+//! hand beside the handlers' own words.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::Body;
+use crate::api::request::{DeleteBody, JobBody, NoBody};
+use crate::blueprint::Finding;
+use crate::plan::preview::Preview;
+use crate::plan::progress::Progress;
+use crate::plan::why::Why;
+use crate::record::rolling::{RollingStatus, RollingUpdate};
+use crate::record::{
+    Deadlines, Goal, Intent, OnFailure, Operation, Phase, Steered, Step, Strategy, TimelineEntry, WaitReason,
+};
+
+/// A request body.
+pub(super) fn body(kind: Body, generator: &mut SchemaGenerator) -> Value {
+    match kind {
+        Body::Nothing => whole::<NoBody>(generator),
+        Body::Delete => whole::<DeleteBody>(generator),
+        Body::Upgrade => {
+            let mut schema = job_without(generator, &["revision"]);
+            let file = json!({ "type": "string", "description": "The blueprint to upgrade to: a file in the directory of blueprints." });
+            set(&mut schema, "/properties/file", file);
+            set(&mut schema, "/required", json!(["file"]));
+            schema
+        }
+        Body::Rollback => job_without(generator, &["file"]),
+        Body::Retry => job_without(generator, &["file", "revision"]),
+    }
+}
+
+/// Each call that takes a job's body has no use for some of its fields, and says so to whoever sends them.
+fn job_without(generator: &mut SchemaGenerator, fields: &[&str]) -> Value {
+    let mut schema = whole::<JobBody>(generator);
+    if let Some(properties) = schema.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        properties.retain(|name, _| !fields.contains(&name.as_str()));
+    }
+    schema
+}
+
+/// A type's schema itself, where [`SchemaGenerator::subschema_for`] would only refer to it.
+fn whole<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    T::json_schema(generator).to_value()
+}
+
+fn set(schema: &mut Value, place: &str, to: Value) {
+    let (parent, key) = place.rsplit_once('/').unwrap_or_default();
+    if let Some(object) = schema.pointer_mut(parent).and_then(Value::as_object_mut) {
+        object.insert(key.to_owned(), to);
+    }
+}
+
+/// A type of which nulls are left out.
+fn without_nulls<T: JsonSchema>(generator: &mut SchemaGenerator, always: &[&str]) -> Map<String, Value> {
+    let mut schema = whole::<T>(generator);
+    set(&mut schema, "/required", json!(always));
+    schema.as_object().cloned().unwrap_or_default()
+}
+
+fn with(mut schema: Map<String, Value>, more: Value) -> Schema {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    if let (Some(properties), Value::Object(more)) = (properties, more) {
+        properties.extend(more);
+    }
+    schema.into()
+}
+
+fn time(what: &str) -> Value {
+    json!({ "type": "string", "format": "date-time", "description": what })
+}
+
+fn text(what: &str) -> Value {
+    json!({ "type": "string", "description": what })
+}
+
+/// Any object of Kubernetes.
+pub(super) fn object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "An object as the API server serves it.",
+        "required": ["apiVersion", "kind", "metadata"],
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": { "type": "object", "additionalProperties": true },
+        },
+        "additionalProperties": true,
+    })
+}
+
+pub(super) fn gr_list(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "A list as the API server serves it.",
+        "required": ["apiVersion", "kind", "metadata", "items"],
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "const": "GcuResourceList" },
+            "metadata": { "type": "object", "additionalProperties": true },
+            "items": { "type": "array", "items": object(generator) },
+        },
+    })
+}
+
+/// What is answered for a job that starts.
+pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
+    let rolling = generator.subschema_for::<RollingUpdate>();
+    json_schema!({
+        "type": "object",
+        "description": "The job that starts, with every default filled in.",
+        "required": ["name", "upgrade", "strategy", "components", "rollingUpdate", "deadlines", "onFailure", "warnings"],
+        "properties": {
+            "name": text("The record: `<gr>-<n>`."),
+            "upgrade": text("Where the record is to be seen."),
+            "strategy": generator.subschema_for::<Strategy>(),
+            "components": { "type": "array", "items": { "type": "string" }, "description": "The components asked for; none: all." },
+            "rollingUpdate": { "anyOf": [rolling, { "type": "null" }] },
+            "deadlines": generator.subschema_for::<Deadlines>(),
+            "onFailure": generator.subschema_for::<OnFailure>(),
+            "warnings": { "type": "array", "items": { "type": "string" }, "description": "What to think of: of the blueprint, and of versions that do not fit." },
+            "phase": generator.subschema_for::<Phase>(),
+            "message": text("After a wait: the last thing worth knowing."),
+            "dryRun": { "const": true },
+            "plan": generator.subschema_for::<Preview>(),
+        },
+    })
+}
+
+/// The same, of a dry run.
+pub(super) fn planned(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = job(generator).to_value();
+    if let Some(required) = schema.pointer_mut("/required").and_then(Value::as_array_mut) {
+        required.extend([json!("dryRun"), json!("plan")]);
+    }
+    schema.as_object().cloned().unwrap_or_default().into()
+}
+
+/// What is answered for a command.
+pub(super) fn steered(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "The record that is steered.",
+        "required": ["name", "upgrade", "effect"],
+        "properties": {
+            "name": text("The record: `<gr>-<n>`."),
+            "upgrade": text("Where the record is to be seen."),
+            "effect": text("What the command comes to."),
+            "phase": generator.subschema_for::<Phase>(),
+            "message": text("After a wait: the last thing worth knowing."),
+            "dryRun": { "const": true },
+        },
+    })
+}
+
+pub(super) fn job_or_steered(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "A job that starts, or the one that is steered.",
+        "anyOf": [job(generator), steered(generator)],
+    })
+}
+
+fn waiting_on(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "type": "object",
+        "description": "What is waited for.",
+        "required": ["reason", "message", "since"],
+        "properties": {
+            "reason": generator.subschema_for::<WaitReason>(),
+            "message": text("A sentence for people."),
+            "since": time("Since when."),
+            "until": time("When the upgrade is held, if it has not ended by then."),
+        },
+    })
+}
+
+/// A record's own fields in a list.
+fn summary(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "name": text("The record: `<gr>-<n>`."),
+        "gr": text("The gr."),
+        "operation": generator.subschema_for::<Operation>(),
+        "strategy": generator.subschema_for::<Strategy>(),
+        "blueprint": text("The blueprint that it came from."),
+        "sha256": text("SHA-256 of that file."),
+        "ofRevision": { "type": "integer", "minimum": 0, "description": "The revision that this one repeats." },
+        "reason": text("Why, in the words of who asked."),
+        "requestedBy": text("Who asked, where the service asks who it is."),
+        "steeredBy": generator.subschema_for::<Steered>(),
+        "requestedAt": time("When it was asked for."),
+        "startedAt": time("When it was taken up."),
+        "finishedAt": time("When it ended."),
+        "phase": generator.subschema_for::<Phase>(),
+        "step": generator.subschema_for::<Step>(),
+        "message": text("The last thing worth knowing."),
+    })
+}
+
+const SUMMARY: [&str; 7] = ["name", "gr", "operation", "strategy", "phase", "step", "message"];
+
+fn record(required: &[&str], properties: Value) -> Map<String, Value> {
+    let schema = json!({ "type": "object", "required": required, "properties": properties });
+    schema.as_object().cloned().unwrap_or_default()
+}
+
+/// What the view of one record has besides.
+fn more(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "intent": generator.subschema_for::<Intent>(),
+        "onFailure": generator.subschema_for::<OnFailure>(),
+        "deadlines": generator.subschema_for::<Deadlines>(),
+        "goal": generator.subschema_for::<Goal>(),
+        "stepSince": time("Since when this step is being done."),
+        "deadline": time("When this step is held if it has not ended by then."),
+        "waitingOn": waiting_on(generator),
+        "components": { "type": "array", "items": { "type": "string" } },
+        "rollingUpdate": generator.subschema_for::<RollingUpdate>(),
+        "rolling": generator.subschema_for::<RollingStatus>(),
+        "timeline": { "type": "array", "items": generator.subschema_for::<TimelineEntry>() },
+        "outcome": {
+            "type": "object",
+            "description": "How it ended.",
+            "required": ["phase", "reason", "message"],
+            "properties": {
+                "phase": generator.subschema_for::<Phase>(),
+                "reason": text("A word for programs."),
+                "message": text("A sentence for people."),
+                "at": time("When."),
+            },
+        },
+        "target": object(generator),
+        "previous": object(generator),
+    })
+}
+
+pub(super) fn upgrades(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": record(&SUMMARY, summary(generator)) })
+}
+
+pub(super) fn upgrade(generator: &mut SchemaGenerator) -> Schema {
+    let required =
+        [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline", "target"]].concat();
+    with(record(&required, summary(generator)), more(generator))
+}
+
+fn revision_fields() -> Value {
+    json!({
+        "revision": { "type": "integer", "minimum": 0, "description": "Its number, for a rollback." },
+        "current": { "type": "boolean", "description": "Whether it runs, as far as the records tell." },
+    })
+}
+
+pub(super) fn history(generator: &mut SchemaGenerator) -> Schema {
+    let schema = with(record(&["revision", "current", "message"], summary(generator)), revision_fields());
+    let replaced =
+        json!({ "outcome": { "const": "Replaced", "description": "Of what the oldest record replaced." } });
+    json_schema!({ "type": "array", "items": with(schema.as_object().cloned().unwrap_or_default(), replaced) })
+}
+
+pub(super) fn revision(generator: &mut SchemaGenerator) -> Schema {
+    let mut more = more(generator);
+    let outcome = more.pointer("/outcome").cloned().unwrap_or_default();
+    set(&mut more, "/outcome", json!({ "anyOf": [outcome, { "const": "Replaced" }] }));
+    let schema = with(record(&["revision", "current", "target", "message"], summary(generator)), more);
+    with(schema.as_object().cloned().unwrap_or_default(), revision_fields())
+}
+
+pub(super) fn status(generator: &mut SchemaGenerator) -> Schema {
+    let schema = without_nulls::<Progress>(generator, &["gr", "message"]);
+    let waiting = waiting_on(generator);
+    with(
+        schema,
+        json!({ "startedAt": time("When it was taken up."), "finishedAt": time("When it ended."), "waitingOn": waiting }),
+    )
+}
+
+pub(super) fn why(generator: &mut SchemaGenerator) -> Schema {
+    let schema = without_nulls::<Why>(generator, &["message", "nodes", "skipped"]);
+    let waiting = waiting_on(generator);
+    with(schema, json!({ "name": text("The record."), "waitingOn": waiting }))
+}
+
+pub(super) fn nodes(_: &mut SchemaGenerator) -> Schema {
+    let pod = json!({
+        "type": "object",
+        "required": ["pod", "version", "phase", "createdAt"],
+        "properties": {
+            "pod": text("Its name."),
+            "version": { "enum": ["new", "old", "—"], "description": "Of which template; `—` where that is not known." },
+            "phase": { "enum": ["starting", "ready", "terminating", "deleted"] },
+            "createdAt": time("When it was created."),
+            "deletedAt": time("When it was deleted; of one that is gone, when its successor was made."),
+            "failure": text("Why it cannot start."),
+        },
+    });
+    let component = json!({
+        "type": "object",
+        "required": ["component", "pods"],
+        "properties": { "component": text("Its key."), "pods": { "type": "array", "items": pod } },
+    });
+    let node = json!({
+        "type": "object",
+        "required": ["node", "components"],
+        "properties": { "node": text("Its name."), "components": { "type": "array", "items": component } },
+    });
+    json_schema!({
+        "type": "object",
+        "required": ["name", "nodes"],
+        "properties": {
+            "name": { "type": ["string", "null"], "description": "The record under way, or the last; null without one." },
+            "nodes": { "type": "array", "items": node },
+        },
+    })
+}
+
+fn blueprint_fields(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "file": text("The file's name."),
+        "sha256": text("SHA-256 of its content."),
+        "size": { "type": "integer", "minimum": 0, "description": "In bytes." },
+        "gr": text("The gr that it is for."),
+        "valid": { "type": "boolean", "description": "Whether it can be upgraded to." },
+        "findings": { "type": "array", "items": generator.subschema_for::<Finding>() },
+        "loadedAt": time("When this content was first seen."),
+        "stale": text("Why the content shown is not what is on disk now."),
+    })
+}
+
+pub(super) fn blueprints(generator: &mut SchemaGenerator) -> Schema {
+    let item = record(&["file", "size", "valid", "findings", "loadedAt"], blueprint_fields(generator));
+    json_schema!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "problem": text("Why the directory could not be read."),
+            "items": { "type": "array", "items": item },
+        },
+    })
+}
+
+pub(super) fn blueprint(generator: &mut SchemaGenerator) -> Schema {
+    let manifest = object(generator);
+    with(record(&["file", "valid", "findings"], blueprint_fields(generator)), json!({ "manifest": manifest }))
+}
+
+pub(super) fn version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["version", "grApis", "recordApi", "warnings"],
+        "properties": {
+            "version": text("Of this service."),
+            "grApis": { "type": "array", "items": { "type": "string" }, "description": "The APIs that serve grs." },
+            "recordApi": text("The API of the record."),
+            "kubernetes": {
+                "type": "object",
+                "required": ["version", "tested"],
+                "properties": {
+                    "version": text("The API server's."),
+                    "tested": text("The release that the service is tested against."),
+                },
+            },
+            "operator": {
+                "type": "object",
+                "required": ["namespace", "image"],
+                "properties": {
+                    "namespace": text("Where the Deployment `gcu-operator` is."),
+                    "image": text("Its image."),
+                    "version": text("The image's tag, where that is a version."),
+                },
+            },
+            "warnings": { "type": "array", "items": { "type": "string" }, "description": "What does not fit." },
+        },
+    })
+}

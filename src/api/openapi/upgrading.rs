@@ -1,0 +1,361 @@
+//! The calls that start a job, and those that steer it.
+
+use super::{Answer, Body, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
+use crate::api::auth::{self, Permission};
+
+pub(super) const GROUP: Group = Group {
+    name: "Upgrading",
+    about: "Starting an upgrade, and steering the one that is under way. An upgrade is a record in the cluster: it \
+            survives this service, and goes on when it is back.",
+    operations: &[PLAN, UPGRADE, PAUSE, RESUME, CANCEL, PROMOTE, ROLLBACK, RETRY],
+};
+
+pub(super) const WAIT: Param = Param {
+    name: "wait",
+    about: "Answer when the job has ended, is held or is paused; at the latest after this time (`90s`, `10m`, \
+            `1h30m` or seconds, at most 24h). Without it the answer comes at once.",
+    kind: Kind::Text,
+    example: "10m",
+};
+
+pub(super) const DRY_RUN: Param = Param {
+    name: "dryRun",
+    about: "Check everything, change nothing. Where a job would start, the answer has the plan.",
+    kind: Kind::Flag,
+    example: "true",
+};
+
+const JOB_QUERY: [Param; 2] = [WAIT, DRY_RUN];
+
+const NOT_FOUND: (u16, &str) = (404, "There is no such gr, blueprint or revision.");
+const CONFLICT: (u16, &str) = (
+    409,
+    "Another upgrade of this gr is under way (the text names it), the gr is being deleted, or the command is not \
+     legal in this state. With `?wait`: the upgrade failed.",
+);
+const UNFIT: (u16, &str) = (
+    422,
+    "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
+     server would refuse it.",
+);
+const HELD: (u16, &str) = (500, "With `?wait`: the upgrade is held or was rolled back.");
+const HELD_OR_UNREADABLE: (u16, &str) =
+    (500, "With `?wait`: the upgrade is held or was rolled back. Or the blueprint cannot be read.");
+const AWAY: (u16, &str) = (
+    503,
+    "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica stops while \
+     the request waits; the job goes on.",
+);
+const LATE: (u16, &str) = (504, "The wait is over; the job goes on.");
+
+/// A command without a body.
+const COMMAND: Operation = Operation {
+    needs: auth::Update::NEED,
+    query: &JOB_QUERY,
+    body: Some(Body::Nothing),
+    answer: Answer::Content(schemas::steered),
+    means: "What the command comes to; with `?wait` also where the job stands.",
+    fails: &[CONFLICT, HELD, AWAY, LATE],
+    ..READ
+};
+
+const UPGRADE: Operation = Operation {
+    call: "PUT /gum/v1/gr/{name}",
+    id: "upgradeGr",
+    summary: "Upgrade a gr to a blueprint",
+    about: "Everything is checked that can be, then the upgrade is recorded and goes on in the background. \
+            `Recreate` deletes the gr, waits until it and its pods are gone, and creates the new one; \
+            `RollingUpdate` changes it in place and replaces its pods node by node.\n\n\
+            The answer has every default that was filled in, and the header `Location` with the record's path.",
+    answer: Answer::ContentOrText(schemas::job),
+    means: "The upgrade is recorded; with `?wait` it has ended well, or is paused. With `?dryRun=true` the plan, also \
+            as text.",
+    body: Some(Body::Upgrade),
+    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD_OR_UNREADABLE, AWAY, LATE],
+    samples: &[
+        Sample {
+            name: "recreate",
+            label: "Recreate the stack from a blueprint",
+            target: "/gum/v1/gr/enflame-gcu-resource",
+            body: Some(r#"{"file": "gr.json"}"#),
+            answer: r#"{
+                "name": "enflame-gcu-resource-1",
+                "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-1",
+                "strategy": "Recreate",
+                "components": [],
+                "rollingUpdate": null,
+                "deadlines": {
+                    "goneSeconds": 600, "createSeconds": 300, "runningSeconds": 1800,
+                    "propagateSeconds": 600, "nodeSeconds": 1800
+                },
+                "onFailure": "Hold",
+                "warnings": []
+            }"#,
+            ..SAMPLE
+        },
+        Sample {
+            name: "rolling",
+            label: "One component node by node, one node as the canary; answered when a person has to decide",
+            target: "/gum/v1/gr/enflame-gcu-resource?wait=10m",
+            body: Some(
+                r#"{"file": "gr-full.yaml", "components": ["devicePlugin"], "strategy": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2, "canary": 1}, "onFailure": "Rollback", "reason": "ticket 7"}"#,
+            ),
+            answer: r#"{
+                "name": "enflame-gcu-resource-3",
+                "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
+                "strategy": "RollingUpdate",
+                "components": ["devicePlugin"],
+                "rollingUpdate": {
+                    "maxUnavailable": 2,
+                    "canary": { "nodes": 1 },
+                    "manual": false,
+                    "pauseBetweenSeconds": 0,
+                    "order": "IdleFirst",
+                    "drain": { "enabled": true, "timeoutSeconds": 1800, "onTimeout": "Hold" },
+                    "failureThreshold": 1
+                },
+                "onFailure": "Rollback",
+                "warnings": [],
+                "phase": "Paused",
+                "message": "the canary nodes are done: promote to go on"
+            }"#,
+            ..SAMPLE
+        },
+        Sample {
+            name: "dry-run",
+            label: "Only check, and show the plan",
+            target: "/gum/v1/gr/enflame-gcu-resource?dryRun=true",
+            body: Some(r#"{"file": "gr.json", "deadlines": {"gone": "15m", "running": 3600}}"#),
+            answer: r#"{
+                "name": "enflame-gcu-resource-1",
+                "dryRun": true,
+                "strategy": "Recreate",
+                "plan": { "summary": "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for a time that is not known" },
+                "warnings": []
+            }"#,
+            ..SAMPLE
+        },
+    ],
+    ..COMMAND
+};
+
+const PLAN: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/plan",
+    id: "planUpgrade",
+    summary: "Show what an upgrade would do",
+    about: "What `PUT` with this body would do; nothing is written. The plan has the components that change or \
+            restart and what that does to a node, the nodes in the order in which they are taken with the pods that \
+            have to leave, the steps, how long it should take going by this gr's own records, and warnings.\n\n\
+            It refuses what the upgrade would refuse, with the same status.",
+    needs: auth::Get::NEED,
+    query: &[],
+    body: Some(Body::Upgrade),
+    answer: Answer::ContentOrText(schemas::planned),
+    means: "The plan.",
+    fails: &[
+        (404, "There is no such gr or blueprint."),
+        (409, "An upgrade of this gr is under way (the text names it), or the gr is being deleted."),
+        UNFIT,
+        (500, "The blueprint cannot be read."),
+    ],
+    samples: &[
+        Sample {
+            name: "rolling",
+            label: "A rolling upgrade of one component",
+            target: "/gum/v1/gr/enflame-gcu-resource/plan",
+            body: Some(
+                r#"{"file": "gr-full.yaml", "components": ["devicePlugin"], "strategy": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "50%", "pauseBetween": "5m"}}"#,
+            ),
+            answer: r#"{
+                "name": "enflame-gcu-resource-1",
+                "dryRun": true,
+                "strategy": "RollingUpdate",
+                "plan": {
+                    "gr": "enflame-gcu-resource",
+                    "strategy": "RollingUpdate",
+                    "summary": "devicePlugin of gr enflame-gcu-resource on 3 nodes, 1 at once",
+                    "components": [
+                        { "component": "devicePlugin", "change": "changed", "fields": ["version: latest -> 2.1.0"], "impact": "cordon" },
+                        { "component": "exporter", "because": "devicePlugin changes, and comes before it", "impact": "restart" }
+                    ],
+                    "maxUnavailable": 1,
+                    "steps": { "count": 3, "size": 1, "between": "300 s" },
+                    "nodes": [{ "node": "node-1", "step": 0, "impact": "cordon", "restarts": ["devicePlugin", "exporter", "gfd"] }],
+                    "skipped": [],
+                    "expected": { "seconds": null, "basis": "not known: no RollingUpdate of this gr on record has succeeded" },
+                    "warnings": []
+                },
+                "warnings": []
+            }"#,
+            ..SAMPLE
+        },
+        Sample {
+            name: "text",
+            label: "The same for people",
+            target: "/gum/v1/gr/enflame-gcu-resource/plan",
+            text: true,
+            body: Some(
+                r#"{"file": "gr-full.yaml", "components": ["devicePlugin"], "strategy": "RollingUpdate"}"#,
+            ),
+            answer: "Plan (RollingUpdate): devicePlugin of gr enflame-gcu-resource on 3 nodes, 1 at once.\n\n\
+                     COMPONENT      CHANGE     IMPACT    WHAT\n\
+                     devicePlugin   changed    cordon    version: latest -> 2.1.0\n\
+                     exporter       restarts   restart   devicePlugin changes, and comes before it\n",
+        },
+    ],
+    ..COMMAND
+};
+
+const PAUSE: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/pause",
+    id: "pauseUpgrade",
+    summary: "Pause a rolling upgrade",
+    about: "No further node is taken; nodes whose pods are being replaced are finished, others are given back. A \
+            Recreate cannot be paused: its stack would stay down.",
+    samples: &[Sample {
+        name: "pause",
+        label: "Pause, and answer when no node is in work any more",
+        target: "/gum/v1/gr/enflame-gcu-resource/pause?wait=10m",
+        answer: r#"{
+            "name": "enflame-gcu-resource-3",
+            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
+            "effect": "no further node is taken; nodes whose pods are being replaced are finished, others are given back",
+            "phase": "Paused",
+            "message": "paused: resume to go on"
+        }"#,
+        ..SAMPLE
+    }],
+    ..COMMAND
+};
+
+const RESUME: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/resume",
+    id: "resumeUpgrade",
+    summary: "Go on after a pause",
+    about: "Takes back `pause`. What waits for `promote` goes on waiting for it.",
+    samples: &[Sample {
+        name: "resume",
+        label: "Go on, and answer at the end",
+        target: "/gum/v1/gr/enflame-gcu-resource/resume?wait=1h",
+        answer: r#"{
+            "name": "enflame-gcu-resource-3",
+            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
+            "effect": "the upgrade goes on",
+            "phase": "Succeeded",
+            "message": "gr enflame-gcu-resource runs the target"
+        }"#,
+        ..SAMPLE
+    }],
+    ..COMMAND
+};
+
+const CANCEL: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/cancel",
+    id: "cancelUpgrade",
+    summary: "Cancel the upgrade that is under way",
+    about: "Puts the previous version back wherever it was replaced: the same as `rollback` of a running upgrade, and \
+            refused where none is under way.",
+    samples: &[Sample {
+        name: "cancel",
+        label: "Cancel, and answer when the previous version runs again",
+        target: "/gum/v1/gr/enflame-gcu-resource/cancel?wait=1h",
+        answer: r#"{
+            "name": "enflame-gcu-resource-4",
+            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-4",
+            "effect": "the previous version is put back wherever it was replaced",
+            "phase": "RolledBack",
+            "message": "gr enflame-gcu-resource is back at the previous version"
+        }"#,
+        ..SAMPLE
+    }],
+    ..COMMAND
+};
+
+const PROMOTE: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/promote",
+    id: "promoteUpgrade",
+    summary: "Let the next step begin",
+    about: "After the canary, or with `manual` after each step. Said twice it lets one step begin.",
+    samples: &[Sample {
+        name: "promote",
+        label: "The canary is well: go on",
+        target: "/gum/v1/gr/enflame-gcu-resource/promote",
+        answer: r#"{
+            "name": "enflame-gcu-resource-3",
+            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
+            "effect": "the next step begins"
+        }"#,
+        ..SAMPLE
+    }],
+    ..COMMAND
+};
+
+const ROLLBACK: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/rollback",
+    id: "rollbackGr",
+    summary: "Go back to an earlier version",
+    about: "Turns an upgrade that is under way back. Without one, starts a job to what the last upgrade replaced, or \
+            to `revision`, in the manner of the last upgrade but without canary, `manual` and `pauseBetween`.",
+    answer: Answer::ContentOrText(schemas::job_or_steered),
+    means: "The way back is recorded; with `?wait` the earlier version runs.",
+    body: Some(Body::Rollback),
+    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD, AWAY, LATE],
+    samples: &[
+        Sample {
+            name: "last",
+            label: "Back to what the last upgrade replaced",
+            target: "/gum/v1/gr/enflame-gcu-resource/rollback?wait=10m",
+            answer: r#"{
+                "name": "enflame-gcu-resource-2",
+                "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-2",
+                "strategy": "Recreate",
+                "onFailure": "Hold",
+                "warnings": [],
+                "phase": "Succeeded",
+                "message": "gr enflame-gcu-resource runs the target"
+            }"#,
+            ..SAMPLE
+        },
+        Sample {
+            name: "revision",
+            label: "Back to a revision of the history, in place",
+            target: "/gum/v1/gr/enflame-gcu-resource/rollback",
+            body: Some(r#"{"revision": 2, "strategy": "RollingUpdate"}"#),
+            answer: r#"{
+                "name": "enflame-gcu-resource-4",
+                "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-4",
+                "strategy": "RollingUpdate",
+                "warnings": []
+            }"#,
+            ..SAMPLE
+        },
+    ],
+    ..COMMAND
+};
+
+const RETRY: Operation = Operation {
+    call: "POST /gum/v1/gr/{name}/retry",
+    id: "retryUpgrade",
+    summary: "Try a held or failed upgrade again",
+    about: "Gives a held step a fresh deadline. After a failure or a rollback, starts the upgrade once more, in the \
+            manner of the last unless the body says otherwise.",
+    answer: Answer::ContentOrText(schemas::job_or_steered),
+    means: "The step has a fresh deadline, or the upgrade is recorded once more; with `?wait` it has ended well.",
+    body: Some(Body::Retry),
+    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD, AWAY, LATE],
+    samples: &[Sample {
+        name: "again",
+        label: "Once more, and answer at the end",
+        target: "/gum/v1/gr/enflame-gcu-resource/retry?wait=1h",
+        answer: r#"{
+            "name": "enflame-gcu-resource-5",
+            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-5",
+            "strategy": "RollingUpdate",
+            "warnings": [],
+            "phase": "Succeeded",
+            "message": "gr enflame-gcu-resource runs the target"
+        }"#,
+        ..SAMPLE
+    }],
+    ..COMMAND
+};

@@ -1,0 +1,378 @@
+//! The description of the API against the API: neither has what the other has not, every example works as it stands
+//! there, and the page shows all of it and no more.
+
+mod page;
+mod schema;
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use gcu_upgrade_manager::record::Phase;
+use gcu_upgrade_manager::sandbox::world::World;
+use http::Request;
+use serde_json::{Value, json};
+
+use self::schema::World::{Closed, Open};
+use self::schema::errors;
+use crate::faults::Faults;
+use crate::stage::{Answer, Backend, Stage};
+
+const README: &str = include_str!("../../README.md");
+const ADDRESS: &str = "http://127.0.0.1:32765";
+
+async fn stage() -> Stage {
+    let world = World { nodes: 3, ..World::default() };
+    let stage = Stage::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    stage.write("gr.json", include_str!("../../blueprints/gr.json"));
+    stage.write("gr-full.yaml", include_str!("../../blueprints/gr-full.yaml"));
+    stage
+}
+
+/// Every operation: its path, its method in capitals, and what is said of it.
+fn operations(document: &Value) -> Vec<(&str, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().iter().map(move |(m, o)| (path.as_str(), m.to_uppercase(), o))
+        })
+        .collect()
+}
+
+fn names<'d>(all: &'d Value, field: &'d str) -> impl Iterator<Item = &'d str> {
+    all.as_array().into_iter().flatten().map(move |one| one[field].as_str().unwrap())
+}
+
+async fn document(stage: &Stage) -> Value {
+    let answer = stage.must("GET", "/openapi.json", "").await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["content-type"]),
+        (200, &"application/json".parse().unwrap())
+    );
+    answer.json()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_served_is_described_and_what_is_described_is_served() {
+    let stage = stage().await;
+    let document = document(&stage).await;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let mut target = path.clone();
+        for operation in item.as_object().unwrap().values() {
+            for parameter in operation["parameters"].as_array().unwrap() {
+                let example = parameter["example"].to_string();
+                let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
+                target = target.replace(&name, example.trim_matches('"'));
+            }
+        }
+        assert!(!target.contains('{'), "every name in {path} is a parameter with an example");
+        let answer = stage.must("PATCH", &target, "").await;
+        assert_eq!(answer.status, 405, "{path} is no route: {}", answer.text);
+        let served: BTreeSet<String> = answer.headers["allow"]
+            .to_str()
+            .unwrap()
+            .split(',')
+            .map(str::to_lowercase)
+            .filter(|m| m != "head")
+            .collect();
+        let described: BTreeSet<String> = item.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(served, described, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_document_is_openapi_3_1() {
+    let document = document(&stage().await).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    let tags: BTreeSet<&str> = names(&document["tags"], "name").collect();
+    let mut ids = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let about = format!("{method} {path}");
+        assert!(["GET", "PUT", "POST", "DELETE"].contains(&method.as_str()), "{about}");
+        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{about}: an id of its own");
+        assert!(
+            operation["tags"].as_array().unwrap().iter().all(|t| tags.contains(t.as_str().unwrap())),
+            "{about}"
+        );
+        assert!(!operation["summary"].as_str().unwrap().is_empty(), "{about}");
+        assert!(!operation["description"].as_str().unwrap().is_empty(), "{about}");
+        assert!(operation["responses"]["200"]["description"].is_string(), "{about}");
+        let places: BTreeSet<(&str, &str)> =
+            names(&operation["parameters"], "in").zip(names(&operation["parameters"], "name")).collect();
+        assert_eq!(places.len(), operation["parameters"].as_array().unwrap().len(), "{about}");
+        for name in path.split(['{', '}']).skip(1).step_by(2) {
+            assert!(places.contains(&("path", name)), "{about}: {name}");
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            assert!((200..=599).contains(&status.parse::<u16>().unwrap()), "{about}: {status}");
+            let response = resolved(&document, response);
+            assert!(!response["description"].as_str().unwrap().is_empty(), "{about}: {status}");
+        }
+    }
+    every_reference_leads_somewhere(&document, &document);
+}
+
+fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
+    match value.get("$ref").and_then(Value::as_str) {
+        Some(place) => document
+            .pointer(place.strip_prefix('#').unwrap())
+            .unwrap_or_else(|| panic!("{place} leads nowhere")),
+        None => value,
+    }
+}
+
+fn every_reference_leads_somewhere(document: &Value, value: &Value) {
+    resolved(document, value);
+    let within: Vec<&Value> = match value {
+        Value::Array(all) => all.iter().collect(),
+        Value::Object(all) => all.values().collect(),
+        _ => Vec::new(),
+    };
+    within.into_iter().for_each(|v| every_reference_leads_somewhere(document, v));
+}
+
+/// The statuses that README's table tells of.
+fn readme_statuses() -> BTreeSet<String> {
+    let table = README.split("| status | when |\n").nth(1).expect("README has a table of statuses");
+    let rows = table.lines().skip(1).take_while(|l| l.starts_with('|'));
+    let cells = rows.map(|l| l.split('|').nth(1).unwrap().to_owned()).collect::<Vec<_>>();
+    cells.iter().flat_map(|c| c.split(',')).map(|s| s.trim().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_statuses_are_those_of_the_readme() {
+    let document = document(&stage().await).await;
+    let mut described: BTreeSet<String> =
+        document["components"]["responses"].as_object().unwrap().keys().cloned().collect();
+    for (_, _, operation) in operations(&document) {
+        described.extend(operation["responses"].as_object().unwrap().keys().cloned());
+    }
+    assert_eq!(described, readme_statuses());
+}
+
+/// A request as `curl` would send it: the few options that the examples use.
+fn parsed(line: &str) -> (String, String, Option<String>, Option<String>) {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    let mut words = words.into_iter();
+    assert_eq!(words.next().as_deref(), Some("curl"), "{line}");
+    let (mut method, mut target, mut accept, mut body) = (None, None, None, None);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().unwrap();
+        match word.as_str() {
+            "-X" => method = Some(value()),
+            "-H" => accept = Some(value().strip_prefix("Accept: ").unwrap().to_owned()),
+            "-d" => body = Some(value()),
+            url => target = Some(url.strip_prefix(ADDRESS).unwrap_or_else(|| panic!("{line}")).to_owned()),
+        }
+    }
+    let usual = if body.is_some() { "POST" } else { "GET" };
+    (method.unwrap_or_else(|| usual.to_owned()), target.unwrap(), accept, body)
+}
+
+/// Runs one example and holds its answer against the description. Returns what was answered.
+async fn run(stage: &Stage, document: &Value, id: &str, name: &str) -> Answer {
+    let all = operations(document);
+    let (_, method, operation) = all.iter().find(|(_, _, o)| o["operationId"] == id).expect(id);
+    let samples = operation["x-codeSamples"].as_array().unwrap();
+    let sample = samples.iter().find(|s| s["x-name"] == name).unwrap_or_else(|| panic!("{id} {name}"));
+    let line = sample["source"].as_str().unwrap();
+    let (asked, target, accept, body) = parsed(line);
+    assert_eq!(&asked, method, "{line}");
+    if let Some(body) = &body {
+        let body: Value = serde_json::from_str(body).unwrap();
+        let content = &operation["requestBody"]["content"]["application/json"];
+        assert_eq!(content["examples"][name]["value"], body, "{line}");
+        assert_eq!(errors(document, &content["schema"], &body, Open), [""; 0], "{line}");
+    }
+    let mut request = Request::builder().method(asked.as_str()).uri(&target);
+    if let Some(accept) = &accept {
+        request = request.header("accept", accept);
+    }
+    let answer = stage.ask(request.body(Body::from(body.unwrap_or_default())).unwrap()).await.unwrap();
+    assert_eq!(answer.status, 200, "{line}: {:.2000}", answer.text);
+    let media = answer.headers["content-type"].to_str().unwrap().split(';').next().unwrap();
+    let described = &operation["responses"]["200"]["content"][media];
+    assert!(described.is_object(), "{line}: {media} is not described");
+    let got = if media == "application/json" { answer.json() } else { json!(answer.text) };
+    assert_eq!(
+        errors(document, &described["schema"], &got, Closed),
+        [""; 0],
+        "{line}: {:.2000}",
+        answer.text
+    );
+    let shown = &described["examples"][name]["value"];
+    assert_eq!(
+        errors(document, &described["schema"], shown, Closed)
+            .iter()
+            .filter(|e| !e.contains(" has no "))
+            .count(),
+        0,
+        "{line}: its answer as shown: {shown}"
+    );
+    assert_eq!(unlike(shown, &got, ""), None, "{line}: {:.2000}", answer.text);
+    answer
+}
+
+/// Where the example shows something that is not answered. Much is left out of examples, and values differ.
+fn unlike(shown: &Value, got: &Value, at: &str) -> Option<String> {
+    match (shown, got) {
+        (Value::Object(shown), Value::Object(got)) => {
+            shown.iter().find_map(|(name, value)| match got.get(name) {
+                Some(got) => unlike(value, got, &format!("{at}.{name}")),
+                None => Some(format!("{at}.{name} is not answered")),
+            })
+        }
+        (Value::Array(shown), Value::Array(got)) => shown.iter().find_map(|one| {
+            let fits = got.iter().any(|other| unlike(one, other, at).is_none());
+            (!fits).then(|| format!("{at}[] has none like {one}"))
+        }),
+        (Value::Number(_), Value::Number(_)) | (Value::String(_), Value::String(_)) => None,
+        (shown, got) => (shown != got).then(|| format!("{at} is {got} and not {shown}")),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_example_works_as_it_stands_there() {
+    let mut stage = stage().await;
+    let document = document(&stage).await;
+    let mut left: BTreeSet<(String, String)> = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap().to_owned();
+        let samples = operation["x-codeSamples"].as_array().unwrap();
+        assert!(!samples.is_empty(), "{method} {path} has no example");
+        left.extend(samples.iter().map(|s| (id.clone(), s["x-name"].as_str().unwrap().to_owned())));
+    }
+    let first = "isAlive probe, isReady probe, getVersion version, getMetrics scrape, getOpenApi openapi, getDocs docs, \
+        listGrs all, getGr one, getWorkload driver, listBlueprints all, getBlueprint one, planUpgrade rolling, \
+        planUpgrade text, upgradeGr dry-run, upgradeGr recreate";
+    let then = "streamEvents follow, listUpgrades all, getUpgrade one, listHistory all, getRevision one, rollbackGr last, \
+        upgradeGr rolling, getStatus status, getStatus text, explainUpgrade why, explainUpgrade text, listNodes node, \
+        promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, rollbackGr revision, cancelUpgrade cancel, \
+        retryUpgrade again, deleteGr foreground";
+    for (steps, upgrade) in [(first, Some(1)), (then, None)] {
+        for step in steps.split(", ") {
+            let (id, name) = step.trim().split_once(' ').unwrap();
+            run(&stage, &document, id, name).await;
+            assert!(left.remove(&(id.to_owned(), name.to_owned())), "{step} is there once");
+        }
+        if let Some(number) = upgrade {
+            assert_eq!(stage.until_final(number).await, Phase::Succeeded);
+        }
+    }
+    assert_eq!(left, BTreeSet::new(), "examples that were not run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bodys_schema_takes_what_the_call_takes() {
+    let stage = stage().await;
+    let document = document(&stage).await;
+    let schema = &document["paths"]["/gum/v1/gr/{name}/plan"]["post"]["requestBody"]["content"]["application/json"]
+        ["schema"];
+    let rolling = |options: Value| json!({ "strategy": "RollingUpdate", "rollingUpdate": options });
+    let bodies = [
+        json!({}),
+        json!({ "file": 1 }),
+        json!({ "revision": "1" }),
+        json!({ "strategy": null, "rollingUpdate": null, "reason": null }),
+        json!({ "strategy": "Rolling" }),
+        json!({ "strategy": "Recreate", "onFailure": "Rollback" }),
+        json!({ "onFailure": null }),
+        json!({ "onFailure": "hold" }),
+        json!({ "components": ["driver"] }),
+        json!({ "components": "driver" }),
+        json!({ "components": null }),
+        json!({ "unknown": true }),
+        json!({ "reason": "x".repeat(1024) }),
+        json!({ "reason": "x".repeat(1025) }),
+        json!({ "deadlines": { "gone": "90s", "create": 60, "running": "1h30m", "propagate": null } }),
+        json!({ "deadlines": null }),
+        json!({ "deadlines": { "gone": 0 } }),
+        json!({ "deadlines": { "gone": -1 } }),
+        json!({ "deadlines": { "gone": 1.5 } }),
+        json!({ "deadlines": { "gone": 604800 } }),
+        json!({ "deadlines": { "gone": 604801 } }),
+        json!({ "deadlines": { "never": "1m" } }),
+        rolling(json!({ "maxUnavailable": 3 })),
+        rolling(json!({ "maxUnavailable": "3" })),
+        rolling(json!({ "maxUnavailable": "25%" })),
+        rolling(json!({ "maxUnavailable": "100%" })),
+        rolling(json!({ "maxUnavailable": "101%" })),
+        rolling(json!({ "maxUnavailable": "0%" })),
+        rolling(json!({ "maxUnavailable": 0 })),
+        rolling(json!({ "maxUnavailable": "all" })),
+        rolling(json!({ "maxUnavailable": { "nodes": 1 } })),
+        rolling(json!({ "canary": 1 })),
+        rolling(json!({ "canary": "10%" })),
+        rolling(json!({ "canary": "pool=a,zone=b" })),
+        rolling(json!({ "canary": { "pool": "canary" } })),
+        rolling(json!({ "canary": {} })),
+        rolling(json!({ "canary": { "pool": 1 } })),
+        rolling(json!({ "canary": true })),
+        rolling(json!({ "nodeSelector": "a=b" })),
+        rolling(json!({ "nodeSelector": "a==b" })),
+        rolling(json!({ "nodeSelector": "a=" })),
+        rolling(json!({ "nodeSelector": "a" })),
+        rolling(json!({ "nodeSelector": "=b" })),
+        rolling(json!({ "nodeSelector": "a!=b" })),
+        rolling(json!({ "nodeSelector": "a=b," })),
+        rolling(json!({ "nodeSelector": 1 })),
+        rolling(json!({ "manual": true })),
+        rolling(json!({ "rollingManually": true })),
+        rolling(json!({ "manual": "yes" })),
+        rolling(json!({ "pauseBetween": "5m" })),
+        rolling(json!({ "upgradeDuration": 300 })),
+        rolling(json!({ "minReadySeconds": 30, "order": "Name" })),
+        rolling(json!({ "order": "Random" })),
+        rolling(json!({ "failureThreshold": 2 })),
+        rolling(json!({ "failureThreshold": 0 })),
+        rolling(json!({ "drain": { "timeout": "1h", "onTimeout": "Skip", "deleteEmptyDirData": true } })),
+        rolling(json!({ "drain": { "podSelector": { "app": "x" } } })),
+        rolling(json!({ "drain": { "onTimeout": "Wait" } })),
+        rolling(json!({ "drain": true })),
+        rolling(json!({ "waitForJobs": { "selector": "app=x", "timeout": "2h" } })),
+        rolling(json!({ "waitForJobs": { "timeout": "2h" } })),
+        rolling(json!({ "parallel": 3 })),
+    ];
+    for mut body in bodies {
+        if body.get("file").is_none() {
+            body["file"] = json!("gr-full.yaml");
+        }
+        let answer = stage.must("POST", "/gum/v1/gr/enflame-gcu-resource/plan", &body.to_string()).await;
+        assert!(matches!(answer.status.as_u16(), 200 | 400), "{body}: {}", answer.text);
+        let wrong = errors(&document, schema, &body, Open);
+        assert_eq!(answer.status == 200, wrong.is_empty(), "{body}: {}\n{wrong:#?}", answer.text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_open_to_all_asks_for_no_token_and_all_else_does() {
+    let mut stage = Stage::set_without_service(
+        Backend::Sandbox,
+        World { nodes: 1, ..World::default() },
+        Faults::new(Vec::new()),
+    )
+    .await
+    .unwrap();
+    stage.adjust = |parts| parts.auth = gcu_upgrade_manager::api::auth::Mode::Kubernetes;
+    stage.start_service().await;
+    stage.ready().await;
+    let document = document(&stage).await;
+    for (path, method, operation) in operations(&document) {
+        let (_, target, _, body) = parsed(operation["x-codeSamples"][0]["source"].as_str().unwrap());
+        let answer = stage.must(&method, &target, &body.unwrap_or_default()).await;
+        let open = operation["x-permission"] == "none";
+        assert_eq!(answer.status == 401, !open, "{method} {path}: {}", answer.text);
+        assert_eq!(operation["security"] == json!([]), open, "{method} {path}");
+        assert_eq!(operation["responses"].get("401").is_some(), !open, "{method} {path}");
+    }
+}
