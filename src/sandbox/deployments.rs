@@ -1,7 +1,7 @@
 //! A minimal stand-in for Kubernetes' Deployment and ReplicaSet controllers: enough for nightingale.
 //!
 //! A Deployment has one ReplicaSet a template; the newest gets its pods, and when all of those are ready the
-//! older ones are deleted. Left out: surge and maxUnavailable, pausing, rollback, history.
+//! older ones are deleted. One that is paused is left alone. Left out: surge and maxUnavailable, rollback, history.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -151,7 +151,7 @@ impl Controller {
             let sets: Vec<Arc<ReplicaSet>> = index.sets.values().filter(own).cloned().collect();
             (deployment, sets)
         };
-        if deployment.metadata.deletion_timestamp.is_some() {
+        if deployment.metadata.deletion_timestamp.is_some() || deployment.spec.paused == Some(true) {
             return Ok(None);
         }
         let spec = &deployment.spec;

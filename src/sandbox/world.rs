@@ -226,7 +226,7 @@ impl World {
     }
 }
 
-/// The operator as it is installed. It has no pod here: an actor in this process does its work.
+/// The operator as it is installed. It is paused and has no pod: an actor in this process does its work.
 fn operator_deployment(group: &str) -> Value {
     let version = if group == "topscloud.enflame.com" { "2.4.6" } else { "2.0.1" };
     let labels = json!({ "app.kubernetes.io/name": "gcu-operator" });
@@ -235,6 +235,7 @@ fn operator_deployment(group: &str) -> Value {
         "metadata": { "name": "gcu-operator", "namespace": "kube-system", "labels": labels },
         "spec": {
             "replicas": 0,
+            "paused": true,
             "selector": { "matchLabels": labels },
             "template": {
                 "metadata": { "labels": labels },

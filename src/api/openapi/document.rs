@@ -333,7 +333,8 @@ fn plain(value: &mut Value) {
                 object.remove("default");
             }
             if object.remove("x-kubernetes-int-or-string").is_some() {
-                object.insert("description".to_owned(), json!("A number, or a percentage: 3 or \"25%\"."));
+                object.insert("description".to_owned(), json!("A number, or a percentage."));
+                object.insert("examples".to_owned(), json!([3, "25%"]));
                 let text = json!({ "type": "string", "pattern": "^0*([1-9][0-9]*|([1-9][0-9]?|100)%)$" });
                 object.insert("anyOf".to_owned(), json!([{ "type": "integer", "minimum": 1 }, text]));
             }

@@ -246,6 +246,11 @@ fn kind(document: &Value, schema: &Value) -> String {
         words.join(" or ")
     };
     let named = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    // Where several forms are taken, examples say it best.
+    let examples = list(schema, "/examples");
+    if !examples.is_empty() {
+        return words(examples, &Value::to_string);
+    }
     for key in ["/anyOf", "/oneOf"] {
         let all = list(schema, key);
         if !all.is_empty() {

@@ -38,7 +38,8 @@ const UNFIT: (u16, &str) = (
     "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
      server would refuse it.",
 );
-const HELD: (u16, &str) =
+const HELD: (u16, &str) = (500, "With `?wait`: the upgrade is held or was rolled back.");
+const HELD_OR_UNREADABLE: (u16, &str) =
     (500, "With `?wait`: the upgrade is held or was rolled back. Or the blueprint cannot be read.");
 const AWAY: (u16, &str) = (
     503,
@@ -70,7 +71,7 @@ const UPGRADE: Operation = Operation {
     means: "The upgrade is recorded; with `?wait` it has ended well, or is paused. With `?dryRun=true` the plan, also \
             as text.",
     body: Some(Body::Upgrade),
-    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD, AWAY, LATE],
+    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD_OR_UNREADABLE, AWAY, LATE],
     samples: &[
         Sample {
             name: "recreate",
@@ -151,7 +152,12 @@ const PLAN: Operation = Operation {
     body: Some(Body::Upgrade),
     answer: Answer::ContentOrText(schemas::planned),
     means: "The plan.",
-    fails: &[NOT_FOUND, CONFLICT, UNFIT],
+    fails: &[
+        (404, "There is no such gr or blueprint."),
+        (409, "An upgrade of this gr is under way (the text names it), or the gr is being deleted."),
+        UNFIT,
+        (500, "The blueprint cannot be read."),
+    ],
     samples: &[
         Sample {
             name: "rolling",
