@@ -3,10 +3,10 @@
 //!
 //! | what a client does | what happens |
 //! | --- | --- |
-//! | sends its head slowly, or nothing at all | 408 after [`HEAD_DEADLINE`], or sooner when the place is needed |
+//! | sends its head slowly, or nothing at all | 408 after `HEAD_DEADLINE`, or sooner when the place is needed |
 //! | sends too many or too large headers | 431, by hyper |
-//! | does not go on with its TLS handshake | cut after [`HANDSHAKE_DEADLINE`] |
-//! | does not read its answer | cut after [`WRITE_DEADLINE`] without progress |
+//! | does not go on with its TLS handshake | cut after `HANDSHAKE_DEADLINE` |
+//! | does not read its answer | cut after `WRITE_DEADLINE` without progress |
 //! | opens connections without end | an idle one gives way; 503 when all are at work |
 
 mod places;

@@ -1,6 +1,6 @@
 //! Who may do what.
 //!
-//! Handlers get at the cluster through [`May`] alone, and `May` names the permission: a handler that has forgotten
+//! Handlers get at the cluster through `May` alone, and `May` names the permission: a handler that has forgotten
 //! to ask for one has nothing to work with, and does not compile.
 //!
 //! With [`Mode::Kubernetes`] the caller's bearer token goes to the API server (TokenReview), and so does the question
@@ -95,7 +95,7 @@ impl<P> Deref for May<P> {
     }
 }
 
-/// The router's state: the only way to a [`Context`] is through [`May`].
+/// The router's state: the only way to a [`Context`] is through `May`.
 #[derive(Clone)]
 pub(super) struct Guarded {
     context: Context,

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs, Reply};
 use super::without_nulls;
+use crate::lease::Leadership;
 use crate::metrics;
 use crate::plan::skew;
 
@@ -32,8 +33,14 @@ pub(super) async fn version(context: May<auth::Everyone>) -> Reply {
     let operator = around.operators.first().map(|o| {
         without_nulls(json!({ "namespace": o.namespace, "image": o.image, "version": o.version() }))
     });
+    let acts = match &*context.leadership.borrow() {
+        Leadership::Ours => json!({ "thisReplica": true }),
+        Leadership::Theirs(name) => json!({ "thisReplica": false, "replica": name }),
+        Leadership::Unknown(why) => json!({ "thisReplica": false, "problem": why }),
+    };
     Reply::with(without_nulls(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "acts": acts,
         "grApis": around.served,
         "recordApi": "gum.enflame.com/v1",
         "kubernetes": kubernetes,

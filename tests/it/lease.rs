@@ -127,6 +127,8 @@ async fn of_two_replicas_both_answer_and_one_acts() {
     let acted = second.faults.calls().iter().filter(|c| c.is_write() && !c.path.contains("lease")).count();
     assert_eq!((asked, acted), (1, 1), "the one that stands by creates the record and no more");
     assert!(first.wrote_anything());
+    let (_, version) = second.ask("GET", "/version", "").await;
+    assert!(version.contains("\"replica\": \"first\""), "{version}");
     let (status, _) = second.ask("GET", &gr_path(&stage), "").await;
     assert_eq!(status, 200);
 }

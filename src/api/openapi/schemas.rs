@@ -348,9 +348,18 @@ pub(super) fn blueprint(generator: &mut SchemaGenerator) -> Schema {
 pub(super) fn version(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "required": ["version", "grApis", "recordApi", "warnings"],
+        "required": ["version", "acts", "grApis", "recordApi", "warnings"],
         "properties": {
             "version": text("Of this service."),
+            "acts": {
+                "type": "object",
+                "required": ["thisReplica"],
+                "properties": {
+                    "thisReplica": { "type": "boolean", "description": "Whether the one that answers acts on upgrades." },
+                    "replica": text("The one that does."),
+                    "problem": text("Why it is not known which one does."),
+                },
+            },
             "grApis": { "type": "array", "items": { "type": "string" }, "description": "The APIs that serve grs." },
             "recordApi": text("The API of the record."),
             "kubernetes": {

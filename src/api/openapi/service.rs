@@ -49,6 +49,7 @@ const VERSION: Operation = Operation {
         target: "/version",
         answer: r#"{
             "version": "2.0.0",
+            "acts": { "thisReplica": true },
             "grApis": ["topsops.enflame.com/v1"],
             "recordApi": "gum.enflame.com/v1",
             "kubernetes": { "version": "v1.20.2", "tested": "1.20" },
