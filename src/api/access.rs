@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::USER_AGENT;
@@ -10,14 +11,16 @@ use axum::http::{HeaderName, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::auth::Asker;
-
 /// The header that carries a request's id, both ways.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer paths and client names are cut in the log.
 const TEXT_LIMIT: usize = 300;
 /// A longer id is none that a program has made for us.
 const ID_LIMIT: usize = 64;
+
+/// Who asks: put into a request on its way in, filled in when it is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asker(pub(super) Arc<OnceLock<String>>);
 
 /// What of a request goes into the log. Its body does not: nobody knows what else it holds. Nor do its headers:
 /// one of them may be a token.

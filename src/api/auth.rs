@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::Context;
+use super::access::Asker;
 use super::envelope::ApiError;
 use super::limits::Patience;
 use crate::cluster::error_text;
@@ -113,10 +114,6 @@ impl Guarded {
         Self { context, authority: Arc::new(authority) }
     }
 }
-
-/// Who asks, for the log: put into a request on its way in, filled in when it is known.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Asker(pub(super) Arc<OnceLock<String>>);
 
 impl<P: Permission> FromRequestParts<Guarded> for May<P> {
     type Rejection = ApiError;
