@@ -145,8 +145,8 @@ fn an_api_server_that_is_away_for_a_while_at_any_moment_costs_that_while_and_not
     for (text, moments) in MOMENTS {
         let clean = run(text, Vec::new(), "[]");
         for (number, (on, skip)) in moments.iter().enumerate() {
-            // Not every way at every moment: each moment sees another third of them.
-            for (how, time) in ways.iter().skip(number % 3).step_by(3) {
+            // Not every way at every moment: each moment sees others of them.
+            for (how, time) in ways.iter().skip(number % 4).step_by(4) {
                 println!("{on} after {skip}: {how:?} for {time}");
                 let fault = Fault::Away(Box::new(how.clone()), (*time).to_owned());
                 let rule = Rule { on: (*on).to_owned(), skip: *skip, times: 1, fault };
