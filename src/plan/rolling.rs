@@ -146,7 +146,16 @@ impl Turn<'_> {
     /// The gr is no longer ours to change: nodes are given back and strategies restored, all else is left.
     fn abandon(&self, why: &str) -> Next {
         if self.status.step == Step::Recorded {
-            return self.fail("Conflict", format!("{why}; nothing was touched"));
+            // Our own mark on a gr of which the record says that it has not been touched.
+            let mark = self.seen.gr.as_ref().and_then(|gr| gr.mark.as_deref()).unwrap_or_default();
+            let cut =
+                [Goal::Target, Goal::Previous].iter().any(|goal| mark.starts_with(&self.record.mark(*goal)));
+            let message = if cut {
+                "the status of this record was cut after the gr had been changed: nodes in work are given back; retry goes on with it".to_owned()
+            } else {
+                format!("{why}; nothing was touched")
+            };
+            return self.fail("Conflict", message);
         }
         let giving_up = GivingUp { reason: "Conflict".to_owned(), message: why.to_owned(), abandon: true };
         let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(giving_up));
