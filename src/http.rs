@@ -12,6 +12,7 @@
 mod places;
 pub mod tls;
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
@@ -108,6 +109,11 @@ async fn refuse(mut stream: TcpStream) {
     let _ = timeout(ACCEPT_PAUSE, stream.write_all(FULL.as_bytes())).await;
 }
 
+/// A connection, with or without TLS.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -118,49 +124,51 @@ async fn connection(
 ) {
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_DEADLINE));
-    let Some(tls) = tls else {
-        return speak(stream, peer, ClientCertificate::default(), place, router, stop).await;
-    };
-    let handshake = timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(stream));
-    let accepted = tokio::select! {
-        accepted = handshake => accepted,
-        () = place.is_needed() => return,
-        () = stop.cancelled() => return,
-    };
-    match accepted {
-        Ok(Ok(stream)) => {
-            let certificate = ClientCertificate::of(&stream, tls.asks_clients());
-            speak(stream, peer, certificate, place, router, stop).await;
+    let (stream, certificate): (Box<dyn Io>, _) = match tls {
+        None => (Box::new(stream), ClientCertificate::default()),
+        Some(tls) => {
+            let handshake = timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(stream));
+            let accepted = tokio::select! {
+                accepted = handshake => accepted,
+                () = place.is_needed() => return,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok(Ok(stream)) => {
+                    let certificate = ClientCertificate::of(&stream, tls.asks_clients());
+                    (Box::new(stream), certificate)
+                }
+                Ok(Err(error)) => return debug!(%peer, %error, "no TLS handshake"),
+                Err(_) => return debug!(%peer, "the TLS handshake took too long"),
+            }
         }
-        Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
-        Err(_) => debug!(%peer, "the TLS handshake took too long"),
-    }
+    };
+    // Handlers and logs want to know who asks.
+    let of = move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(certificate);
+        request
+    };
+    speak(stream, peer, place, router.map_request(of), stop).await;
 }
 
 /// Speaks HTTP on one connection until it ends.
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    peer: SocketAddr,
-    certificate: ClientCertificate,
-    place: Place,
-    router: Router,
-    stop: CancellationToken,
-) {
-    let service = service_fn(|mut request: Request<Incoming>| {
-        // Handlers and logs want to know who asks.
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(certificate);
-        let (router, at_work) = (router.clone(), place.at_work());
+async fn speak<S>(stream: Box<dyn Io>, peer: SocketAddr, place: Place, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let (service, at_work) = (service.clone(), place.at_work());
         async move {
-            let answer = router.oneshot(request).await?;
+            let answer = service.oneshot(request).await?;
             // At work until the last byte is on its way.
-            let answer: Response<Body> = answer.map(|body| {
-                Body::new(body.map_frame(move |frame| {
+            let answer = answer.map(|body| {
+                body.map_frame(move |frame| {
                     let _ = &at_work;
                     frame
-                }))
+                })
             });
-            Ok::<_, std::convert::Infallible>(answer)
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut connection = http1::Builder::new()
@@ -169,26 +177,23 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
     let mut stopping = false;
-    let late = loop {
+    loop {
         tokio::select! {
             ended = poll_fn(|cx| Pin::new(&mut connection).poll(cx)) => match ended {
                 Ok(()) => return,
-                Err(error) if error.is_timeout() => break true,
-                Err(error) => {
-                    debug!(%peer, %error, "connection ended early");
-                    return;
-                }
+                Err(error) if error.is_timeout() => break,
+                Err(error) => return debug!(%peer, %error, "connection ended early"),
             },
-            () = place.is_needed() => break true,
+            () = place.is_needed() => break,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
-    };
+    }
+    // It took too long to ask. Nothing is said to one that has asked before and now only keeps the connection.
     let parts = connection.into_parts();
-    // Nothing is said to a client that has nothing to ask at the moment: it keeps the connection for later.
-    if late && (!parts.read_buf.is_empty() || !place.was_at_work()) {
+    if !parts.read_buf.is_empty() || !place.was_at_work() {
         let mut stream = parts.io.into_inner();
         let _ = timeout(ACCEPT_PAUSE, stream.write_all(TOO_SLOW.as_bytes())).await;
     }
