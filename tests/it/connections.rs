@@ -116,7 +116,8 @@ async fn a_connection_that_is_kept_for_later_ends_without_a_word() {
     let mut stream = server.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let said = all(&mut stream).await;
-    assert!(is(&said, "200") && said.ends_with("here"), "{said}");
+    assert!(is(&said, "200") && said.ends_with("\r\n\r\nhere"), "{said}");
+    assert!(said.contains("content-length: 4\r\n"), "the length is said: {said}");
 }
 
 #[tokio::test]
