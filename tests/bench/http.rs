@@ -318,7 +318,16 @@ async fn settle(home: &std::path::Path) -> (World, Cluster) {
     }
 }
 
-pub(crate) fn print() {
+/// A service in front of a settled cluster.
+struct Ready {
+    runtime: tokio::runtime::Runtime,
+    home: TempDir,
+    cluster: Cluster,
+    world: World,
+    service: Service,
+}
+
+fn ready() -> Ready {
     let home = TempDir::new().unwrap();
     let blueprints = home.path().join("blueprints");
     std::fs::create_dir(&blueprints).unwrap();
@@ -326,13 +335,23 @@ pub(crate) fn print() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (world, cluster) = runtime.block_on(settle(home.path()));
     let (_, service) = until_ready(home.path());
-    let name = world.gr_name().to_owned();
+    Ready { runtime, home, cluster, world, service }
+}
+
+pub(crate) fn print() {
+    let Ready { runtime, home, cluster, world, service } = ready();
+    let name = world.gr_name();
     runtime.block_on(async {
         let mut rows = vec![row(&["reads, 16 callers", "service", "API server itself", "ratio"])];
-        rows.extend(reads(&service, &cluster, &name).await);
+        rows.extend(reads(&service, &cluster, name).await);
         table::print(&format!("Reads through the service, and of {} itself", cluster.what()), &rows);
-        table::print("Slow clients", &beside_slow_clients(&service, &name).await);
-        table::print("What is too large", &too_large(&service, &name, &blueprints).await);
-        table::print("Memory and requests", &memory(&service, &name).await);
+        table::print("Slow clients", &beside_slow_clients(&service, name).await);
+        let blueprints = home.path().join("blueprints");
+        table::print("What is too large", &too_large(&service, name, &blueprints).await);
     });
+}
+
+pub(crate) fn print_requests() {
+    let Ready { runtime, world, service, home: _home, cluster: _cluster } = ready();
+    table::print("Memory and requests", &runtime.block_on(memory(&service, world.gr_name())));
 }

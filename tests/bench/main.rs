@@ -42,6 +42,9 @@ fn main() {
     if runs("http") {
         http::print();
     }
+    if runs("requests") {
+        http::print_requests();
+    }
     if runs("memory") {
         process::print_rolling();
     }
