@@ -36,6 +36,7 @@
 //! * `api` and `controller` never import each other: the cluster is their only channel.
 //! * `plan` imports neither kube's client nor tokio nor axum; `sandbox` imports neither `plan` nor `controller`,
 //!   or it would agree with our bugs.
+//! * A handler gets at the cluster through a permission alone (`api/auth.rs`): one without does not compile.
 //! * Only [`config`] reads the environment, only [`clock`] the time; no `unwrap`, `expect` or `panic`.
 //! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.
 //! * Intent is recorded before any effect; a reconcile makes one decision; a final status never changes.
@@ -58,6 +59,12 @@
 //!   strategy back, the DaemonSet controller would replace them on nodes that were to be left alone. The next
 //!   upgrade does those nodes and restores the strategy; an annotation remembers it.
 //! * A node that fails stays cordoned and claimed, and the upgrade is held: no end leaves a cordon behind.
+//! * Which replica acts is decided by client-go's algorithm, written out in [`lease`]: the crates for it compare another
+//!   machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
+//! * A service that was ready stays so while the API server is away: a caller who is answered 503 with the reason is
+//!   better off than one whose connection is refused.
+//! * The description of the API stands in tables beside the routes. A crate for it would describe the types of answers,
+//!   and most answers are the cluster's own objects.
 //! * A rollback that finds the old gr alive *fences* it (see [`plan::Action::Fence`]): a delete that is still on its
 //!   way carries the older version as its precondition and can no longer land.
 
