@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,8 +33,10 @@ const RENEW_WITHIN: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often others look.
 const LOOK_EVERY: Duration = Duration::from_millis(1500);
-/// One call, so that a call that hangs does not use up all the time there is for renewing.
-const CALL: Duration = Duration::from_secs(4);
+/// One look, of two calls, by a replica that does not act. The holder has for it what is left of [`RENEW_WITHIN`].
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+/// The last word of a holder that stops.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(4);
 
 /// Which Lease, and who we are in it.
 #[derive(Clone, Debug)]
@@ -84,11 +86,13 @@ pub async fn run(
         settings,
         seen: None,
         renewed: None,
+        held: None,
     };
     loop {
         let begun = Instant::now();
         // Cut off in the middle of a call nothing would be known about it, so a stop waits for the call's end.
-        let now = match timeout(CALL, holder.turn()).await {
+        let until = holder.renewed.map_or(begun + LOOK_WITHIN, |renewed| renewed + RENEW_WITHIN);
+        let now = match timeout_at(until, holder.turn()).await {
             Ok(Ok(now)) => now,
             Ok(Err(error)) => holder.after_failure(&error_text(&error)),
             Err(_) => holder.after_failure("the API server does not answer"),
@@ -101,7 +105,7 @@ pub async fn run(
     }
     if leadership.borrow().is_ours() {
         say(&leadership, Leadership::Unknown("stopping".to_owned()));
-        match timeout(CALL, holder.give_up()).await {
+        match timeout(GIVE_UP_WITHIN, holder.give_up()).await {
             Ok(Ok(())) => info!("gave up the lease"),
             // It runs out by itself.
             Ok(Err(error)) => warn!("could not give up the lease: {}", error_text(&error)),
@@ -134,11 +138,20 @@ struct Holder {
     seen: Option<(String, Instant)>,
     /// When the last renewal that succeeded was sent, while we hold it.
     renewed: Option<Instant>,
+    /// The Lease as we wrote it last: renewing it takes one call, and fails when somebody has changed it.
+    held: Option<Lease>,
 }
 
 impl Holder {
     async fn turn(&mut self) -> Result<Leadership, kube::Error> {
         let sent = Instant::now();
+        if let Some(held) = self.held.take() {
+            let lease = self.ours(Some(&held));
+            match self.api.replace(&self.settings.name, &PostParams::default(), &lease).await {
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                result => return self.took(sent, result),
+            }
+        }
         let Some(found) = self.api.get_opt(&self.settings.name).await? else {
             let lease = self.ours(None);
             return self.took(sent, self.api.create(&PostParams::default(), &lease).await);
@@ -167,8 +180,8 @@ impl Holder {
 
     fn took(&mut self, sent: Instant, result: Result<Lease, kube::Error>) -> Result<Leadership, kube::Error> {
         match result {
-            Ok(_) => {
-                self.renewed = Some(sent);
+            Ok(lease) => {
+                (self.renewed, self.held) = (Some(sent), Some(lease));
                 Ok(Leadership::Ours)
             }
             // Somebody else was faster, or edits it: the next look tells who.
