@@ -119,7 +119,7 @@ async fn finishes_its_upgrade(prefix: &str, fate: Fate) {
                 return record;
             }
             // Lives a little longer each time, so that every step is cut and the end is reached.
-            sleep(Duration::from_millis(40 + 25 * kills)).await;
+            sleep(Duration::from_millis(40 + 60 * kills)).await;
             kills += 1;
             match &fate {
                 Fate::Kill => {}
