@@ -304,6 +304,13 @@ async fn on_a_real_api_server_its_own_roles_decide_and_the_record_says_who_asked
     assert_eq!(said.status, 200, "{}", said.text);
     let steered = stage.record(1).await.unwrap().spec.steered_by.unwrap();
     assert_eq!((steered.command.as_str(), steered.by.ends_with("auth-writer")), ("cancel", true));
+    // Nothing is left under way for those who use this cluster next.
+    let over = timeout(Duration::from_secs(120), async {
+        while stage.record(1).await.is_some_and(|r| r.metadata.finalizers.is_some()) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    over.await.expect("the cancelled upgrade does not end");
     // A right that is taken away.
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     bindings.delete("auth-reader", &DeleteParams::default()).await.unwrap();

@@ -218,6 +218,12 @@ async fn the_crd_is_updated_and_made_anew(client: &Client) {
         annotations.get(CRD_REVISION_ANNOTATION) == Some(&CRD_REVISION.to_string())
     })
     .await;
+    // The CRD would wait for them for ever.
+    let records: Api<GcuUpgrade> = Api::all(client.clone());
+    let all = records.list(&ListParams::default()).await.unwrap().items;
+    let under_way: Vec<String> =
+        all.iter().filter(|r| r.metadata.finalizers.is_some()).map(ResourceExt::name_any).collect();
+    assert!(under_way.is_empty(), "another test has left these under way: {under_way:?}");
     let uid = api.get(&name).await.unwrap().uid();
     api.delete(&name, &DeleteParams::default()).await.unwrap();
     until("the CRD is made anew", async || {

@@ -76,6 +76,7 @@ async fn finishes_its_upgrade(prefix: &str, fate: Fate) {
         std::fs::create_dir(&logs).unwrap();
         std::os::unix::fs::symlink("/dev/full", logs.join("gcu-upgrade-manager.log")).unwrap();
     }
+    let lease = format!("default/{prefix}");
     let serve = || {
         let kubeconfig = cluster.kubeconfig().to_str().unwrap().to_owned();
         let (blueprints, logs) = (dir.path().to_str().unwrap(), logs.to_str().unwrap());
@@ -92,6 +93,9 @@ async fn finishes_its_upgrade(prefix: &str, fate: Fate) {
             // As in a pod: the container that is started again has the name of the one that died, and its Lease.
             "--pod-name",
             prefix,
+            // Not that of another test, whose last process may have died with it in its hands.
+            "--lease",
+            &lease,
         ];
         let mut process = Running::start(&args, &[]);
         let address = process.word_after("address=");
