@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use crate::api::auth::Mode;
 use crate::http::tls;
-use crate::lease;
+use crate::{lease, random};
 
 /// Upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
 ///
@@ -155,7 +155,7 @@ impl ServeArgs {
     /// The Lease and who we are in it.
     pub fn lease(&self) -> lease::Settings {
         let (namespace, name) = self.lease.clone();
-        let identity = self.pod_name.clone().unwrap_or_else(lease::random_identity);
+        let identity = self.pod_name.clone().unwrap_or_else(random::name);
         lease::Settings { namespace, name, identity }
     }
 }

@@ -9,10 +9,8 @@
 //! its instructions and go on a minute later, still believing that it leads. Every call that changes something is
 //! guarded by a UID or a resourceVersion, and two that act at once do no harm.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
@@ -47,11 +45,6 @@ pub struct Settings {
     pub name: String,
     /// What we are called in it: different for every process.
     pub identity: String,
-}
-
-/// A name that no other process has: the standard library's hashers are seeded at random.
-pub fn random_identity() -> String {
-    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// Who acts, as far as this replica knows.
@@ -207,7 +200,7 @@ impl Holder {
     fn ours(&self, found: Option<&Lease>) -> Lease {
         let old = found.and_then(|l| l.spec.clone()).unwrap_or_default();
         let mine = old.holder_identity.as_deref() == Some(self.settings.identity.as_str());
-        let now = MicroTime(self.now());
+        let now = MicroTime(self.clock.now());
         let transitions = old.lease_transitions.unwrap_or_default();
         let spec = LeaseSpec {
             holder_identity: Some(self.settings.identity.clone()),
@@ -228,10 +221,6 @@ impl Holder {
         Lease { metadata, spec: Some(spec) }
     }
 
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
     /// Leaves the Lease without a holder: the next one does not have to wait.
     async fn give_up(&self) -> Result<(), kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.settings.name).await? else { return Ok(()) };
@@ -240,7 +229,7 @@ impl Holder {
             return Ok(());
         }
         spec.holder_identity = None;
-        spec.renew_time = Some(MicroTime(self.now()));
+        spec.renew_time = Some(MicroTime(self.clock.now()));
         self.api.replace(&self.settings.name, &PostParams::default(), &lease).await.map(drop)
     }
 

@@ -27,7 +27,7 @@
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
-//! | [`cluster`], [`clock`] | the API client with deadlines, the only source of time |
+//! | [`cluster`], [`clock`], [`random`] | the API client with deadlines, the only source of time, names that nobody else has |
 //! | [`sandbox`] | a cluster in the process: API server, operator, controllers, kubelets |
 //!
 //! # Invariants (`tests/it/house.rs` and the oracle in `tests/it/oracle.rs` check them)
@@ -81,6 +81,7 @@ pub mod lease;
 pub mod metrics;
 pub mod observe;
 pub mod plan;
+pub mod random;
 pub mod record;
 pub mod run;
 pub mod sandbox;

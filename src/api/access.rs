@@ -1,7 +1,6 @@
 //! One log line for each request: who asked, what, how it ended, how long it took; and the id that all lines of a
 //! request carry.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +9,8 @@ use axum::http::header::USER_AGENT;
 use axum::http::{HeaderName, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::{debug, info};
+
+use crate::random;
 
 /// The header that carries a request's id, both ways.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,7 +41,7 @@ impl Access {
         let agent = request.headers().get(USER_AGENT).map(|a| String::from_utf8_lossy(a.as_bytes()));
         let path = request.uri().path_and_query().map(|p| p.as_str()).unwrap_or_default();
         Self {
-            id: given_id(request).unwrap_or_else(new_id),
+            id: given_id(request).unwrap_or_else(random::name),
             asker: Asker::default(),
             peer: peer.map_or_else(|| "-".to_owned(), |ConnectInfo(peer)| peer.to_string()),
             agent: agent.map_or_else(|| "-".to_owned(), |a| short(&a)),
@@ -67,11 +68,6 @@ fn given_id(request: &Request) -> Option<String> {
     let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (!id.is_empty() && id.len() <= ID_LIMIT && id.bytes().all(fits)).then(|| id.to_owned())
-}
-
-/// Random: the standard library's hashers are seeded so.
-fn new_id() -> String {
-    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 fn short(text: &str) -> String {

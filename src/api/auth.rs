@@ -154,7 +154,8 @@ struct Authority {
     client: Client,
     /// By the token's digest: the token itself is kept nowhere.
     users: Known<[u8; 32], UserInfo>,
-    allowed: Known<(String, String, String), ()>,
+    /// By the question as it was asked: two users of one name differ in uid and groups.
+    allowed: Known<String, ()>,
 }
 
 impl Authority {
@@ -170,37 +171,31 @@ impl Authority {
             return Ok(None);
         }
         let user = self.user(bearer(headers)?).await?;
-        let name = user.username.clone().unwrap_or_default();
         match need {
             Need::Nothing => {}
             Need::Path(path) => {
-                let attributes =
-                    NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) };
-                let spec =
-                    SubjectAccessReviewSpec { non_resource_attributes: Some(attributes), ..spec_for(&user) };
-                self.ask(spec, ("get".to_owned(), path.to_owned()), &name).await?;
+                let mut asked = question(&user);
+                asked.non_resource_attributes =
+                    Some(NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) });
+                self.ask(asked, &format!("get {path}")).await?;
             }
             Need::Gr(verb) => {
                 for api_version in context.served_apis().await? {
-                    let group = api_version.split('/').next().unwrap_or_default().to_owned();
-                    let attributes = ResourceAttributes {
-                        group: Some(group.clone()),
+                    let group = api_version.split('/').next().unwrap_or_default();
+                    let mut asked = question(&user);
+                    asked.resource_attributes = Some(ResourceAttributes {
+                        group: Some(group.to_owned()),
                         resource: Some("gcuresources".to_owned()),
                         verb: Some(verb.to_owned()),
                         name: Some(gr.to_owned()).filter(|n| !n.is_empty()),
                         ..ResourceAttributes::default()
-                    };
-                    let spec =
-                        SubjectAccessReviewSpec { resource_attributes: Some(attributes), ..spec_for(&user) };
-                    let what = match gr {
-                        "" => format!("gcuresources.{group}"),
-                        gr => format!("gcuresources.{group} \"{gr}\""),
-                    };
-                    self.ask(spec, (verb.to_owned(), what), &name).await?;
+                    });
+                    let which = if gr.is_empty() { String::new() } else { format!(" \"{gr}\"") };
+                    self.ask(asked, &format!("{verb} gcuresources.{group}{which}")).await?;
                 }
             }
         }
-        Ok(Some(name))
+        Ok(Some(user.username.unwrap_or_default()))
     }
 
     async fn user(&self, token: &str) -> Result<UserInfo, ApiError> {
@@ -224,18 +219,13 @@ impl Authority {
         }
     }
 
-    async fn ask(
-        &self,
-        spec: SubjectAccessReviewSpec,
-        (verb, what): (String, String),
-        user: &str,
-    ) -> Result<(), ApiError> {
-        // Two users of one name differ in uid and groups: the question is remembered as it was asked.
-        let question = serde_json::to_string(&spec).unwrap_or_default();
-        let key = (question, verb.clone(), what.clone());
+    /// Asks whether the user may do `what`, in these words.
+    async fn ask(&self, spec: SubjectAccessReviewSpec, what: &str) -> Result<(), ApiError> {
+        let key = serde_json::to_string(&spec).unwrap_or_default();
         if self.allowed.get(&key).is_some() {
             return Ok(());
         }
+        let user = spec.user.clone().unwrap_or_default();
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review).await.map_err(|e| cannot_ask(&e))?;
@@ -245,11 +235,12 @@ impl Authority {
             return Ok(());
         }
         let why = status.reason.filter(|r| !r.is_empty()).map(|r| format!(": {r}")).unwrap_or_default();
-        Err(ApiError::new(StatusCode::FORBIDDEN, format!("user \"{user}\" may not {verb} {what}{why}")))
+        Err(ApiError::new(StatusCode::FORBIDDEN, format!("user \"{user}\" may not {what}{why}")))
     }
 }
 
-fn spec_for(user: &UserInfo) -> SubjectAccessReviewSpec {
+/// About this user; what is asked is still to be said.
+fn question(user: &UserInfo) -> SubjectAccessReviewSpec {
     SubjectAccessReviewSpec {
         user: user.username.clone(),
         groups: user.groups.clone(),

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
 
+use super::Context;
 use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::query::JobQuery;
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
-use super::{Context, waiting};
 use crate::cluster::gr_resource;
 use crate::gr::discovery::discover;
 use crate::gr::{LiveGr, Workload, WorkloadKind, component_for_kind, components, workloads_of};
@@ -178,14 +178,8 @@ pub(super) async fn delete(
     info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, by, "delete accepted");
     let waits = body.policy == Policy::Foreground || query.wait.is_some();
     if waits && !query.dry_run {
-        let _share = context.shares.wait(&context.patience)?;
         let gone = wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT));
-        tokio::select! {
-            gone = gone => gone?,
-            () = context.stop.cancelled() => {
-                return Err(waiting::stopping(&format!("the delete of gr \"{name}\" goes on")));
-            }
-        }
+        context.wait_as_asked(gone, &format!("the delete of gr \"{name}\" goes on")).await?;
     }
     Ok(Reply::default())
 }

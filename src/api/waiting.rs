@@ -28,11 +28,8 @@ impl Context {
         let Some(patience) = query.wait else {
             return Ok(Reply::with(content).at(location(record)));
         };
-        let _share = self.shares.wait(&self.patience)?;
-        let Some(ended) = self.stop.run_until_cancelled(self.wait_for_end(record, patience)).await else {
-            return Err(stopping(&format!("{record} goes on, see {}", location(record))));
-        };
-        let ended = ended?;
+        let goes_on = format!("{record} goes on, see {}", location(record));
+        let ended = self.wait_as_asked(self.wait_for_end(record, patience), &goes_on).await?;
         let status = ended.status_or_default();
         if status.phase != Phase::Paused && !preflight::is_success(turned_back, status.phase) {
             let code = if status.phase == Phase::Failed {
@@ -48,6 +45,20 @@ impl Context {
         insert(&mut content, "phase", json!(status.phase));
         insert(&mut content, "message", json!(status.message));
         Ok(Reply::with(content).at(location(record)))
+    }
+
+    /// Waits as a caller has asked to: with a share of the waits, and not for a replica that stops. `goes_on` says
+    /// what does so even then.
+    pub(super) async fn wait_as_asked<T>(
+        &self,
+        wait: impl Future<Output = Result<T, ApiError>>,
+        goes_on: &str,
+    ) -> Result<T, ApiError> {
+        let _share = self.shares.wait(&self.patience)?;
+        self.stop.run_until_cancelled(wait).await.unwrap_or_else(|| {
+            let message = format!("this replica is stopping; {goes_on}");
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1))
+        })
     }
 
     /// Watches a record until it has ended, is held or is paused: then a person has to decide, so the wait is over.
@@ -79,12 +90,6 @@ impl Context {
             format!("{name} has not ended after {patience:?} and goes on: {waiting}; see {}", location(name)),
         ))
     }
-}
-
-/// The answer to a wait that is cut short because this replica stops.
-pub(super) fn stopping(what_goes_on: &str) -> ApiError {
-    let message = format!("this replica is stopping; {what_goes_on}");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1)
 }
 
 /// Where a record is to be seen.

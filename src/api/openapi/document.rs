@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Body, GROUPS, Kind, Operation, Param, Sample, schemas};
 use crate::api::auth::Need;
+use crate::api::waiting::insert;
 use crate::api::{envelope, routes};
 
 /// Where the sandbox listens: examples can be typed as they stand.
@@ -85,12 +86,6 @@ fn generator(mut settings: SchemaSettings) -> SchemaGenerator {
     settings.definitions_path = "/components/schemas".into();
     settings.meta_schema = None;
     settings.into_generator()
-}
-
-fn insert(object: &mut Value, key: &str, value: Value) {
-    if let Some(object) = object.as_object_mut() {
-        object.insert(key.to_owned(), value);
-    }
 }
 
 fn described(

@@ -16,6 +16,7 @@ use crate::record::GcuUpgrade;
 const JUMP: SignedDuration = SignedDuration::from_secs(10);
 /// So many failures in a row are not worth a word in the record: an API server that restarts makes some.
 const FAILURES_SAID: u32 = 3;
+
 impl Worker {
     /// Reads the record and what it concerns; `None` when it is gone.
     pub(super) async fn look(&mut self) -> Result<Option<Snapshot>, kube::Error> {
