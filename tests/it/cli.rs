@@ -13,7 +13,9 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn gum() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gcu-upgrade-manager"));
+    // Whoever runs the tests under nohup hands down an ignored SIGHUP.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_gcu-upgrade-manager")]);
     for variable in std::env::vars().map(|(name, _)| name) {
         if variable.starts_with("GUM_") || variable.starts_with("KUBE") {
             command.env_remove(variable);
