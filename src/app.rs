@@ -69,7 +69,7 @@ pub struct Service {
     ready: watch::Receiver<Vec<String>>,
     stop: CancellationToken,
     /// Ended in an orderly way when `stop` is cancelled.
-    acting: JoinSet<()>,
+    acting: JoinSet<&'static str>,
     tasks: JoinSet<&'static str>,
 }
 
@@ -115,20 +115,7 @@ impl Service {
         };
         let mut acting = JoinSet::new();
         let controller = run_controller(means, crd.clone(), leadership.clone(), seen_tx);
-        let (lease_client, released) = (client.clone(), CancellationToken::new());
-        let controller_over = released.clone();
-        acting.spawn(async move {
-            controller.await;
-            // The lease is given up only when nothing of ours is under way any more.
-            controller_over.cancel();
-        });
-        acting.spawn(async move {
-            match lease {
-                Some(lease) => lease::run(lease_client, clock, lease, leadership_tx, released).await,
-                // Held for good: `leadership` never changes.
-                None => released.cancelled().await,
-            }
-        });
+        acting.spawn(named("the controller", act(controller, lease, client.clone(), clock, leadership_tx)));
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx)));
         tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
@@ -176,17 +163,12 @@ impl Service {
 
     /// Waits for the first task to end, which is a failure unless the service was told to stop.
     pub async fn failed(&mut self) -> TaskEnded {
-        tokio::select! {
-            Some(ended) = self.acting.join_next() => match ended {
-                Ok(()) => TaskEnded("the controller".to_owned()),
-                Err(error) => TaskEnded(format!("the controller ({error})")),
-            },
-            Some(ended) = self.tasks.join_next() => match ended {
-                Ok(name) => TaskEnded(name.to_owned()),
-                Err(error) => TaskEnded(format!("a task ({error})")),
-            },
-            else => TaskEnded("every task".to_owned()),
-        }
+        let ended = tokio::select! {
+            Some(ended) = self.acting.join_next() => ended,
+            Some(ended) = self.tasks.join_next() => ended,
+            else => return TaskEnded("every task".to_owned()),
+        };
+        TaskEnded(ended.map_or_else(|error| format!("a task ({error})"), str::to_owned))
     }
 
     /// Tells everything to stop: readiness goes, streams and waits are told, and no worker begins anything new.
@@ -197,6 +179,30 @@ impl Service {
         if timeout(LAST_CALLS + LAST_CALLS, all).await.is_err() {
             warn!("calls to the API server were still under way and have been cut off; their upgrades go on");
         }
+    }
+}
+
+/// Runs the controller, and holds the lease for as long: it is given up only when nothing of ours is under way any
+/// more.
+async fn act(
+    controller: impl Future<Output = ()>,
+    lease: Option<lease::Settings>,
+    client: Client,
+    clock: Clock,
+    leadership: watch::Sender<Leadership>,
+) {
+    let released = CancellationToken::new();
+    let controller = async {
+        controller.await;
+        released.cancel();
+    };
+    match lease {
+        Some(lease) => {
+            let holder = lease::run(client, clock, lease, leadership, released.clone());
+            tokio::join!(controller, holder);
+        }
+        // Held for good: nobody says anything else.
+        None => controller.await,
     }
 }
 
@@ -244,7 +250,6 @@ async fn run_controller(
             _ = leadership.wait_for(|l| !l.is_ours()) => {}
         }
         means.metrics.leader(false);
-        seen.send_replace(false);
     }
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::plan::progress::efficiency;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, Strategy};
@@ -98,30 +98,79 @@ struct All {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let mut registry = Registry::with_prefix("gum");
+        let r = &mut registry;
+        r.register("build", "What this is", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let all = All {
-            registry: Registry::with_prefix("gum"),
-            upgrades: Family::default(),
-            ended: Family::default(),
-            nodes: Family::default(),
-            oldest_claim: Gauge::default(),
-            oldest_hold: Gauge::default(),
+            upgrades: family(r, "upgrades", "Upgrades that have not ended, by phase"),
+            ended: family(r, "upgrades_ended", "Upgrades that have ended since the start"),
+            nodes: family(r, "nodes", "Nodes of the rolling upgrades under way, by state"),
+            oldest_claim: family(
+                r,
+                "oldest_cordon_age_seconds",
+                "How long the node has been claimed that an upgrade has claimed longest; 0: none is",
+            ),
+            oldest_hold: family(
+                r,
+                "record_held_seconds",
+                "How long the upgrade has been held that is held longest; 0: none is",
+            ),
             since: Mutex::default(),
-            efficiency: Gauge::default(),
+            efficiency: family(
+                r,
+                "efficiency_ratio",
+                "The ideal time of the last rolling upgrade that ended here, divided by the time it took",
+            ),
             // A step takes from seconds to hours, a call from milliseconds to its deadline.
-            steps: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 3.0, 10))),
-            api_calls: Family::default(),
-            api_times: Family::new_with_constructor(quick),
-            broken_watches: Counter::default(),
-            blueprints: Family::default(),
-            reloads: Family::default(),
-            leader: Gauge::default(),
-            requests: Family::default(),
-            request_times: Family::new_with_constructor(quick),
-            connections: Gauge::default(),
+            steps: times(r, "step_duration_seconds", "How long steps of upgrades took", || {
+                Histogram::new(exponential_buckets(1.0, 3.0, 10))
+            }),
+            api_calls: family(r, "api_calls", "Calls to the API server by verb and status; 0: no answer"),
+            api_times: times(
+                r,
+                "api_call_duration_seconds",
+                "From a call to the API server to the head of its answer",
+                quick,
+            ),
+            broken_watches: family(
+                r,
+                "watch_restarts",
+                "Watches that failed or fell silent and had to be begun anew",
+            ),
+            blueprints: family(r, "blueprints", "Blueprint files by state"),
+            reloads: family(r, "blueprint_reloads", "Blueprint files that were read anew"),
+            leader: family(r, "leader", "1: this replica acts; 0: another does"),
+            requests: family(r, "http_requests", "Requests answered, by method and status"),
+            request_times: times(
+                r,
+                "http_request_duration_seconds",
+                "From a request to the head of its answer, waits that were asked for included",
+                quick,
+            ),
+            connections: family(r, "connections", "Open connections of clients"),
+            registry,
         };
-        Self(Arc::new(all.registered(info)))
+        all.begin_at_zero();
+        Self(Arc::new(all))
     }
+}
+
+/// One or a family of them, from the beginning.
+fn family<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    kept(registry, name, help, M::default())
+}
+
+fn times<L>(registry: &mut Registry, name: &str, help: &str, make: fn() -> Histogram) -> Times<L>
+where
+    Times<L>: Metric + Clone,
+    L: Clone + std::hash::Hash + Eq,
+{
+    kept(registry, name, help, Family::new_with_constructor(make))
+}
+
+fn kept<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 fn quick() -> Histogram {
@@ -129,55 +178,8 @@ fn quick() -> Histogram {
 }
 
 impl All {
-    fn registered(mut self, info: Info<[(&'static str, &'static str); 1]>) -> Self {
-        let mut registry = std::mem::take(&mut self.registry);
-        let r = &mut registry;
-        r.register("upgrades", "Upgrades that have not ended, by phase", self.upgrades.clone());
-        r.register("upgrades_ended", "Upgrades that have ended since the start", self.ended.clone());
-        r.register("nodes", "Nodes of the rolling upgrades under way, by state", self.nodes.clone());
-        r.register(
-            "oldest_cordon_age_seconds",
-            "How long the node has been claimed that an upgrade has claimed longest; 0: none is",
-            self.oldest_claim.clone(),
-        );
-        r.register(
-            "record_held_seconds",
-            "How long the upgrade has been held that is held longest; 0: none is",
-            self.oldest_hold.clone(),
-        );
-        r.register(
-            "efficiency_ratio",
-            "The ideal time of the last rolling upgrade that ended here, divided by the time it took",
-            self.efficiency.clone(),
-        );
-        r.register("step_duration_seconds", "How long steps of upgrades took", self.steps.clone());
-        r.register(
-            "api_calls",
-            "Calls to the API server by verb and status; 0: no answer",
-            self.api_calls.clone(),
-        );
-        r.register(
-            "api_call_duration_seconds",
-            "From a call to the API server to the head of its answer",
-            self.api_times.clone(),
-        );
-        r.register(
-            "watch_restarts",
-            "Watches that failed or fell silent and had to be begun anew",
-            self.broken_watches.clone(),
-        );
-        r.register("blueprints", "Blueprint files by state", self.blueprints.clone());
-        r.register("blueprint_reloads", "Blueprint files that were read anew", self.reloads.clone());
-        r.register("leader", "1: this replica acts; 0: another does", self.leader.clone());
-        r.register("http_requests", "Requests answered, by method and status", self.requests.clone());
-        r.register(
-            "http_request_duration_seconds",
-            "From a request to the head of its answer, waits that were asked for included",
-            self.request_times.clone(),
-        );
-        r.register("connections", "Open connections of clients", self.connections.clone());
-        r.register("build", "What this is", info);
-        // What has not happened yet is there all the same, as 0: alerts need something to look at.
+    /// What has not happened yet is there all the same, as 0: alerts need something to look at.
+    fn begin_at_zero(&self) {
         for phase in ACTIVE {
             self.upgrades.get_or_create(&InPhase { phase }).set(0);
         }
@@ -189,8 +191,6 @@ impl All {
         for result in ["accepted", "rejected"] {
             drop(self.reloads.get_or_create(&Came { result }));
         }
-        self.registry = registry;
-        self
     }
 }
 

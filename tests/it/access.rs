@@ -14,40 +14,27 @@ use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::sandbox::world::World;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
-use tower::{ServiceExt, service_fn};
+use tower::service_fn;
 
 use crate::faults::Faults;
-use crate::stage::{Backend, Stage};
+use crate::kube::token_of;
+use crate::stage::{Answer, Backend, Stage};
 
 const BLUEPRINT: &str = include_str!("../../blueprints/gr.json");
 
-/// An answer: status, headers of interest, text.
-struct Said {
-    status: u16,
-    challenge: Option<String>,
-    retry_after: Option<String>,
-    text: String,
-}
-
-async fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -> Said {
+async fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let body = if method == "PUT" { r#"{"file": "gr.json"}"# } else { "" };
-    let answer = service.router().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
-    let header = |name: &str| answer.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
-    let (status, challenge, retry_after) =
-        (answer.status().as_u16(), header("www-authenticate"), header("retry-after"));
-    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-    Said { status, challenge, retry_after, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    Answer::of(service.router(), request.body(Body::from(body)).unwrap()).await
 }
 
 /// What a made-up API server says of tokens and rights, and how often it was asked.
@@ -158,7 +145,8 @@ async fn every_call_is_refused_without_a_token_with_a_wrong_one_and_without_its_
         let path = path.replace("{gr}", GR);
         for token in [None, Some("garbage"), Some("")] {
             let said = ask(&service, method, &path, token).await;
-            assert_eq!((said.status, said.challenge.as_deref()), (401, Some("Bearer")), "{method} {path}");
+            assert_eq!(said.status, 401, "{method} {path}");
+            assert_eq!(said.header("www-authenticate"), Some("Bearer"), "{method} {path}");
             assert!(said.text.contains("\"result\": \"Failed\""), "{}", said.text);
         }
         let said = ask(&service, method, &path, Some("t-nobody")).await;
@@ -215,7 +203,8 @@ async fn when_nobody_can_be_asked_nothing_is_allowed() {
     reviews.lock().unwrap().away = true;
     for (method, path, _) in CALLS {
         let said = ask(&service, method, &path.replace("{gr}", GR), Some("t-reader")).await;
-        assert_eq!((said.status, said.retry_after.as_deref()), (503, Some("5")), "{method} {path}");
+        assert_eq!(said.status, 503, "{method} {path}");
+        assert_eq!(said.header("retry-after"), Some("5"), "{method} {path}");
         let words = "it cannot be asked whether you may do this: etcd is away";
         assert!(said.text.contains(words), "{}", said.text);
     }
@@ -251,11 +240,7 @@ async fn account(client: &Client, name: &str, verbs: &[&str], audience: Option<&
         });
         bindings.patch(name, &apply, &Patch::Apply(&binding)).await.unwrap();
     }
-    let audiences: Vec<&str> = audience.into_iter().collect();
-    let request = json!({ "spec": { "audiences": audiences, "expirationSeconds": 600 } });
-    let request: TokenRequest = serde_json::from_value(request).unwrap();
-    let granted = accounts.create_token_request(name, &PostParams::default(), &request).await.unwrap();
-    granted.status.unwrap().token.unwrap()
+    token_of(&accounts, name, audience).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

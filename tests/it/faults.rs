@@ -130,9 +130,7 @@ impl Faults {
 
     /// Nothing is answered any more.
     pub(crate) fn cut_off(&self) {
-        for method in ["GET", "WATCH", "POST", "PUT", "PATCH", "DELETE"] {
-            self.add(Rule { on: method.to_owned(), skip: 0, times: usize::MAX, fault: Fault::Hang });
-        }
+        self.add(Rule { on: "ANY".to_owned(), skip: 0, times: usize::MAX, fault: Fault::Hang });
     }
 
     pub(crate) fn heal(&self) {

@@ -14,7 +14,7 @@ use gcu_upgrade_manager::sandbox::WORLD_LABEL;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::chart::check;
 use crate::cli::{Running, curl, curl_as};
-use crate::kube::{ALONE, RealCluster, TOKEN, real};
+use crate::kube::{ALONE, RealCluster, TOKEN, real, token_of};
 
 const NAME: &str = "gcu-upgrade-manager";
 const NAMESPACE: &str = "kube-system";
@@ -54,18 +54,12 @@ fn helm(cluster: &RealCluster, action: &str) -> Option<()> {
 
 /// A kubeconfig with a token of the account, such as the pod is given.
 async fn kubeconfig_of_the_account(cluster: &RealCluster, dir: &Path) -> String {
-    let body = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": { "expirationSeconds": 3600 },
-    });
-    let request = http::Request::post(format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{NAME}/token"))
-        .header("content-type", "application/json")
-        .body(body.to_string().into_bytes())
-        .unwrap();
-    let answer: Value = cluster.client().await.request(request).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client().await, NAMESPACE);
+    let token = token_of(&accounts, NAME, None).await;
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         "clusters": [{"name": "it", "cluster": {"server": cluster.url(), "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "it", "user": {"token": answer["status"]["token"]}}],
+        "users": [{"name": "it", "user": {"token": token}}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
     });
     let file = dir.join("kubeconfig");

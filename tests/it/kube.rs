@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::skip::skipped;
@@ -69,11 +73,6 @@ impl RealCluster {
         &self.url
     }
 
-    /// A bearer token with every right.
-    pub(crate) fn token(&self) -> &'static str {
-        TOKEN
-    }
-
     /// Every call that a service account has made, one event a line.
     pub(crate) fn audit(&self) -> &Path {
         &self.audit
@@ -83,6 +82,18 @@ impl RealCluster {
     pub(crate) fn has_controllers(&self) -> bool {
         self.has_controllers
     }
+}
+
+/// A token of a service account, for the API server itself or for another audience.
+pub(crate) async fn token_of(accounts: &Api<ServiceAccount>, name: &str, audience: Option<&str>) -> String {
+    let spec = TokenRequestSpec {
+        audiences: audience.map(|audience| vec![audience.to_owned()]),
+        expiration_seconds: Some(3600),
+        ..TokenRequestSpec::default()
+    };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    let granted = accounts.create_token_request(name, &PostParams::default(), &request).await.unwrap();
+    granted.status.unwrap().token.unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]

@@ -56,7 +56,7 @@ async fn real() -> Option<Kubectl> {
     let server = vec![
         format!("--kubeconfig={}", cluster.kubeconfig().display()),
         format!("--server={}", cluster.url()),
-        format!("--token={}", cluster.token()),
+        format!("--token={}", crate::kube::TOKEN),
     ];
     is_installed().await.then_some(Kubectl { server })
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
 use crate::faults::Faults;
-use crate::stage::{Backend, Stage};
+use crate::stage::{Answer, Backend, Stage};
 
 const NODES: usize = 6;
 const TARGET: &str = include_str!("../../blueprints/gr-full.yaml");
@@ -37,16 +37,13 @@ impl Replica {
         Self { service, faults }
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
-        let answer = self.service.router().oneshot(request).await.unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(text.to_vec()).unwrap())
+        Answer::of(self.service.router(), request).await
     }
 
     async fn leads(&self) -> bool {
-        self.ask("GET", "/metrics", "").await.1.contains("\ngum_leader 1\n")
+        self.ask("GET", "/metrics", "").await.text.contains("\ngum_leader 1\n")
     }
 
     fn wrote_anything(&self) -> bool {
@@ -64,6 +61,11 @@ async fn stage() -> Stage {
     let stage = Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
     stage.write("full.yaml", TARGET);
     stage
+}
+
+/// The first holds the Lease.
+async fn two_replicas(stage: &Stage) -> [Replica; 2] {
+    [Replica::start(stage, "first").await, Replica::start(stage, "second").await]
 }
 
 fn leases(stage: &Stage) -> Api<Lease> {
@@ -91,8 +93,8 @@ fn gr_path(stage: &Stage) -> String {
 
 /// A rolling upgrade that takes some minutes, asked of `replica`, until some of its nodes are done.
 async fn in_the_middle_of_a_rollout(stage: &mut Stage, replica: &Replica) {
-    let (status, text) = replica.ask("PUT", &gr_path(stage), &rollout()).await;
-    assert_eq!(status, 200, "{text}");
+    let said = replica.ask("PUT", &gr_path(stage), &rollout()).await;
+    assert_eq!(said.status, 200, "{}", said.text);
     until_nodes_are_done(stage).await;
 }
 
@@ -116,28 +118,25 @@ async fn ends_well(stage: &mut Stage) {
 #[tokio::test(start_paused = true)]
 async fn of_two_replicas_both_answer_and_one_acts() {
     let mut stage = stage().await;
-    let first = Replica::start(&stage, "first").await;
-    let second = Replica::start(&stage, "second").await;
+    let [first, second] = two_replicas(&stage).await;
     assert!(first.leads().await && !second.leads().await);
     // Asked of the one that does not act: the other finds the record.
-    let (status, text) = second.ask("PUT", &gr_path(&stage), r#"{"file": "full.yaml"}"#).await;
-    assert_eq!(status, 200, "{text}");
+    let said = second.ask("PUT", &gr_path(&stage), r#"{"file": "full.yaml"}"#).await;
+    assert_eq!(said.status, 200, "{}", said.text);
     let asked = second.faults.calls().iter().filter(|c| c.is_write() && !c.path.contains("lease")).count();
     assert_eq!(stage.until_final(1).await, Phase::Succeeded);
     let acted = second.faults.calls().iter().filter(|c| c.is_write() && !c.path.contains("lease")).count();
     assert_eq!((asked, acted), (1, 1), "the one that stands by creates the record and no more");
     assert!(first.wrote_anything());
-    let (_, version) = second.ask("GET", "/version", "").await;
+    let version = second.ask("GET", "/version", "").await.text;
     assert!(version.contains("\"replica\": \"first\""), "{version}");
-    let (status, _) = second.ask("GET", &gr_path(&stage), "").await;
-    assert_eq!(status, 200);
+    assert_eq!(second.ask("GET", &gr_path(&stage), "").await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_killed_in_the_middle_of_a_rollout_is_succeeded_within_17_seconds() {
     let mut stage = stage().await;
-    let first = Replica::start(&stage, "first").await;
-    let second = Replica::start(&stage, "second").await;
+    let [first, second] = two_replicas(&stage).await;
     in_the_middle_of_a_rollout(&mut stage, &second).await;
     drop(first);
     let took = until_held_by(&stage, "second").await;
@@ -148,8 +147,7 @@ async fn a_leader_killed_in_the_middle_of_a_rollout_is_succeeded_within_17_secon
 #[tokio::test(start_paused = true)]
 async fn an_orderly_stop_hands_over_within_3_seconds_and_says_so_to_whoever_waits() {
     let mut stage = stage().await;
-    let mut first = Replica::start(&stage, "first").await;
-    let _second = Replica::start(&stage, "second").await;
+    let [mut first, _second] = two_replicas(&stage).await;
     let router = first.service.router();
     let waits = {
         let path = format!("{}?wait=1h", gr_path(&stage));
@@ -165,8 +163,9 @@ async fn an_orderly_stop_hands_over_within_3_seconds_and_says_so_to_whoever_wait
     first.service.stop().await;
     let took = begun.elapsed() + until_held_by(&stage, "second").await;
     assert!(took <= Duration::from_secs(3), "handed over after {took:?}");
-    let (status, text) = first.ask("GET", "/readyz", "").await;
-    assert_eq!((status, text.contains("not ready: stopping")), (503, true), "{text}");
+    let said = first.ask("GET", "/readyz", "").await;
+    assert_eq!(said.status, 503);
+    assert!(said.text.contains("not ready: stopping"), "{}", said.text);
     let told = stream.into_body().collect().await.unwrap().to_bytes();
     let told = String::from_utf8(told.to_vec()).unwrap();
     assert!(told.contains("event: closing\n"), "the stream is told: {told}");
@@ -181,8 +180,7 @@ async fn an_orderly_stop_hands_over_within_3_seconds_and_says_so_to_whoever_wait
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_cannot_renew_stops_acting_before_anyone_else_may() {
     let mut stage = stage().await;
-    let first = Replica::start(&stage, "first").await;
-    let second = Replica::start(&stage, "second").await;
+    let [first, second] = two_replicas(&stage).await;
     in_the_middle_of_a_rollout(&mut stage, &second).await;
     first.faults.cut_off();
     let begun = Instant::now();
@@ -194,7 +192,7 @@ async fn a_leader_that_cannot_renew_stops_acting_before_anyone_else_may() {
     assert!(stopped <= Duration::from_secs(14) && stopped < taken, "{stopped:?}, {taken:?}");
     assert!(taken <= Duration::from_secs(17), "{taken:?}");
     // It still answers requests, if only to say what is wrong.
-    assert_eq!(first.ask("GET", "/readyz", "").await.0, 200);
+    assert_eq!(first.ask("GET", "/readyz", "").await.status, 200);
     first.faults.heal();
     sleep(Duration::from_secs(60)).await;
     assert!(!first.leads().await && second.leads().await, "it stands by when it is back");
@@ -205,8 +203,7 @@ async fn a_leader_that_cannot_renew_stops_acting_before_anyone_else_may() {
 #[tokio::test(start_paused = true)]
 async fn calls_of_a_former_leader_that_land_late_do_no_harm() {
     let mut stage = stage().await;
-    let first = Replica::start(&stage, "first").await;
-    let second = Replica::start(&stage, "second").await;
+    let [first, second] = two_replicas(&stage).await;
     for method in ["PATCH", "DELETE", "PUT", "POST"] {
         let late = crate::faults::Fault::Delay("70s".to_owned());
         first.faults.add(crate::faults::Rule {
@@ -216,8 +213,8 @@ async fn calls_of_a_former_leader_that_land_late_do_no_harm() {
             fault: late,
         });
     }
-    let (status, text) = second.ask("PUT", &gr_path(&stage), &rollout()).await;
-    assert_eq!(status, 200, "{text}");
+    let said = second.ask("PUT", &gr_path(&stage), &rollout()).await;
+    assert_eq!(said.status, 200, "{}", said.text);
     until_held_by(&stage, "second").await;
     ends_well(&mut stage).await;
     assert!(first.faults.happened() >= 3, "calls landed late: {}", first.faults.happened());
@@ -231,8 +228,7 @@ async fn spoil(stage: &Stage, spec: Value) {
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_deleted_emptied_or_dated_far_ahead_stops_no_upgrade() {
     let mut stage = stage().await;
-    let first = Replica::start(&stage, "first").await;
-    let second = Replica::start(&stage, "second").await;
+    let [first, second] = two_replicas(&stage).await;
     in_the_middle_of_a_rollout(&mut stage, &second).await;
     leases(&stage).delete("gum", &DeleteParams::default()).await.unwrap();
     sleep(Duration::from_secs(5)).await;
@@ -268,9 +264,10 @@ async fn without_a_right_to_the_lease_nothing_acts_and_readyz_says_why() {
     let service = stage.service_with(&faults, |parts| held_by(parts, "only")).await;
     sleep(Duration::from_secs(30)).await;
     let only = Replica { service, faults };
-    let (status, text) = only.ask("GET", "/readyz", "").await;
-    assert_eq!(status, 503);
-    assert!(text.contains("it is not known which replica acts: made up by a fault: Forbidden"), "{text}");
+    let said = only.ask("GET", "/readyz", "").await;
+    assert_eq!(said.status, 503);
+    let why = "it is not known which replica acts: made up by a fault: Forbidden";
+    assert!(said.text.contains(why), "{}", said.text);
     only.faults.heal();
     timeout(Duration::from_secs(5), only.service.ready()).await.unwrap();
     assert!(only.leads().await);
@@ -296,8 +293,7 @@ async fn a_lease_of_one_that_is_gone_for_good_is_taken_when_it_has_run_out() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_api_server_takes_the_lead_from_nobody() {
     let mut stage = stage().await;
-    let first = Replica::start(&stage, "first").await;
-    let second = Replica::start(&stage, "second").await;
+    let [first, second] = two_replicas(&stage).await;
     for faults in [&first.faults, &second.faults] {
         for method in ["GET", "PUT"] {
             faults.add(crate::faults::Rule {

@@ -57,6 +57,18 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What `router` answers, to its end.
+    pub(crate) async fn of(router: axum::Router, request: Request<Body>) -> Self {
+        let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        Self { status: head.status, headers: head.headers, text }
+    }
+
+    /// A header, if it is there.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {}", self.text))
     }
@@ -226,13 +238,8 @@ impl Stage {
     /// Any request. `None` when the process died before it answered.
     pub(crate) async fn ask(&self, request: Request<Body>) -> Option<Answer> {
         let router = self.service.as_ref()?.router();
-        let answer = async {
-            let (head, body) = router.oneshot(request).await.unwrap().into_parts();
-            let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-            Answer { status: head.status, headers: head.headers, text }
-        };
         tokio::select! {
-            answer = timeout(AN_HOUR, answer) => Some(answer.expect("no answer within an hour")),
+            answer = timeout(AN_HOUR, Answer::of(router, request)) => Some(answer.expect("no answer within an hour")),
             () = self.faults.death() => None,
         }
     }

@@ -1,7 +1,5 @@
 //! Files made to cost a reader much more than their size.
 
-use std::fs;
-
 use gcu_upgrade_manager::blueprint::{Blueprint, MAX_FILE};
 
 use super::HEAD;
@@ -71,24 +69,6 @@ fn bombs_are_refused_by_the_budget_that_they_would_break() {
         assert_eq!(first.code, code, "{name}: {}", findings[0]);
         assert!(findings.len() <= 200, "{name}");
         assert!(findings.iter().all(|finding| finding.message.len() < 300), "{name}");
-    }
-}
-
-#[test]
-#[ignore = "a measurement: run it alone with --release --nocapture"]
-fn measure_bombs() {
-    let memory = |key: &str| -> u64 {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    for (name, _, bytes) in bombs() {
-        // Resets the peak that the kernel keeps.
-        fs::write("/proc/self/clear_refs", "5").unwrap();
-        let (start, before) = (tokio::time::Instant::now(), memory("VmRSS:"));
-        let findings = Blueprint::parse("bomb.yaml", &bytes).unwrap_err();
-        let (time, grown) = (start.elapsed(), memory("VmHWM:").saturating_sub(before));
-        println!("{time:>10.1?} {grown:>6} KiB {:>8} bytes  {name}: {}", bytes.len(), findings[0]);
     }
 }
 
