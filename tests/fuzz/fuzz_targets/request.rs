@@ -8,8 +8,8 @@ use axum::body::Body;
 use gcu_upgrade_manager::app::{Parts, Service};
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::metrics::Metrics;
-use gcu_upgrade_manager::sandbox::world::{Running, World};
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
+use gcu_upgrade_manager::sandbox::world::{Running, World};
 use http::Request;
 use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
@@ -27,6 +27,8 @@ struct Stage {
 fn stage() -> Stage {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let blueprints = TempDir::new().unwrap();
+    std::fs::write(blueprints.path().join("full.yaml"), include_str!("../../../blueprints/gr-full.yaml"))
+        .unwrap();
     let (service, world) = runtime.block_on(async {
         let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
         let api = ApiServer::new(clock);
@@ -65,7 +67,10 @@ fuzz_target!(|bytes: &[u8]| {
             let answer = stage.service.router().oneshot(request).await.unwrap();
             let status = answer.status().as_u16();
             assert!(status != 500 && status != 502, "{status}");
-            let is_json = answer.headers().get("content-type").is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
+            let is_json = answer
+                .headers()
+                .get("content-type")
+                .is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
             if is_json {
                 let body = answer.into_body().collect().await.unwrap().to_bytes();
                 assert!(body.is_empty() || serde_json::from_slice::<serde_json::Value>(&body).is_ok());
