@@ -122,6 +122,10 @@ async fn connection(
     tls: Option<tls::Current>,
     stop: CancellationToken,
 ) {
+    // An event of a stream is small, and must not wait until the one before it is acknowledged.
+    if let Err(error) = stream.set_nodelay(true) {
+        return debug!(%peer, %error, "connection ended early");
+    }
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_DEADLINE));
     let (stream, certificate): (Box<dyn Io>, _) = match tls {
