@@ -12,9 +12,10 @@ const TIMELINE_LIMIT: usize = 40;
 const MESSAGE_LIMIT: usize = 1024;
 
 /// How an upgrade ends.
-pub(super) struct End {
+pub(super) struct End<'a> {
     pub(super) phase: Phase,
-    pub(super) reason: &'static str,
+    /// A word for programs.
+    pub(super) reason: &'a str,
     pub(super) message: String,
 }
 
@@ -109,7 +110,7 @@ impl Draft {
         self.done()
     }
 
-    pub(super) fn end(mut self, end: End) -> Box<GcuUpgradeStatus> {
+    pub(super) fn end(mut self, end: End<'_>) -> Box<GcuUpgradeStatus> {
         let succeeded = if end.phase == Phase::Succeeded { "True" } else { "False" };
         self.status.phase = end.phase;
         self.status.step = Step::Done;

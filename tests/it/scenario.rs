@@ -53,6 +53,9 @@ pub(crate) struct Expect {
     /// The final phase of each record.
     #[serde(default)]
     pub(crate) records: BTreeMap<u64, Phase>,
+    /// The reason of the last record's end, for programs.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
     /// Words in the last record's message.
     #[serde(default)]
     pub(crate) says: Vec<String>,

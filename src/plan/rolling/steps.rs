@@ -336,7 +336,7 @@ impl Turn<'_> {
         if let Some(giving_up) = self.giving_up() {
             let untouched = if self.status.goal == Goal::Previous { "; the old version runs" } else { "" };
             let message = format!("{}{untouched}", giving_up.message);
-            let end = End { phase: Phase::Failed, reason: "GivenUp", message };
+            let end = End { phase: Phase::Failed, reason: &giving_up.reason, message };
             return Next::Do(Decision::Record(self.draft().end(end)));
         }
         let Some(gr) = &self.seen.gr else { return self.abandon("the gr was deleted by someone else") };

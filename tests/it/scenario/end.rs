@@ -112,6 +112,11 @@ impl Scenario {
             if self.expect.runs != "other" && last.phase() != Phase::Failed {
                 the_end_keeps_its_promise(last, gr.as_ref());
             }
+            if let Some(reason) = &self.expect.reason {
+                let conditions = last.status_or_default().conditions;
+                let finished = conditions.iter().find(|c| c.type_ == "Finished").map(|c| &c.reason);
+                assert_eq!(finished, Some(reason), "the reason of the end");
+            }
             for words in &self.expect.says {
                 let message = last.status_or_default().message;
                 assert!(message.contains(words), "the end says {words:?}: {message}");
