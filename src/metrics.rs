@@ -220,7 +220,8 @@ impl Metrics {
             let status = record.status_or_default();
             phases.iter_mut().filter(|(phase, _)| *phase == status.phase).for_each(|(_, n)| *n += 1);
             if status.phase == Phase::Held {
-                hold = hold.into_iter().chain(held_since(&status)).min();
+                let held = status.holding("Held").map(|c| c.last_transition_time);
+                hold = hold.into_iter().chain(held).min();
             }
             let Some(rolling) = &status.rolling else { continue };
             claim = claim.into_iter().chain(rolling.active.iter().map(|c| c.since)).min();
@@ -306,9 +307,4 @@ impl Metrics {
     pub fn connections(&self, open: usize) {
         self.0.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
-}
-
-fn held_since(status: &GcuUpgradeStatus) -> Option<Timestamp> {
-    let held = status.conditions.iter().find(|c| c.type_ == "Held" && c.status == "True")?;
-    Some(held.last_transition_time)
 }

@@ -124,7 +124,7 @@ fn deadline(status: &GcuUpgradeStatus) -> Option<Timestamp> {
 fn whole(record: &GcuUpgrade) -> Value {
     let status = record.status_or_default();
     let waiting = waiting_on(&status);
-    let end = status.conditions.iter().find(|c| c.type_ == "Finished" && c.status == "True");
+    let end = status.holding("Finished");
     let outcome = end.map(|c| json!({ "phase": status.phase, "reason": c.reason, "message": c.message, "at": status.finished_at }));
     let mut view = summary(record);
     if let Some(object) = view.as_object_mut() {

@@ -161,8 +161,7 @@ pub fn second(at: Timestamp) -> Timestamp {
 
 /// Why it is held: what it waits for may have been said since.
 pub fn held(status: &GcuUpgradeStatus) -> &str {
-    let held = status.conditions.iter().find(|c| c.type_ == "Held" && c.status == "True");
-    held.map_or(&status.message, |c| &c.message)
+    status.holding("Held").map_or(&status.message, |c| &c.message)
 }
 
 /// Why no further node is taken.

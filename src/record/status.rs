@@ -86,6 +86,13 @@ pub enum Phase {
     Failed,
 }
 
+impl GcuUpgradeStatus {
+    /// The condition of this type, while it is true.
+    pub fn holding(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.type_ == type_ && c.status == "True")
+    }
+}
+
 impl Phase {
     /// Nothing will change any more.
     pub fn is_final(self) -> bool {

@@ -113,9 +113,12 @@ impl Scenario {
                 the_end_keeps_its_promise(last, gr.as_ref());
             }
             if let Some(reason) = &self.expect.reason {
-                let conditions = last.status_or_default().conditions;
-                let finished = conditions.iter().find(|c| c.type_ == "Finished").map(|c| &c.reason);
-                assert_eq!(finished, Some(reason), "the reason of the end");
+                let status = last.status_or_default();
+                assert_eq!(
+                    status.holding("Finished").map(|c| &c.reason),
+                    Some(reason),
+                    "the reason of the end"
+                );
             }
             for words in &self.expect.says {
                 let message = last.status_or_default().message;
