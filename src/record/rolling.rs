@@ -384,5 +384,12 @@ pub const NODE_ANNOTATION: &str = "gum.enflame.com/upgrade";
 pub const SKIP_LABEL: &str = "gum.enflame.com/skip";
 /// The annotation on a locked DaemonSet: the update strategy that it had, as JSON.
 pub const LOCK_ANNOTATION: &str = "gum.enflame.com/update-strategy";
+/// The label on a DaemonSet that is held at OnDelete: what selects held DaemonSets, and only those.
+pub const HELD_LABEL: &str = "gum.enflame.com/held";
+/// The annotation on a held DaemonSet: for which gr, component and upgrade it is held, as JSON.
+pub const HOLD_ANNOTATION: &str = "gum.enflame.com/hold";
+/// The annotation with which a held DaemonSet is let go of: its value is the `metadata.resourceVersion` of the object
+/// that the writer has looked at, so that nobody who copies annotations forward lets go by accident.
+pub const RELEASE_ANNOTATION: &str = "gum.enflame.com/release";
 /// More nodes than this are never in work at once: their claims have to fit into one record.
 pub const WINDOW_LIMIT: usize = 200;
