@@ -1,10 +1,12 @@
 #!/bin/sh
 # Uninstalls gcu-upgrade-manager. The gr and what runs of it stay, and so do the records of upgrades and their CRD.
 #
-# Usage: ./delete.sh [--force] [--purge] [--dry-run] [--help]
+# Usage: ./delete.sh [--force] [--purge] [--unlock] [--dry-run] [--help]
 #
 #   --force     also while an upgrade is under way: it stands still, and goes on when the service is installed again
 #   --purge     deletes the records and their CRD as well: nothing can be rolled back any more
+#   --unlock    uncordons nodes that an upgrade has claimed and gives held DaemonSets their update strategies back: they
+#               then replace what old pods they still have by themselves, without draining anything
 #
 #   NAMESPACE   default kube-system
 
@@ -12,11 +14,12 @@ set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-force=false purge=false
+force=false purge=false unlock=false
 while [ $# -gt 0 ]; do
   case "$1" in
     --force) force=true ;;
     --purge) purge=true ;;
+    --unlock) unlock=true ;;
     --dry-run) dry_run=true ;;
     -h | --help) usage && exit ;;
     *) fail "unknown argument $1; see --help" ;;
@@ -24,8 +27,85 @@ while [ $# -gt 0 ]; do
   shift
 done
 need kubectl
-need helm
 crd=gcuupgrades.gum.enflame.com
+# The name of its webhook configuration and of its Secret.
+keeper=gcu-upgrade-manager-keeper
+
+remove_keeper() {
+  found="$(kubectl get mutatingwebhookconfiguration "$keeper" --ignore-not-found -o name)" ||
+    fail "the cluster could not be asked for the keeper"
+  [ -n "$found" ] || return 0
+  run kubectl delete mutatingwebhookconfiguration "$keeper" --ignore-not-found || fail "the keeper could not be removed"
+}
+
+tab="$(printf '\t')"
+
+# The DaemonSets that are held at OnDelete: namespace, name, held=<label>, and the update strategy from before as JSON.
+held_sets() {
+  all="$(kubectl get daemonsets --all-namespaces -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\theld="}{.metadata.labels.gum\.enflame\.com/held}{"\t"}{.metadata.annotations.gum\.enflame\.com/update-strategy}{"\n"}{end}')" || return 1
+  say "$all" | awk -F "$tab" '$3 != "" && ($3 != "held=" || $4 != "")'
+}
+
+# The nodes that an upgrade has claimed: name, and the claim as JSON.
+claimed_nodes() {
+  all="$(kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name}{"\t"}{.metadata.annotations.gum\.enflame\.com/upgrade}{"\n"}{end}')" || return 1
+  say "$all" | awk -F "$tab" '$2 != ""'
+}
+
+# Says what uninstalling leaves behind, by name.
+say_left_behind() {
+  sets="$(held_sets)" || fail "the DaemonSets could not be read"
+  nodes="$(claimed_nodes)" || fail "the nodes could not be read"
+  if [ -z "$sets$nodes" ]; then
+    say "nothing"
+    return
+  fi
+  [ -z "$sets" ] || say "DaemonSets held at OnDelete: $(say "$sets" | awk -F "$tab" '{ printf "%s/%s ", $1, $2 }')"
+  [ -z "$nodes" ] || say "nodes cordoned or claimed: $(say "$nodes" | awk -F "$tab" '{ printf "%s ", $1 }')"
+  $unlock || say "they stay so until an upgrade goes on; without one: $0 --force --unlock"
+}
+
+# Nodes first: pods that their DaemonSets then make anew find them open.
+unlock_all() {
+  [ -z "$nodes" ] || say "$nodes" | while IFS="$tab" read -r node claim; do
+    case "$claim" in
+      *'"preCordoned":true'*) spec= && say "$node was cordoned before, and stays so" ;;
+      *) spec=',"spec":{"unschedulable":null}' ;;
+    esac
+    run kubectl patch node "$node" --type merge \
+      -p '{"metadata":{"annotations":{"gum.enflame.com/upgrade":null}}'"$spec}" || fail "node $node could not be given back"
+  done
+  [ -z "$sets" ] || say "$sets" | while IFS="$tab" read -r namespace name _ strategy; do
+    spec=
+    if [ -n "$strategy" ]; then
+      spec=',"spec":{"updateStrategy":'"$strategy"'}'
+    else
+      say "$namespace/$name does not say which update strategy it had: set it by hand"
+    fi
+    run kubectl patch daemonset "$name" --namespace "$namespace" --type merge \
+      -p '{"metadata":{"labels":{"gum.enflame.com/held":null},"annotations":{"gum.enflame.com/update-strategy":null,"gum.enflame.com/hold":null}}'"$spec}" ||
+      fail "DaemonSet $namespace/$name could not be let go of"
+  done
+}
+
+uninstall() {
+  if ! command -v helm >/dev/null; then
+    deployed="$(kubectl get deployment "$NAME" --namespace "$NAMESPACE" --ignore-not-found -o name)" ||
+      fail "the cluster could not be asked whether it is installed"
+    [ -z "$deployed" ] || fail "helm is not installed, or not in PATH"
+    say "it is not installed"
+    return
+  fi
+  if status="$(helm status "$NAME" --namespace "$NAMESPACE" 2>&1)"; then
+    run helm uninstall "$NAME" --namespace "$NAMESPACE" --wait --timeout "${TIMEOUT:-5m}" ||
+      fail "the release could not be uninstalled"
+  else
+    case "$status" in
+      *"not found"*) say "it is not installed" ;;
+      *) fail "helm cannot tell whether it is installed: $status" ;;
+    esac
+  fi
+}
 
 say "1. Check that no upgrade is under way..."
 installed="$(kubectl get crd "$crd" --ignore-not-found -o name)" ||
@@ -46,18 +126,25 @@ Without gcu-upgrade-manager it stands still, perhaps with the stack down or node
 --force uninstalls all the same."
 fi
 
-say "2. Uninstall gcu upgrade manager release..."
-if status="$(helm status "$NAME" --namespace "$NAMESPACE" 2>&1)"; then
-  run helm uninstall "$NAME" --namespace "$NAMESPACE" --wait --timeout "${TIMEOUT:-5m}" ||
-    fail "the release could not be uninstalled"
-else
-  case "$status" in
-    *"not found"*) say "it is not installed" ;;
-    *) fail "helm cannot tell whether it is installed: $status" ;;
-  esac
-fi
+say "2. Remove the keeper: without the service it would refuse changes of held DaemonSets..."
+remove_keeper
+[ -n "$found" ] || say "it is not installed"
 
-say "3. Records of upgrades..."
+say "3. Uninstall gcu upgrade manager release..."
+uninstall
+
+# A service that still held something may have put it back.
+remove_keeper
+secret="$(kubectl -n "$NAMESPACE" get secret "$keeper" --ignore-not-found -o name)" ||
+  fail "the cluster could not be asked for the certificate of the keeper"
+[ -z "$secret" ] || run kubectl -n "$NAMESPACE" delete secret "$keeper" --ignore-not-found ||
+  fail "the certificate of the keeper could not be deleted"
+
+say "4. What upgrades have left on nodes and DaemonSets..."
+say_left_behind
+! $unlock || unlock_all
+
+say "5. Records of upgrades..."
 if [ -z "$installed" ]; then
   say "there are none"
 elif $purge; then

@@ -13,11 +13,15 @@ mod envelope;
 mod events;
 mod gr;
 mod health;
+mod held;
 mod jobs;
 pub mod limits;
+mod looks;
+mod nodes;
 pub mod openapi;
 mod planning;
 mod query;
+mod records;
 mod request;
 pub mod skew;
 mod steering;
@@ -72,12 +76,14 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Of a request: who asks, where that is known.
     pub asker: Option<String>,
+    /// Of a request: what it was let in for.
+    pub standing: auth::Standing,
     /// Of a request: whether it waits.
     pub patience: Patience,
 }
 
 /// Every route. What each is for is in [`openapi`], which takes its paths from here.
-fn routes() -> [(&'static str, MethodRouter<Guarded>); 26] {
+fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
     [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
@@ -89,9 +95,12 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 26] {
         ("/gum/v1/gr/{name}/promote", steering::plain(Command::Promote)),
         ("/gum/v1/gr/{name}/rollback", post(steering::rollback)),
         ("/gum/v1/gr/{name}/retry", post(steering::retry)),
+        ("/gum/v1/gr/{name}/close", steering::plain(Command::Close)),
+        ("/gum/v1/gr/{name}/nodes/{node}/skip", post(steering::skip)),
+        ("/gum/v1/gr/{name}/nodes/{node}/retry", post(steering::retry_node)),
         ("/gum/v1/gr/{name}/status", get(watching::status)),
         ("/gum/v1/gr/{name}/why", get(watching::explain)),
-        ("/gum/v1/gr/{name}/nodes", get(watching::nodes)),
+        ("/gum/v1/gr/{name}/nodes", get(nodes::nodes)),
         ("/gum/v1/gr/{name}/history", get(upgrades::history)),
         ("/gum/v1/gr/{name}/history/{revision}", get(upgrades::revision)),
         ("/gum/v1/upgrades", get(upgrades::list)),
@@ -121,7 +130,7 @@ pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
         .fold(Router::new(), both)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))
         .layer(middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages))
-        .layer(middleware::from_fn_with_state(Gate::new(limits), limits::admit))
+        .layer(middleware::from_fn_with_state(Gate::new(limits, context.shares.looks.clone()), limits::admit))
         .with_state(Guarded::new(context, mode));
     // Around the whole router: a layer within it does not see the header `Allow` of a 405.
     Router::new().fallback_service(inner).layer(middleware::from_fn_with_state(metrics, envelope::wrap))

@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::api::auth::Mode;
 use crate::blueprint::catalog::{Catalog, Entry, Set, Watching};
 use crate::clock::Clock;
+use crate::keeper::{self, Keeper};
 use crate::lease::{self, Leadership};
 use crate::metrics::Metrics;
 use crate::{api, controller, gr, record};
@@ -42,6 +43,8 @@ pub struct Parts {
     pub auth: Mode,
     /// How much may be asked.
     pub limits: api::limits::Limits,
+    /// How the API server reaches the keeper; `None`: there is no keeper.
+    pub keeper: Option<keeper::Settings>,
     /// Where everything counts.
     pub metrics: Metrics,
 }
@@ -58,6 +61,7 @@ impl Parts {
             lease: None,
             auth: Mode::default(),
             limits: api::limits::Limits::default(),
+            keeper: None,
             metrics,
         }
     }
@@ -71,6 +75,10 @@ pub struct Service {
     /// Ended in an orderly way when `stop` is cancelled.
     acting: JoinSet<&'static str>,
     tasks: JoinSet<&'static str>,
+    keeper: Option<Keeper>,
+    /// Serves the keeper until `close` is cancelled.
+    keeping: JoinSet<&'static str>,
+    close: CancellationToken,
 }
 
 /// A task of the service ended, which none should: the process has to be restarted.
@@ -93,7 +101,8 @@ struct Signals {
 impl Service {
     /// Starts everything; being ready takes the cluster's answer, see [`Service::ready`].
     pub async fn start(parts: Parts) -> Self {
-        let Parts { client, clock, blueprints, watching, own_node, lease, auth, limits, metrics } = parts;
+        let Parts { client, clock, blueprints, watching, own_node, lease, auth, limits, keeper, metrics } =
+            parts;
         let catalog = Arc::new(Catalog::open(blueprints, clock).await);
         let stop = CancellationToken::new();
         let (served_tx, served) = watch::channel(None);
@@ -106,10 +115,19 @@ impl Service {
             None => Leadership::Ours,
         };
         let (leadership_tx, leadership) = watch::channel(first);
+        let (mut keeping, close) = (JoinSet::new(), CancellationToken::new());
+        let keeper = keeper.map(|settings| {
+            let (keeper, running) =
+                keeper::open(client.clone(), clock, metrics.clone(), settings, close.clone());
+            keeping.spawn(named("the keeper", running));
+            keeper
+        });
         let means = controller::Means {
             client: client.clone(),
             clock,
             own_node: own_node.clone(),
+            keeper: keeper.clone(),
+            not_released: Arc::default(),
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
@@ -144,9 +162,16 @@ impl Service {
             shares: api::limits::Shares::default(),
             stop: stop.clone(),
             asker: None,
+            standing: api::auth::Standing::default(),
             patience: api::limits::Patience::default(),
         };
-        Self { router: api::router(context, auth, &limits), ready: not_ready, stop, acting, tasks }
+        let router = api::router(context, auth, &limits);
+        Self { router, ready: not_ready, stop, acting, tasks, keeper, keeping, close }
+    }
+
+    /// The keeper, if there is one.
+    pub fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.as_ref()
     }
 
     /// The HTTP service.
@@ -166,6 +191,7 @@ impl Service {
         let ended = tokio::select! {
             Some(ended) = self.acting.join_next() => ended,
             Some(ended) = self.tasks.join_next() => ended,
+            Some(ended) = self.keeping.join_next() => ended,
             else => return TaskEnded("every task".to_owned()),
         };
         TaskEnded(ended.map_or_else(|error| format!("a task ({error})"), str::to_owned))
@@ -179,6 +205,12 @@ impl Service {
         if timeout(LAST_CALLS + LAST_CALLS, all).await.is_err() {
             warn!("calls to the API server were still under way and have been cut off; their upgrades go on");
         }
+    }
+
+    /// After [`Service::stop`], and as late as the HTTP service: ends the keeper and finishes what it is being asked.
+    pub async fn close(&mut self) {
+        self.close.cancel();
+        while self.keeping.join_next().await.is_some() {}
     }
 }
 

@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use kube::api::{ApiResource, GroupVersionKind};
 use kube::client::{Body, ClientBuilder};
@@ -20,6 +21,9 @@ use tower::{BoxError, Service};
 
 use crate::metrics::Metrics;
 
+/// Who we are, in the API server's audit log.
+const OURSELVES: HeaderValue =
+    HeaderValue::from_static(concat!("gcu-upgrade-manager/", env!("CARGO_PKG_VERSION")));
 /// From a request to the head of its answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two pieces of a body. Watches get a bookmark about every minute, so silence means a dead peer.
@@ -116,7 +120,8 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.headers_mut().insert(USER_AGENT, OURSELVES);
         let verb = verb(&request);
         let (begun, metrics) = (Instant::now(), self.metrics.clone());
         let answer = self.inner.call(request);

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use crate::api::auth::Mode;
 use crate::http::tls;
+use crate::keeper::Place;
 use crate::{lease, random};
 
 /// Upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
@@ -33,7 +34,7 @@ impl Cli {
 
     /// The command, `serve` when none is named.
     pub fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+        self.command.unwrap_or(Command::Serve(Box::new(self.serve)))
     }
 }
 
@@ -41,7 +42,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve against the cluster of the kubeconfig, or of the pod this runs in (the default)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Serve against an embedded cluster with simulated nodes and operator: nothing else needed
     Sandbox(SandboxArgs),
     /// Check blueprint files offline: findings with file:line:column; exit code 1 if any is an error
@@ -123,6 +124,15 @@ pub struct ServeArgs {
     /// Name of this replica in the Lease, different for each; default: a random one
     #[arg(long, env = "GUM_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+    /// Address to serve the keeper on, the admission webhook that keeps held DaemonSets as they are (HTTPS); default: none
+    #[arg(long, env = "GUM_KEEPER_LISTEN", value_name = "ADDR", requires = "keeper_place")]
+    pub keeper_listen: Option<SocketAddr>,
+    /// The Service, on port 443, under which the API server finds the keeper
+    #[arg(long, env = "GUM_KEEPER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced, group = "keeper_place", requires = "keeper_listen")]
+    pub keeper_service: Option<(String, String)>,
+    /// The address under which the API server finds it, for a service outside the cluster: https://HOST:PORT
+    #[arg(long, env = "GUM_KEEPER_URL", value_name = "URL", value_parser = Place::url, group = "keeper_place", requires = "keeper_listen")]
+    pub keeper_url: Option<Place>,
     /// Requests are still taken for so long after a signal to stop, for example 5s
     #[arg(long, env = "GUM_STOP_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
     pub stop_delay: Duration,
@@ -150,6 +160,13 @@ impl ServeArgs {
             key: self.tls_key.clone()?,
             client_ca: self.tls_client_ca.clone(),
         })
+    }
+
+    /// Where the keeper listens and is found, if there is to be one.
+    pub fn keeper(&self) -> Option<(SocketAddr, Place)> {
+        let service = self.keeper_service.clone();
+        let service = service.map(|(namespace, name)| Place::Service { namespace, name });
+        Some((self.keeper_listen?, service.or_else(|| self.keeper_url.clone())?))
     }
 
     /// The Lease and who we are in it.

@@ -7,13 +7,14 @@ mod act;
 mod events;
 mod fleet;
 mod history;
+mod holds;
 mod observe;
 mod sweep;
 mod view;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::core::DeserializeGuard;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::clock::Clock;
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::record::{FINALIZER, GcuUpgrade};
 use view::View;
@@ -49,6 +51,10 @@ pub struct Means {
     pub clock: Clock,
     /// The node that this service runs on: it is upgraded last.
     pub own_node: Option<String>,
+    /// The admission webhook that keeps DaemonSets held, if there is one.
+    pub keeper: Option<Keeper>,
+    /// Why DaemonSets are not let go of, for the upgrades that wait for it.
+    pub not_released: Arc<Mutex<Option<String>>>,
     /// Where it counts.
     pub metrics: Metrics,
     /// Once cancelled, no worker begins another turn: each call that was begun is finished.
@@ -67,6 +73,8 @@ pub async fn run(means: Means, seen: watch::Sender<bool>) {
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
     let mut workers: JoinSet<(String, u64)> = JoinSet::new();
     let mut sweeping = JoinSet::from_iter([sweep::run(client.clone())]);
+    let (active, active_seen) = watch::channel(Vec::new());
+    let holding = JoinSet::from_iter([holds::run(means.clone(), active_seen)]);
     loop {
         tokio::select! {
             () = means.stop.cancelled() => break,
@@ -90,6 +98,7 @@ pub async fn run(means: Means, seen: watch::Sender<bool>) {
             seen.send_replace(true);
         }
         let unfinished = records.items();
+        active.send_replace(unfinished.clone());
         means.metrics.upgrades(unfinished.iter().map(AsRef::as_ref));
         ended.retain(|name, version| {
             unfinished.iter().any(|r| r.name_any() == *name && worker::version(r) <= *version)
@@ -116,7 +125,7 @@ pub async fn run(means: Means, seen: watch::Sender<bool>) {
             }
         }
     }
-    drop(sweeping);
+    drop((sweeping, holding));
     while workers.join_next().await.is_some() {}
 }
 

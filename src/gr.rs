@@ -3,10 +3,15 @@
 //! Only values in, values out: reading the cluster is done by [`discovery`] and the controller.
 
 pub mod discovery;
+mod edits;
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+pub use edits::{added, covers, merge_patch};
 
 /// Annotation on a gr that this service created or fenced: `<record>:<record uid>:<goal>`. It lets a
 /// create whose answer was lost be recognised as our own.
@@ -68,6 +73,16 @@ impl Component<'_> {
         self.fields.get("notDeploy").and_then(Value::as_bool) != Some(true)
     }
 
+    /// The name of its workload, as far as its spec says.
+    pub fn workload_name(&self) -> Option<&str> {
+        self.text("name")
+    }
+
+    /// The namespace of its workload, as its spec says or by default.
+    pub fn workload_namespace(&self) -> &str {
+        self.text("namespace").unwrap_or(DEFAULT_NAMESPACE)
+    }
+
     fn text(&self, field: &str) -> Option<&str> {
         self.fields.get(field).and_then(Value::as_str).filter(|s| !s.is_empty())
     }
@@ -119,8 +134,11 @@ pub struct Workload {
     pub kind: WorkloadKind,
     /// The workload's namespace.
     pub namespace: String,
-    /// The workload's name, which is also its pods' label `app.kubernetes.io/name`.
+    /// The workload's name.
     pub name: String,
+    /// The labels that select its pods, once it has been looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub selector: BTreeMap<String, String>,
     /// Where the name comes from.
     pub source: Source,
 }
@@ -140,19 +158,24 @@ pub fn workloads_of(component: Component<'_>, status: &Value) -> Vec<Workload> {
     if !reported.is_empty() && named.is_none_or(|n| reported.iter().any(|w| w.name == n)) {
         return reported;
     }
+    configured_workload(component).into_iter().collect()
+}
+
+/// The workload that the spec names, or else the documented one.
+pub fn configured_workload(component: Component<'_>) -> Option<Workload> {
     let assumed = || KNOWN.iter().find(|k| k.key == component.key).and_then(|k| k.workload);
-    let (name, source) = match (named, assumed()) {
-        (Some(name), _) => (name, Source::Named),
-        (None, Some(name)) => (name, Source::Assumed),
-        (None, None) => return Vec::new(),
+    let (name, source) = match component.text("name") {
+        Some(name) => (name, Source::Named),
+        None => (assumed()?, Source::Assumed),
     };
-    vec![Workload {
+    Some(Workload {
         component: component.key.to_owned(),
         kind: WorkloadKind::DaemonSet,
-        namespace: component.text("namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+        namespace: component.workload_namespace().to_owned(),
         name: name.to_owned(),
+        selector: BTreeMap::new(),
         source,
-    }]
+    })
 }
 
 /// The workloads of every deployed component, in dependency order.
@@ -164,7 +187,16 @@ pub fn workloads(manifest: &Value, status: &Value) -> Vec<Workload> {
         .collect()
 }
 
-fn reported_workloads(key: &str, status: &Value) -> Vec<Workload> {
+/// Every workload that a deployed component may have, by the operator's word and by the spec's.
+pub fn candidate_workloads(manifest: &Value, status: &Value) -> Vec<Workload> {
+    let deployed = components(manifest).into_iter().filter(Component::is_deployed);
+    deployed
+        .flat_map(|c| reported_workloads(c.key, status).into_iter().chain(configured_workload(c)))
+        .collect()
+}
+
+/// The workloads that the operator reports for a component, whatever the spec says.
+pub fn reported_workloads(key: &str, status: &Value) -> Vec<Workload> {
     let entries =
         status.get("resourceStatuses").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let Some(entry) = entries.iter().find(|e| text(e, "name") == Some(key)) else { return Vec::new() };
@@ -180,6 +212,7 @@ fn reported_workloads(key: &str, status: &Value) -> Vec<Workload> {
             kind,
             namespace: text(entry, "namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned(),
             name: text(resource, "name")?.to_owned(),
+            selector: BTreeMap::new(),
             source: Source::Reported,
         })
     };
@@ -285,33 +318,6 @@ pub fn clean(served: &Value) -> Value {
 /// Whether two manifests ask for the same stack.
 pub fn same_spec(a: &Value, b: &Value) -> bool {
     a.get("spec") == b.get("spec")
-}
-
-/// Whether `live` still says everything that `wanted` says. An operator or a webhook may add defaults to
-/// what was created; it may not change or drop what was asked for. A null asks for nothing in particular:
-/// the API server drops it, or puts the default in its place.
-pub fn covers(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, w)| w.is_null() || live.get(key).is_some_and(|l| covers(l, w)))
-        }
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| covers(l, w))
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-/// The merge patch that turns `from` into `to`: what is not in `to` is removed.
-pub fn merge_patch(from: &Value, to: &Value) -> Value {
-    let (Value::Object(old), Value::Object(new)) = (from, to) else { return to.clone() };
-    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
-    let kept = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
-    let kept = kept.map(|(key, value)| {
-        let change = old.get(key).map_or_else(|| value.clone(), |before| merge_patch(before, value));
-        (key.clone(), change)
-    });
-    Value::Object(gone.chain(kept).collect())
 }
 
 /// The manifest with our mark on it: see [`MARK_ANNOTATION`].

@@ -27,6 +27,7 @@
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
+//! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
 //! | [`cluster`], [`clock`], [`random`] | the API client with deadlines, the only source of time, names that nobody else has |
 //! | [`sandbox`] | a cluster in the process: API server, operator, controllers, kubelets |
 //!
@@ -40,6 +41,9 @@
 //! * Only [`config`] reads the environment, only [`clock`] the time; no `unwrap`, `expect` or `panic`.
 //! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.
 //! * Intent is recorded before any effect; a reconcile makes one decision; a final status never changes.
+//! * Before the gr is changed in place, in either direction, every DaemonSet of it is pinned by UID ([`plan::pins`]),
+//!   held at OnDelete, and seen held. It is let go of only when no pod is outdated ([`plan::hold`]), by one loop
+//!   (`controller/holds.rs`), however the upgrade ended and also without a record.
 //!
 //! # Where this differs from the first design, and why
 //!
@@ -54,10 +58,15 @@
 //!   by the record's version; reading thousands of nodes for each step of each node would cost more than it tells.
 //!   Before a node's pods are replaced that node is read once more.
 //! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
-//!   OnDelete this restarts nothing, and finds out operators that make their DaemonSets anew or ignore changes.
-//! * A DaemonSet stays at OnDelete after the end while nodes that were left out have old pods of it: with its own
-//!   strategy back, the DaemonSet controller would replace them on nodes that were to be left alone. The next
-//!   upgrade does those nodes and restores the strategy; an annotation remembers it.
+//!   OnDelete this restarts nothing, and finds out operators that recreate their DaemonSets, ignore changes, or write
+//!   their own update strategy. For the last there is the [`keeper`]; without it they are refused.
+//! * All DaemonSets of the gr are held, not only those that change: nobody but the operator knows which of them a change
+//!   restarts. The DaemonSets of a gr are let go of together, for the same reason.
+//! * Holding writes the goal on each DaemonSet: an upgrade that turns back writes to all of them before it changes the
+//!   gr, so that a release that was still on its way carries an older version and fails.
+//! * What is outdated is what the pods say: a pod whose `controller-revision-hash` is not that of its DaemonSet's newest
+//!   ControllerRevision. Pods belong to the DaemonSet in their owner references.
+//! * A component that is removed, or a harmless one that moves, comes and goes on all nodes at once; the plan says so.
 //! * A node that fails stays cordoned and claimed, and the upgrade is held: no end leaves a cordon behind.
 //! * Which replica acts is decided by client-go's algorithm, written out in [`lease`]: the crates for it compare another
 //!   machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
@@ -77,6 +86,7 @@ pub mod config;
 pub mod controller;
 pub mod gr;
 pub mod http;
+pub mod keeper;
 pub mod lease;
 pub mod metrics;
 pub mod observe;

@@ -83,6 +83,7 @@ struct All {
     oldest_hold: Gauge,
     /// Since when the oldest claim and the oldest hold are there: ages are told as of the moment of asking.
     since: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
+    held: Family<InState, Gauge>,
     efficiency: Gauge<f64, std::sync::atomic::AtomicU64>,
     steps: Times<OfStep>,
     api_calls: Family<Called, Counter>,
@@ -94,6 +95,8 @@ struct All {
     requests: Family<Answered, Counter>,
     request_times: Times<Method>,
     connections: Gauge,
+    keeper_installed: Gauge,
+    reviews: Family<Came, Counter>,
 }
 
 impl Default for Metrics {
@@ -116,6 +119,11 @@ impl Default for Metrics {
                 "How long the upgrade has been held that is held longest; 0: none is",
             ),
             since: Mutex::default(),
+            held: family(
+                r,
+                "held_daemonsets",
+                "DaemonSets held at OnDelete: under an upgrade, or without one while they have outdated pods",
+            ),
             efficiency: family(
                 r,
                 "efficiency_ratio",
@@ -148,6 +156,12 @@ impl Default for Metrics {
                 quick,
             ),
             connections: family(r, "connections", "Open connections of clients"),
+            keeper_installed: family(
+                r,
+                "keeper_installed",
+                "1: the API server asks the keeper about held DaemonSets; 0: it does not",
+            ),
+            reviews: family(r, "keeper_reviews", "Writes of held DaemonSets that the keeper was asked about"),
             registry,
         };
         all.begin_at_zero();
@@ -191,6 +205,9 @@ impl All {
         for result in ["accepted", "rejected"] {
             drop(self.reloads.get_or_create(&Came { result }));
         }
+        for result in ["allowed", "released", "kept", "unreadable"] {
+            drop(self.reviews.get_or_create(&Came { result }));
+        }
     }
 }
 
@@ -199,6 +216,14 @@ const STATES: [&str; 5] = ["waiting", "active", "done", "skipped", "failed"];
 const ACTIVE: [Phase; 4] = [Phase::Pending, Phase::Running, Phase::Paused, Phase::Held];
 
 impl Metrics {
+    /// So many DaemonSets are held for an upgrade that is under way, and so many without one.
+    pub fn held(&self, upgrading: usize, alone: usize) {
+        for (state, number) in [("upgrading", upgrading), ("without_upgrade", alone)] {
+            let gauge = self.0.held.get_or_create(&InState { state });
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Everything, in the OpenMetrics text format.
     pub fn text(&self, now: Timestamp) -> String {
         let (claim, hold) = *self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -301,6 +326,16 @@ impl Metrics {
         };
         self.0.requests.get_or_create(&Answered { method, code }).inc();
         self.0.request_times.get_or_create(&Method { method }).observe(took.as_secs_f64());
+    }
+
+    /// Whether the API server asks the keeper.
+    pub fn keeper_installed(&self, installed: bool) {
+        self.0.keeper_installed.set(i64::from(installed));
+    }
+
+    /// The keeper was asked about a write.
+    pub fn reviewed(&self, result: &'static str) {
+        self.0.reviews.get_or_create(&Came { result }).inc();
     }
 
     /// So many connections are open.

@@ -3,9 +3,11 @@
 
 pub mod budgets;
 pub mod fleet;
+mod sets;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 
@@ -13,8 +15,9 @@ use crate::cluster::gr_resource;
 use crate::gr::{LiveGr, WorkloadKind};
 use crate::plan::{PodState, WorkloadState};
 use crate::record::GcuUpgrade;
+use crate::record::rolling::Labels;
 
-/// The label that ties a pod to its workload's name (the operator puts it there).
+/// The label with which the operator usually ties a pod to its workload's name.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Restarts after which a container that is not ready counts as crashing.
 const CRASHES: i32 = 3;
@@ -53,7 +56,18 @@ pub fn daemonset_state(ds: &DaemonSet) -> WorkloadState {
         desired: status.desired_number_scheduled,
         updated: status.updated_number_scheduled.unwrap_or_default(),
         available: status.number_available.unwrap_or_default(),
+        selector: selector_of(&ds.spec.selector),
+        owners: owners_of(ds),
     }
+}
+
+fn owners_of(object: &impl ResourceExt) -> Vec<String> {
+    object.owner_references().iter().map(|o| o.uid.clone()).collect()
+}
+
+/// The labels that select a workload's pods. Rules beside them only narrow that down.
+fn selector_of(selector: &LabelSelector) -> Labels {
+    selector.match_labels.clone().unwrap_or_default()
 }
 
 /// How far a Deployment is rolled out.
@@ -68,6 +82,8 @@ pub fn deployment_state(deployment: &Deployment) -> WorkloadState {
         desired: deployment.spec.replicas.unwrap_or(1),
         updated: status.updated_replicas.unwrap_or_default(),
         available: status.available_replicas.unwrap_or_default(),
+        selector: selector_of(&deployment.spec.selector),
+        owners: owners_of(deployment),
     }
 }
 
@@ -90,11 +106,29 @@ pub fn pod_state(pod: &Pod) -> Option<PodState> {
     Some(PodState {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
-        workload: pod.labels().get(NAME_LABEL).cloned().unwrap_or_default(),
+        workload: workload_of(pod),
         node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
         deleting,
         failure: init.iter().chain(containers).find_map(failure).filter(|_| !deleting),
     })
+}
+
+/// The name of the workload that a pod belongs to: that of its controller, or of the Deployment behind its ReplicaSet.
+/// Labels are the operator's to choose.
+fn workload_of(pod: &Pod) -> String {
+    let controller = controller_of(pod);
+    let of_deployment = |name: &str| name.rsplit_once('-').map(|(deployment, _)| deployment.to_owned());
+    let by_owner = match controller.map(|o| (o.kind.as_str(), o.name.as_str())) {
+        Some(("DaemonSet", name)) => Some(name.to_owned()),
+        Some(("ReplicaSet", name)) => of_deployment(name),
+        _ => None,
+    };
+    by_owner.or_else(|| pod.labels().get(NAME_LABEL).cloned()).unwrap_or_default()
+}
+
+/// The owner that makes another pod when this one is gone.
+fn controller_of(pod: &Pod) -> Option<&OwnerReference> {
+    pod.owner_references().iter().find(|o| o.controller == Some(true))
 }
 
 fn failure(container: &ContainerStatus) -> Option<String> {

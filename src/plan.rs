@@ -6,7 +6,9 @@
 pub mod budget;
 pub mod commands;
 pub mod fleet;
+pub mod hold;
 pub mod impact;
+pub mod pins;
 pub mod preflight;
 pub mod preview;
 pub mod progress;
@@ -19,13 +21,14 @@ mod turn;
 pub mod why;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::gr::{LiveGr, Workload, WorkloadKind};
-use crate::record::rolling::NodeMark;
+use crate::record::rolling::{Hold, Labels, NodeMark};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Strategy};
 use fleet::{Fleet, version_of};
 use turn::Turn;
@@ -48,6 +51,26 @@ pub struct Snapshot {
     pub undisturbed_since: Option<Timestamp>,
     /// What only a RollingUpdate looks at.
     pub fleet: Fleet,
+    /// The admission webhook that keeps DaemonSets held.
+    pub guard: Guard,
+    /// Why DaemonSets are not let go of though they could be: a refusal of the API server.
+    pub not_released: Option<String>,
+}
+
+/// What is known of the admission webhook that keeps DaemonSets held: see [`crate::keeper`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// This service has none.
+    #[default]
+    Off,
+    /// The API server does not ask it, or asks it in another way than it should.
+    NotInstalled,
+    /// The API server is to ask it; that has not been tried.
+    Installed,
+    /// It was tried, and a held DaemonSet would not have stayed held: why.
+    NotKept(String),
+    /// It was tried, and a held DaemonSet would have stayed held.
+    Proven,
 }
 
 /// A workload as the cluster reports it.
@@ -67,9 +90,18 @@ pub struct WorkloadState {
     pub updated: i32,
     /// Pods that are available.
     pub available: i32,
+    /// The labels that select its pods.
+    pub selector: Labels,
+    /// UIDs of the objects that own it.
+    pub owners: Vec<String>,
 }
 
 impl WorkloadState {
+    /// Whether this is the state of that workload.
+    pub fn is(&self, workload: &Workload) -> bool {
+        self.kind == workload.kind && self.namespace == workload.namespace && self.name == workload.name
+    }
+
     /// Why it is not fully rolled out, if so. `excused` pods are on nodes that are not ready: they cannot
     /// become available, and waiting for them would let one dead node hold up a whole cluster.
     pub fn pending(&self, excused: i32) -> Option<String> {
@@ -93,7 +125,7 @@ pub struct PodState {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The workload it belongs to: its label `app.kubernetes.io/name`.
+    /// The name of the workload that it belongs to.
     pub workload: String,
     /// The node it is bound to.
     pub node: Option<String>,
@@ -125,7 +157,7 @@ pub enum Decision {
 }
 
 /// The calls that change the cluster. Each can be repeated after a crash or a lost answer without harm.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Action {
     /// Delete the gr, if it is still this very object in this very version: a change that nobody recorded
     /// makes the call fail instead of being lost.
@@ -165,8 +197,8 @@ pub enum Action {
         /// The mark.
         mark: String,
     },
-    /// Give a DaemonSet this update strategy; `remember` is the one that it had, `None` when it gets that back.
-    SetStrategy {
+    /// Put a DaemonSet at OnDelete and say why, in one patch.
+    Hold {
         /// Which.
         namespace: String,
         /// Which.
@@ -175,10 +207,21 @@ pub enum Action {
         uid: String,
         /// Precondition.
         resource_version: String,
-        /// The strategy.
+        /// The update strategy that it gets back in the end.
         strategy: Value,
-        /// What the lock annotation will say.
-        remember: Option<Value>,
+        /// For what it is held.
+        hold: Hold,
+    },
+    /// Have the API server ask the admission webhook about held DaemonSets.
+    InstallGuard,
+    /// Try, in a dry run, whether this held DaemonSet would stay held.
+    ProveGuard {
+        /// Which.
+        namespace: String,
+        /// Which.
+        name: String,
+        /// Precondition.
+        uid: String,
     },
     /// Cordon a node and say why, in one patch.
     Cordon {
@@ -218,6 +261,36 @@ pub enum Action {
     },
 }
 
+/// For logs: without manifests, whose environment variables may be secrets.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeleteGr { uid, resource_version } => write!(f, "DeleteGr({uid} at {resource_version})"),
+            Self::CreateGr { goal, .. } => write!(f, "CreateGr({goal:?})"),
+            Self::Fence { uid, resource_version, mark } => {
+                write!(f, "Fence({uid} at {resource_version}: {mark})")
+            }
+            Self::Release => f.write_str("Release"),
+            Self::PatchGr { uid, resource_version, mark, .. } => {
+                write!(f, "PatchGr({uid} at {resource_version}: {mark})")
+            }
+            Self::Hold { namespace, name, uid, resource_version, strategy, hold } => {
+                write!(f, "Hold({namespace}/{name} {uid} at {resource_version}: {hold:?}, had {strategy})")
+            }
+            Self::InstallGuard => f.write_str("InstallGuard"),
+            Self::ProveGuard { namespace, name, uid } => write!(f, "ProveGuard({namespace}/{name} {uid})"),
+            Self::Cordon { node, resource_version, mark } => {
+                write!(f, "Cordon({node} at {resource_version}: {mark:?})")
+            }
+            Self::ReleaseNode { node, resource_version, uncordon } => {
+                write!(f, "ReleaseNode({node} at {resource_version}, uncordon {uncordon})")
+            }
+            Self::Evict { namespace, name, uid } => write!(f, "Evict({namespace}/{name} {uid})"),
+            Self::DeletePod { namespace, name, uid } => write!(f, "DeletePod({namespace}/{name} {uid})"),
+        }
+    }
+}
+
 impl Action {
     /// What an answer to this call is remembered by: see [`Fleet::refusals`].
     pub fn subject(&self) -> String {
@@ -226,11 +299,11 @@ impl Action {
             | Self::CreateGr { .. }
             | Self::Fence { .. }
             | Self::Release
+            | Self::InstallGuard
+            | Self::ProveGuard { .. }
             | Self::PatchGr { .. } => String::new(),
             // However often somebody puts a strategy back, it is put aside again in a pace that leaves room.
-            Self::Evict { uid, .. } | Self::DeletePod { uid, .. } | Self::SetStrategy { uid, .. } => {
-                uid.clone()
-            }
+            Self::Evict { uid, .. } | Self::DeletePod { uid, .. } | Self::Hold { uid, .. } => uid.clone(),
             Self::Cordon { node, resource_version, .. }
             | Self::ReleaseNode { node, resource_version, .. } => version_of(node, resource_version),
         }

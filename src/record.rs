@@ -5,8 +5,12 @@
 
 mod amount;
 pub mod install;
+mod limits;
+mod marks;
 pub mod rolling;
 mod status;
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, ResourceExt};
@@ -15,7 +19,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use rolling::RollingUpdate;
+use rolling::{Amount, RollingUpdate};
 
 pub use status::*;
 
@@ -26,7 +30,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 3;
+pub const CRD_REVISION: u32 = 4;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
@@ -73,7 +77,7 @@ pub struct GcuUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling_update: Option<RollingUpdate>,
     /// Run: go for the target. Pause: take no further node. Rollback: put the previous version back, whatever
-    /// was done so far.
+    /// was done so far. Close: end here, with the present state accepted.
     #[serde(default)]
     pub intent: Intent,
     /// Steps of a RollingUpdate that people have let begin after the first; `promote` raises it by one.
@@ -82,9 +86,20 @@ pub struct GcuUpgradeSpec {
     /// Raise by one to retry the step that is held, with a fresh deadline.
     #[serde(default)]
     pub attempt: u32,
+    /// Nodes that a person has taken out of this upgrade: each is released as it is and left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub skip: Vec<SkipNode>,
+    /// By node: raise by one to retry a failed, late or left-out node, with a fresh deadline.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_attempts: BTreeMap<String, u32>,
     /// What to do when a component visibly cannot start. Slowness alone never rolls back.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// Recreate: the number or percentage of nodes that have to fail before the upgrade is held or rolled back; below
+    /// it the others go on. Absent: 10 %, at least one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_threshold: Option<Amount>,
     /// How long each step may take before the upgrade is held.
     #[serde(default)]
     pub deadlines: Deadlines,
@@ -99,10 +114,26 @@ pub struct GcuUpgradeSpec {
     pub steered_by: Option<Steered>,
 }
 
+/// A node that a person has taken out of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SkipNode {
+    /// The node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// Why, in the words of the person who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+    /// The node stays cordoned when it is released: whoever repairs it uncordons it.
+    #[serde(default)]
+    pub keep_cordon: bool,
+}
+
 /// A command, and who gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Steered {
-    /// pause, resume, cancel, promote, rollback or retry.
+    /// pause, resume, cancel, promote, rollback, retry, close, skip or retry-node.
     pub command: String,
     /// The user's name in the cluster.
     pub by: String,
@@ -142,6 +173,9 @@ pub enum Intent {
     Pause,
     /// Put the previous version back.
     Rollback,
+    /// End here: nodes in work are released as they are, the gr stays as it is, and DaemonSets stay held while they
+    /// have outdated pods.
+    Close,
 }
 
 /// What to do when a component visibly cannot start.
@@ -261,6 +295,7 @@ pub fn record_name(gr: &str, number: u64) -> String {
 /// The CRD as this version publishes it.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = GcuUpgrade::crd();
+    limits::tighten(&mut crd);
     let revision = (CRD_REVISION_ANNOTATION.to_owned(), CRD_REVISION.to_string());
     crd.metadata.annotations.get_or_insert_default().extend([revision]);
     crd

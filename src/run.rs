@@ -24,7 +24,7 @@ use crate::blueprint;
 use crate::clock::Clock;
 use crate::config::{Command, LogFormat, ServeArgs};
 use crate::metrics::Metrics;
-use crate::{cluster, http, record, telemetry};
+use crate::{cluster, http, keeper, record, telemetry};
 
 /// What ends a process early. Said once, by [`run`].
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -34,7 +34,7 @@ pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(args) => {
             telemetry::start(&args.log, args.log_format, args.log_dir());
-            block_on(serve(args))
+            block_on(serve(*args))
         }
         Command::Sandbox(args) => {
             telemetry::start(&args.log, LogFormat::Text, None);
@@ -107,10 +107,15 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         tokio::spawn(reloading);
     }
     let listener = listen(args.listen).await?;
+    let keeper = match args.keeper() {
+        Some((address, place)) => Some(keeper::Settings::new(listen(address).await?, place, &args.lease.0)),
+        None => None,
+    };
     let mut parts = Parts::new(client, Clock::system(), &args.blueprints, metrics);
     parts.lease = Some(args.lease());
     parts.own_node = args.node_name;
     parts.auth = args.auth;
+    parts.keeper = keeper;
     parts.limits = Limits { per_second: args.client_requests, hosts: args.host };
     until_stopped(parts, listener, settings, args.stop_delay).await
 }
@@ -153,7 +158,7 @@ async fn until_stopped(
         tokio::join!(service.stop(), sleep(stop_delay));
         stop.cancel();
         // Its failure would be a panic, which has been said.
-        let _ = server.await;
+        let _ = tokio::join!(server, service.close());
     };
     tokio::select! {
         () = end => {}

@@ -18,6 +18,7 @@ pub mod store;
 pub mod world;
 
 mod actor;
+mod admission;
 mod columns;
 mod crd;
 mod create;
@@ -42,6 +43,7 @@ mod table;
 mod update;
 mod validate;
 mod watch;
+mod webhooks;
 
 /// The label that tells the nodes of one world from those of another in a cluster that they share.
 pub const WORLD_LABEL: &str = "sandbox.enflame.com/world";

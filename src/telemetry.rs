@@ -9,6 +9,7 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -47,8 +48,11 @@ pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
     };
     let file =
         oplog.map(|log| logs::layer().log_internal_errors(false).event_format(like_v1()).with_writer(log));
+    // Its lines are whole answers of the API server, manifests among them, and manifests may hold secrets. What it has
+    // to say comes to its callers as errors.
+    let discreet = filter_fn(|meta| meta.target() != "kube_client::client");
     // A second start in the same process (tests) keeps the first.
-    let _ = tracing_subscriber::registry().with(filter).with(stdout).with(file).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(discreet).with(stdout).with(file).try_init();
     if let (Some(dir), Some(error)) = (log_dir, failure) {
         tracing::warn!("cannot write logs to {}: {error}; they go to stdout alone", dir.display());
     }

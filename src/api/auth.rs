@@ -6,40 +6,37 @@
 //! With [`Mode::Kubernetes`] the caller's bearer token goes to the API server (TokenReview), and so does the question
 //! whether that user may do the same to the gr itself (SubjectAccessReview). Whoever may update a gr with kubectl may
 //! upgrade it here, nobody else. What cannot be asked is refused.
+//!
+//! # Records
+//!
+//! A record is its gr's: who asks for one needs the right on the gr that the record itself names in `spec.gr`. Its name
+//! proves nothing, for whoever may create records chooses it. A record that does not say legibly whose it is takes the
+//! right on every gr.
+//!
+//! One that is not there is answered 404 only to those who have the right on every gr, and would see it if it were.
+//! To all others its answer is word for word that of a record which they may not see: what tells the two apart would
+//! tell which upgrades there are, and by their names, which grs.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod authority;
+
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use axum::http::header::AUTHORIZATION;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
-use k8s_openapi::api::authorization::v1::{
-    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
-use kube::api::PostParams;
-use kube::{Api, Client};
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use kube::{Api, ResourceExt};
+use tokio::time::sleep;
 
 use super::Context;
 use super::access::Asker;
 use super::envelope::ApiError;
 use super::limits::Patience;
-use crate::cluster::error_text;
+use super::records::Lenient;
+use super::request::is_dns_subdomain;
 use crate::http::tls::ClientCertificate;
-
-/// How long an answer of the API server is believed: a revoked token or right is of no use after that.
-const BELIEVED: Duration = Duration::from_secs(30);
-/// Answers kept; beyond, those that have run out go, then all.
-const KEPT: usize = 1024;
-/// What a client is told to wait when its token could not be checked.
-const RETRY_SECONDS: u32 = 5;
+use authority::{About, Authority, BELIEVED, bearer};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -86,13 +83,57 @@ permission!(Delete, Need::Gr("delete"), "To delete a gr.");
 permission!(Scrape, Need::Path("/metrics"), "To read metrics.");
 
 /// What handlers work with, once the caller has been found to have a permission.
-pub(super) struct May<P>(Context, PhantomData<P>);
+pub(super) struct May<P> {
+    context: Context,
+    /// Of a call about a record: that record, where it was read to find out whose it is.
+    record: Option<Lenient>,
+    permission: PhantomData<P>,
+}
 
 impl<P> Deref for May<P> {
     type Target = Context;
 
     fn deref(&self) -> &Context {
-        &self.0
+        &self.context
+    }
+}
+
+impl<P> May<P> {
+    /// One record: the very object that the caller was found to have a right to, where that was asked.
+    pub(super) async fn record(&self, id: &str) -> Result<Lenient, ApiError> {
+        if let Some(read) = self.record.as_ref().filter(|read| read.name_any() == id) {
+            return Ok(read.clone());
+        }
+        let api: Api<Lenient> = Api::all(self.client.clone());
+        Ok(api.get(id).await?)
+    }
+}
+
+/// What a request was let in for. One that lasts is asked about again while it does.
+#[derive(Clone, Default)]
+pub struct Standing(Option<Arc<Admission>>);
+
+struct Admission {
+    authority: Arc<Authority>,
+    /// Kept for as long as the request lasts, and nowhere else.
+    token: String,
+    need: Need,
+    about: About,
+}
+
+impl Standing {
+    /// Ends when the token or the right is not good any more, with what a new request would be answered. While that
+    /// cannot be asked the request goes on: it was let in, and is told nothing new without the API server either.
+    pub(super) async fn lost(&self, context: &Context) -> ApiError {
+        let Some(admission) = &self.0 else { return std::future::pending().await };
+        let Admission { authority, token, need, about } = admission.as_ref();
+        loop {
+            sleep(BELIEVED).await;
+            match authority.admit(*need, token, about, context).await {
+                Err(refusal) if refusal.is_forbidden() || refusal.is_unauthorized() => return refusal,
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 }
 
@@ -105,13 +146,8 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn new(context: Context, mode: Mode) -> Self {
-        let authority = Authority {
-            mode,
-            client: context.client.clone(),
-            users: Known::default(),
-            allowed: Known::default(),
-        };
-        Self { context, authority: Arc::new(authority) }
+        let authority = Arc::new(Authority::new(mode, context.client.clone()));
+        Self { context, authority }
     }
 }
 
@@ -125,175 +161,34 @@ impl<P: Permission> FromRequestParts<Guarded> for May<P> {
         }
         let mut context = state.context.clone();
         context.patience = parts.extensions.get::<Patience>().cloned().unwrap_or_default();
-        if state.authority.mode == Mode::Kubernetes {
-            let gr = gr_in_path(parts, state).await;
-            let user = state.authority.admit(P::NEED, &parts.headers, &gr, &context).await?;
-            if let (Some(user), Some(Asker(asker))) = (&user, parts.extensions.get::<Asker>()) {
+        let mut record = None;
+        if state.authority.mode == Mode::Kubernetes && !matches!(P::NEED, Need::Nothing) {
+            let about = about(parts, state).await;
+            let token = bearer(&parts.headers)?;
+            let user;
+            (user, record) = state.authority.admit(P::NEED, token, &about, &context).await?;
+            let (authority, token) = (state.authority.clone(), token.to_owned());
+            context.standing = Standing(Some(Arc::new(Admission { authority, token, need: P::NEED, about })));
+            if let Some(Asker(asker)) = parts.extensions.get::<Asker>() {
                 // Set once; a handler has one May.
                 let _ = asker.set(user.clone());
             }
-            context.asker = user;
+            context.asker = Some(user);
         }
-        Ok(Self(context, PhantomData))
+        Ok(Self { context, record, permission: PhantomData })
     }
 }
 
-/// The gr that a path is about; empty: all of them. A record `<gr>-<n>` is about its gr.
-async fn gr_in_path(parts: &mut Parts, state: &Guarded) -> String {
-    let Ok(params) = RawPathParams::from_request_parts(parts, state).await else { return String::new() };
+/// What a path is about.
+async fn about(parts: &mut Parts, state: &Guarded) -> About {
+    let Ok(params) = RawPathParams::from_request_parts(parts, state).await else { return About::Everything };
     match params.iter().next() {
-        Some(("name", name)) => name.to_owned(),
-        Some(("id", id)) => id.rsplit_once('-').map_or(id, |(gr, _)| gr).to_owned(),
-        _ => String::new(),
+        Some(("name", name)) => About::Gr(name.to_owned()),
+        Some(("id", id)) => About::Record(Some(id).filter(|id| is_dns_subdomain(id)).map(str::to_owned)),
+        _ => About::Everything,
     }
-}
-
-/// Asks the API server, and remembers for a short while.
-struct Authority {
-    mode: Mode,
-    client: Client,
-    /// By the token's digest: the token itself is kept nowhere.
-    users: Known<[u8; 32], UserInfo>,
-    /// By the question as it was asked: two users of one name differ in uid and groups.
-    allowed: Known<String, ()>,
-}
-
-impl Authority {
-    /// The caller's name, when it has the permission.
-    async fn admit(
-        &self,
-        need: Need,
-        headers: &HeaderMap,
-        gr: &str,
-        context: &Context,
-    ) -> Result<Option<String>, ApiError> {
-        if matches!(need, Need::Nothing) {
-            return Ok(None);
-        }
-        let user = self.user(bearer(headers)?).await?;
-        match need {
-            Need::Nothing => {}
-            Need::Path(path) => {
-                let mut asked = question(&user);
-                asked.non_resource_attributes =
-                    Some(NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) });
-                self.ask(asked, &format!("get {path}")).await?;
-            }
-            Need::Gr(verb) => {
-                for api_version in context.served_apis().await? {
-                    let group = api_version.split('/').next().unwrap_or_default();
-                    let mut asked = question(&user);
-                    asked.resource_attributes = Some(ResourceAttributes {
-                        group: Some(group.to_owned()),
-                        resource: Some("gcuresources".to_owned()),
-                        verb: Some(verb.to_owned()),
-                        name: Some(gr.to_owned()).filter(|n| !n.is_empty()),
-                        ..ResourceAttributes::default()
-                    });
-                    let which = if gr.is_empty() { String::new() } else { format!(" \"{gr}\"") };
-                    self.ask(asked, &format!("{verb} gcuresources.{group}{which}")).await?;
-                }
-            }
-        }
-        Ok(Some(user.username.unwrap_or_default()))
-    }
-
-    async fn user(&self, token: &str) -> Result<UserInfo, ApiError> {
-        let key: [u8; 32] = Sha256::digest(token).into();
-        if let Some(known) = self.users.get(&key) {
-            return Ok(known);
-        }
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
-            ..TokenReview::default()
-        };
-        let api: Api<TokenReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await.map_err(|e| cannot_ask(&e))?;
-        let status = answer.status.unwrap_or_default();
-        match (status.authenticated, status.user) {
-            (Some(true), Some(user)) => {
-                self.users.put(key, user.clone());
-                Ok(user)
-            }
-            _ => Err(unauthorized("the token is not valid (any more)")),
-        }
-    }
-
-    /// Asks whether the user may do `what`, in these words.
-    async fn ask(&self, spec: SubjectAccessReviewSpec, what: &str) -> Result<(), ApiError> {
-        let key = serde_json::to_string(&spec).unwrap_or_default();
-        if self.allowed.get(&key).is_some() {
-            return Ok(());
-        }
-        let user = spec.user.clone().unwrap_or_default();
-        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await.map_err(|e| cannot_ask(&e))?;
-        let status = answer.status.unwrap_or_default();
-        if status.allowed && status.denied != Some(true) {
-            self.allowed.put(key, ());
-            return Ok(());
-        }
-        let why = status.reason.filter(|r| !r.is_empty()).map(|r| format!(": {r}")).unwrap_or_default();
-        Err(ApiError::new(StatusCode::FORBIDDEN, format!("user \"{user}\" may not {what}{why}")))
-    }
-}
-
-/// About this user; what is asked is still to be said.
-fn question(user: &UserInfo) -> SubjectAccessReviewSpec {
-    SubjectAccessReviewSpec {
-        user: user.username.clone(),
-        groups: user.groups.clone(),
-        uid: user.uid.clone(),
-        extra: user.extra.clone(),
-        ..SubjectAccessReviewSpec::default()
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let Some(value) = headers.get(AUTHORIZATION) else {
-        return Err(unauthorized(
-            "a token is needed: send the header \"Authorization: Bearer <token of a user or service account of the cluster>\"",
-        ));
-    };
-    let token = value.to_str().ok().and_then(|v| v.split_once(' ')).and_then(|(scheme, token)| {
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|t| !t.is_empty())
-    });
-    token.ok_or_else(|| unauthorized("the header Authorization is not of the form \"Bearer <token>\""))
 }
 
 fn unauthorized(message: &str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, message)
-}
-
-fn cannot_ask(error: &kube::Error) -> ApiError {
-    let message = format!("it cannot be asked whether you may do this: {}", error_text(error));
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_SECONDS)
-}
-
-/// What is believed for a while.
-struct Known<K, V>(Mutex<HashMap<K, (V, Instant)>>);
-
-impl<K, V> Default for Known<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Eq + Hash, V: Clone> Known<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(key).filter(|(_, at)| at.elapsed() < BELIEVED).map(|(value, _)| value.clone())
-    }
-
-    fn put(&self, key: K, value: V) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= KEPT {
-            all.retain(|_, (_, at)| at.elapsed() < BELIEVED);
-        }
-        if all.len() >= KEPT {
-            all.clear();
-        }
-        all.insert(key, (value, Instant::now()));
-    }
 }

@@ -1,15 +1,18 @@
 //! The one shape of every answer: `{"operation", "result", "content" | "error"}`, as v1.0.0 prints it.
 
-use axum::body::{Body, to_bytes};
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::response::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::stream;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::{Value, json};
 use tracing::{Instrument, info_span};
 
 use super::access::{Access, REQUEST_ID};
@@ -17,16 +20,30 @@ use crate::cluster::is_absent;
 use crate::metrics::Metrics;
 use crate::plan::preflight::Refusal;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// A step of the answers' indentation.
+const INDENT: &[u8] = b"    ";
 /// The framework's own error texts are short.
 const FOREIGN_TEXT_LIMIT: usize = 4096;
 
 /// A success.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reply {
-    content: Option<Value>,
+    content: Option<Content>,
     location: Option<String>,
     text: Option<String>,
 }
+
+/// What a success is about.
+#[derive(Clone, Debug)]
+enum Content {
+    Value(Value),
+    /// A large one as it is sent, indented to its place in the envelope: cloned it costs nothing.
+    Rendered(Bytes),
+}
+
+/// What goes into the envelope.
+type Outcome = Result<Option<Content>, String>;
 
 /// Marks an answer that goes out as it is, without the envelope: text for people, a stream of events.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +52,14 @@ pub(super) struct AsIs;
 impl Reply {
     /// With content.
     pub(super) fn with(content: Value) -> Self {
-        Self { content: Some(content), ..Self::default() }
+        Self { content: Some(Content::Value(content)), ..Self::default() }
+    }
+
+    /// With content that is large, or that many are answered at once: it is written out here and now.
+    pub(super) fn rendered(content: &impl Serialize) -> Self {
+        let mut text = pretty(content);
+        text.pop();
+        Self { content: Some(Content::Rendered(indented(&text))), ..Self::default() }
     }
 
     /// As text for people, a line break at its end.
@@ -70,6 +94,25 @@ impl ApiError {
     pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// As data of an event.
+    pub(super) fn view(&self) -> Value {
+        json!({ "status": self.status.as_u16(), "message": self.message })
+    }
+
+    /// With what happens all the same.
+    pub(super) fn but(mut self, what: &str) -> Self {
+        self.message = format!("{}; {what}", self.message);
+        self
+    }
+
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN
     }
 
     pub(super) fn is_not_found(&self) -> bool {
@@ -151,7 +194,7 @@ impl IntoResponse for Reply {
             *response.body_mut() = Body::from(text);
             return response;
         }
-        response.extensions_mut().insert(Ok::<Option<Value>, String>(self.content));
+        response.extensions_mut().insert(Outcome::Ok(self.content));
         response
     }
 }
@@ -165,7 +208,7 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(Err::<Option<Value>, String>(self.message));
+        response.extensions_mut().insert(Outcome::Err(self.message));
         response
     }
 }
@@ -206,18 +249,46 @@ async fn answer(
         access.log(head.status, None);
         return Response::from_parts(head, body);
     }
-    let outcome = match head.extensions.remove::<Result<Option<Value>, String>>() {
+    let outcome = match head.extensions.remove::<Outcome>() {
         Some(outcome) => outcome,
         None => Err(foreign_text(&head, body).await),
     };
     access.log(head.status, outcome.as_ref().err().map(String::as_str));
     let envelope = match outcome {
-        Ok(content) => Envelope { operation, result: "Success", content, error: None },
+        Ok(Some(Content::Rendered(content))) => return around(head, operation, content),
+        Ok(Some(Content::Value(content))) => {
+            Envelope { operation, result: "Success", content: Some(content), error: None }
+        }
+        Ok(None) => Envelope { operation, result: "Success", content: None, error: None },
         Err(error) => Envelope { operation, result: "Failed", content: None, error: Some(error) },
     };
-    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    head.headers.insert(CONTENT_TYPE, JSON);
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, Body::from(pretty(&envelope)))
+}
+
+/// The envelope around content that is written out already, which is not copied for it.
+fn around(mut head: Parts, operation: &str, content: Bytes) -> Response {
+    let begin =
+        format!("{{\n    \"operation\": \"{operation}\",\n    \"result\": \"Success\",\n    \"content\": ");
+    let pieces = [Bytes::from(begin), content, Bytes::from_static(b"\n}\n")];
+    head.headers.insert(CONTENT_TYPE, JSON);
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    Response::from_parts(head, Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>))))
+}
+
+/// JSON moved to the right by one step of its indentation: in JSON a line break is never part of a text.
+fn indented(text: &[u8]) -> Bytes {
+    let breaks = text.iter().filter(|b| **b == b'\n').count();
+    let mut out = Vec::with_capacity(text.len() + breaks * INDENT.len());
+    for byte in text {
+        out.push(*byte);
+        if *byte == b'\n' {
+            out.extend_from_slice(INDENT);
+        }
+    }
+    out.into()
 }
 
 async fn foreign_text(head: &Parts, body: Body) -> String {
@@ -233,7 +304,7 @@ async fn foreign_text(head: &Parts, body: Body) -> String {
 /// JSON with four spaces, ending in a newline.
 fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
+    let mut serializer = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(INDENT));
     // Writing plain data into memory cannot fail; an empty body would show it if it did.
     if value.serialize(&mut serializer).is_err() {
         out.clear();
@@ -248,6 +319,11 @@ pub(super) fn operation(method: &Method, path: &str) -> &'static str {
     let mut segments = path.split('/').skip(3);
     let place = (segments.next().unwrap_or_default(), segments.next(), segments.next().unwrap_or_default());
     match (method.as_str(), place) {
+        ("POST", ("gr", Some(_), "nodes")) => match segments.nth(1) {
+            Some("skip") => "SkipNode",
+            Some("retry") => "RetryNode",
+            _ => "Post",
+        },
         ("POST", ("gr", Some(_), call)) => {
             CALLS.iter().find(|(name, _)| *name == call).map_or("Post", |(_, word)| word)
         }
@@ -264,13 +340,14 @@ pub(super) fn operation(method: &Method, path: &str) -> &'static str {
     }
 }
 
-const CALLS: [(&str, &str); 7] = [
+const CALLS: [(&str, &str); 8] = [
     ("rollback", "Rollback"),
     ("retry", "Retry"),
     ("pause", "Pause"),
     ("resume", "Resume"),
     ("cancel", "Cancel"),
     ("promote", "Promote"),
+    ("close", "Close"),
     ("plan", "Plan"),
 ];
 

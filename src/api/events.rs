@@ -5,7 +5,10 @@
 //! | `timeline` | for each entry of the record's timeline | `at`, `step`, `message` |
 //! | `progress` | at the beginning, and when one of these changes | `phase`, `step`, `goal`, `nodes`, `waitingOn` |
 //! | `end` | once, as the last | `phase`, `message` |
-//! | `closing` | instead of `end`, when this replica stops: connect again | `message` |
+//! | `closing` | instead of `end`, when the stream ends before the upgrade does | `message`, `status` |
+//!
+//! `closing` says why: with status 503 this replica stops, and whoever connects again is served by another; any other
+//! status is what a new connection would be answered.
 //!
 //! An id is `<time>.<nth at that time>-<progress>`: the last entry of the timeline that was sent, and a digest of the
 //! last progress. Whoever comes back with `Last-Event-ID` gets what comes after it, whichever replica answers.
@@ -17,8 +20,9 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
@@ -26,9 +30,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::Context;
 use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs};
 use super::query::NoQuery;
+use super::records::{Lenient, Unreadable};
 use super::request::Name;
 use super::upgrades::waiting_on;
 use super::without_nulls;
@@ -49,8 +55,8 @@ pub(super) async fn events(
     _: NoQuery,
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let api: Api<GcuUpgrade> = Api::all(context.client.clone());
-    let record = api.get(&id).await?;
+    let api: Api<Lenient> = Api::all(context.client.clone());
+    let record = context.record(&id).await?.0.map_err(|unreadable| unreadable.refusal())?;
     if last.ends_with(END) && record.phase().is_final() {
         // Tells a browser's EventSource not to come back.
         let mut nothing = StatusCode::NO_CONTENT.into_response();
@@ -60,12 +66,15 @@ pub(super) async fn events(
     let share = context.shares.stream()?;
     let only = watcher::Config::default().fields(&format!("metadata.name={id}"));
     let changes = watcher(api, only).default_backoff().boxed();
+    let asked: Context = (*context).clone();
+    let lost = async move { asked.standing.lost(&asked).await };
     let feed = Feed {
         teller: Teller::after(last),
         changes,
         waiting: VecDeque::new(),
         over: false,
         stop: context.stop.clone(),
+        lost: lost.boxed(),
         _share: share,
     };
     let sse =
@@ -79,10 +88,12 @@ pub(super) async fn events(
 /// A stream that is open.
 struct Feed {
     teller: Teller,
-    changes: BoxStream<'static, Result<watcher::Event<GcuUpgrade>, watcher::Error>>,
+    changes: BoxStream<'static, Result<watcher::Event<Lenient>, watcher::Error>>,
     waiting: VecDeque<Told>,
     over: bool,
     stop: CancellationToken,
+    /// Ends when the caller may not listen any more.
+    lost: BoxFuture<'static, ApiError>,
     _share: OwnedSemaphorePermit,
 }
 
@@ -102,18 +113,25 @@ impl Feed {
         })
     }
 
-    /// Waits for one change of the record.
+    /// Waits for one change of the record, or for a reason to end the stream.
     async fn hear(&mut self, last: &mut GcuUpgrade) {
         use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-        let Some(change) = self.stop.run_until_cancelled(self.changes.next()).await else {
-            self.waiting.push_back(self.teller.told("closing", json!({ "message": CLOSING })));
-            self.over = true;
-            return;
+        let change = tokio::select! {
+            change = self.changes.next() => change,
+            refusal = &mut self.lost => return self.close(&refusal),
+            () = self.stop.cancelled() => {
+                return self.close(&ApiError::new(StatusCode::SERVICE_UNAVAILABLE, CLOSING));
+            }
         };
         match change {
-            Some(Ok(Apply(record) | InitApply(record))) if record.metadata.uid == last.metadata.uid => {
-                self.take(&record);
-                *last = record;
+            Some(Ok(Apply(Lenient(record)) | InitApply(Lenient(record)))) if is_same(&record, last) => {
+                match record {
+                    Ok(record) => {
+                        self.take(&record);
+                        *last = record;
+                    }
+                    Err(unreadable) => self.close(&unreadable.refusal()),
+                }
             }
             // Another of its name can only come after it is gone.
             Some(Ok(Apply(_) | InitApply(_) | Delete(_))) => {
@@ -126,10 +144,21 @@ impl Feed {
         }
     }
 
+    /// Ends the stream before the upgrade ends.
+    fn close(&mut self, why: &ApiError) {
+        self.waiting.push_back(self.teller.told("closing", why.view()));
+        self.over = true;
+    }
+
     fn take(&mut self, record: &GcuUpgrade) {
         self.waiting.extend(self.teller.tell(record));
         self.over = record.phase().is_final();
     }
+}
+
+fn is_same(record: &Result<GcuUpgrade, Unreadable>, last: &GcuUpgrade) -> bool {
+    let uid = record.as_ref().map_or_else(Unreadable::uid, |r| r.metadata.uid.as_ref());
+    uid == last.metadata.uid.as_ref()
 }
 
 /// What has been told, so that nothing is told twice and nothing left out.

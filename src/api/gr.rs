@@ -19,11 +19,12 @@ use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
 use crate::cluster::gr_resource;
 use crate::gr::discovery::discover;
 use crate::gr::{LiveGr, Workload, WorkloadKind, component_for_kind, components, workloads_of};
-use crate::plan::preflight::{Refusal, active, records_of};
-use crate::record::GcuUpgrade;
+use crate::plan::preflight::{Refusal, active};
 
 /// How long a foreground delete waits unless `?wait` says otherwise.
 const FOREGROUND_WAIT: Duration = Duration::from_secs(30 * 60);
+/// Grs fetched with one call.
+const PAGE: u32 = 100;
 /// Between attempts to watch while the API server is away.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
@@ -76,29 +77,47 @@ impl Context {
         Err(missing.map(ApiError::from).unwrap_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "not found")))
     }
 
+    /// A list as the API server sends it, fetched page by page.
+    async fn whole_list(&self, path: &str) -> Result<Value, kube::Error> {
+        let fetch = async |params: &ListParams| -> Result<Value, kube::Error> {
+            let request = kube::core::Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
+            self.client.request(request).await
+        };
+        let first = ListParams::default().limit(PAGE);
+        let mut all = fetch(&first).await?;
+        while let Some(token) = next_page(&mut all) {
+            let mut page = fetch(&first.clone().continue_token(&token)).await?;
+            let more = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
+            if let Some(items) = all.get_mut("items").and_then(Value::as_array_mut) {
+                items.extend(more.into_iter().flatten());
+            }
+            if let (Some(meta), Some(next)) = (all.get_mut("metadata"), page.get_mut("metadata")) {
+                *meta = next.take();
+            }
+        }
+        Ok(all)
+    }
+
     /// The object as the API server sends it, so that nothing is lost on the way.
     async fn raw(&self, path: &str) -> Result<Value, kube::Error> {
         let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         self.client.request(request).await
     }
+}
 
-    /// The records of a gr, newest first.
-    pub(super) async fn records(&self, gr: &str) -> Result<Vec<GcuUpgrade>, ApiError> {
-        Ok(records_of(gr, self.all_records().await?))
-    }
-
-    /// Every record.
-    pub(super) async fn all_records(&self) -> Result<Vec<GcuUpgrade>, ApiError> {
-        let api: Api<GcuUpgrade> = Api::all(self.client.clone());
-        Ok(api.list(&ListParams::default()).await?.items)
-    }
+/// Takes what leads to the next page out of a list.
+fn next_page(list: &mut Value) -> Option<String> {
+    let meta = list.get_mut("metadata").and_then(Value::as_object_mut)?;
+    meta.remove("remainingItemCount");
+    let token = meta.remove("continue")?;
+    token.as_str().filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
 /// `GET /gum/v1/gr`
 pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
     let mut merged: Option<Value> = None;
     for api_version in context.served_apis().await? {
-        let list = context.raw(&format!("/apis/{api_version}/gcuresources")).await?;
+        let list = context.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
         match merged.as_mut().and_then(|m| m.get_mut("items")).and_then(Value::as_array_mut) {
             Some(items) => {
                 items.extend(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())

@@ -105,7 +105,9 @@ impl Context {
         self.try_on(name, found.as_ref(), &job.target.manifest).await?;
         job.warnings.extend(self.skew().await);
         if query.dry_run {
-            let plan = self.preview(name, found.as_ref(), &job, &records).await?;
+            let seen = self.look_for(found.as_ref(), &job).await?;
+            let _turn = self.shares.looks.turn_to_write().await?;
+            let plan = Self::preview(name, found.as_ref(), &job, &seen, &records);
             if query.form == Form::Text {
                 return Ok(Reply::text(plan.to_string()));
             }
@@ -113,8 +115,9 @@ impl Context {
             let mut content = summary(&record, &plan.warnings);
             insert(&mut content, "dryRun", json!(true));
             insert(&mut content, "plan", json!(plan));
-            return Ok(Reply::with(content));
+            return Ok(Reply::rendered(&content));
         }
+        self.refuse_unresolved(found.as_ref(), &job).await?;
         let (operation, warnings) = (job.operation, job.warnings.clone());
         let record = self.record(name, &record_name, live, job, body);
         let content = summary(&record, &warnings);
@@ -123,7 +126,7 @@ impl Context {
             .await
             .map_err(|e| lost_the_race(e, name, &record_name))?;
         info!(gr = name, record = %record_name, ?operation, by = self.asker.as_deref(), "recorded");
-        self.answer(&record_name, false, content, query).await
+        self.answer(&record_name, preflight::Wanted::Target, content, query).await
     }
 
     /// Has the API server check the target as an update of the gr that stands there, or as a create, with
@@ -177,6 +180,9 @@ impl Context {
                 ..ObjectMeta::default()
             },
             spec: GcuUpgradeSpec {
+                skip: Vec::new(),
+                node_attempts: Default::default(),
+                failure_threshold: job.manner.failure_threshold,
                 gr: gr.to_owned(),
                 operation: job.operation,
                 strategy: job.manner.strategy,
@@ -207,6 +213,7 @@ fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
         "strategy": record.spec.strategy,
         "components": record.spec.components,
         "rollingUpdate": record.spec.rolling_update,
+        "failureThreshold": record.spec.failure_threshold,
         "deadlines": record.spec.deadlines,
         "onFailure": record.spec.on_failure,
         "warnings": warnings,

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::envelope::ApiError;
+use super::looks::Looks;
 
 /// Requests that may be worked on at once, waits among them.
 const AT_ONCE: usize = 256;
@@ -53,11 +54,16 @@ impl Default for Limits {
 pub struct Shares {
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    pub(super) looks: Looks,
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { waits: Arc::new(Semaphore::new(WAITS)), streams: Arc::new(Semaphore::new(STREAMS)) }
+        Self {
+            waits: Arc::new(Semaphore::new(WAITS)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            looks: Looks::default(),
+        }
     }
 }
 
@@ -92,6 +98,7 @@ pub(super) struct Gate {
     at_once: Arc<Semaphore>,
     clients: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
     per_second: f64,
+    looks: Looks,
 }
 
 /// The requests that a client may still make, and as of when.
@@ -101,11 +108,12 @@ struct Bucket {
 }
 
 impl Gate {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, looks: Looks) -> Self {
         Self {
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
             clients: Arc::default(),
             per_second: f64::from(limits.per_second),
+            looks,
         }
     }
 
@@ -157,6 +165,10 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     };
     let patience = Patience::default();
     request.extensions_mut().insert(patience.clone());
+    let reads = matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS")
+        || request.uri().path().trim_end_matches('/').ends_with("/plan");
+    // Also when the caller goes away in the middle.
+    let _changes = (!reads).then(|| Change(gate.looks.clone()));
     let mut answer = std::pin::pin!(next.run(request));
     match timeout(REQUEST_DEADLINE, &mut answer).await {
         Ok(answer) => answer,
@@ -167,5 +179,14 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             );
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, message).into_response()
         }
+    }
+}
+
+/// A call that may change something: when it is over, looks from before are not shown any more.
+struct Change(Looks);
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.changed();
     }
 }

@@ -6,6 +6,7 @@
 
 mod document;
 mod grs;
+mod nodes;
 mod page;
 mod schemas;
 mod service;
@@ -103,6 +104,8 @@ enum Body {
     Rollback,
     /// A job's, without either.
     Retry,
+    /// What is said of a node that is skipped.
+    Skip,
     /// A delete's.
     Delete,
 }

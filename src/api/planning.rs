@@ -1,5 +1,8 @@
 //! The plan: what a job would do, before anything is written.
 
+use std::sync::Arc;
+
+use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::Context;
@@ -10,8 +13,11 @@ use super::gr::Found;
 use super::jobs::Job;
 use super::query::{Form, JobQuery, NoQuery};
 use super::request::{JobBody, Name};
-use crate::gr;
+use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::{self, Interest};
+use crate::plan::budget::Budget;
+use crate::plan::fleet::Fleet;
+use crate::plan::pins;
 use crate::plan::preview::{Ask, Preview, preview};
 use crate::record::{GcuUpgrade, Strategy};
 
@@ -23,45 +29,91 @@ pub(super) async fn plan(
     _: NoQuery,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
-    context.upgrade(&name, &body, JobQuery { wait: None, dry_run: true, form }).await
+    let words = format!("{name} {form:?} {body:?}");
+    let planned = Box::pin(context.upgrade(&name, &body, JobQuery { wait: None, dry_run: true, form }));
+    context.shares.looks.reply_of_the_moment("plan", &words, planned).await
+}
+
+/// What is seen of the cluster for a plan.
+#[derive(Debug)]
+pub(super) struct Seen {
+    fleet: Fleet,
+    /// `None` when they cannot be read, or when nothing is evicted.
+    budgets: Option<Vec<Budget>>,
 }
 
 impl Context {
-    /// Looks at the cluster and says what a job would do.
-    pub(super) async fn preview(
-        &self,
+    /// Looks at as much of the cluster as the plan of a job needs.
+    pub(super) async fn look_for(&self, found: Option<&Found>, job: &Job) -> Result<Arc<Seen>, ApiError> {
+        let live = found.map(|f| &f.live);
+        let interest = interest(live, job);
+        let words = format!("{:?} {interest:?}", job.manner.strategy);
+        let look = async {
+            let _turn = self.shares.looks.turn().await?;
+            let mut fleet = fleet::live(&self.client, &interest).await?;
+            fleet.own_node.clone_from(&self.own_node);
+            let budgets = match job.manner.strategy {
+                Strategy::RollingUpdate => self.budgets().await,
+                Strategy::Recreate => None,
+            };
+            Ok(Seen { fleet, budgets })
+        };
+        self.shares.looks.fleet(&words, Box::pin(look)).await
+    }
+
+    /// Says what a job would do.
+    pub(super) fn preview(
         name: &str,
         found: Option<&Found>,
         job: &Job,
+        seen: &Seen,
         records: &[GcuUpgrade],
-    ) -> Result<Preview, ApiError> {
-        let options = job.manner.rolling_update.clone().unwrap_or_default();
-        let live = found.map(|f| &f.live);
-        let there = live.map(|l| gr::workloads(&l.manifest, &l.status)).unwrap_or_default();
-        let wanted = gr::workloads(&job.target.manifest, live.map_or(&Value::Null, |l| &l.status));
-        let interest = Interest::of_options(&options)
-            .with_pod_labels()
-            .with_node_labels(selector_keys(&job.target.manifest))
-            .with_workloads(there)
-            .with_workloads(wanted);
-        let mut fleet = fleet::live(&self.client, &interest).await?;
-        fleet.own_node.clone_from(&self.own_node);
-        let budgets = match job.manner.strategy {
-            Strategy::RollingUpdate => self.budgets().await,
-            Strategy::Recreate => None,
-        };
+    ) -> Preview {
         let ask = Ask {
             gr: name,
-            live,
+            live: found.map(|f| &f.live),
             target: &job.target.manifest,
             strategy: job.manner.strategy,
-            options: &options,
-            fleet: &fleet,
-            budgets: budgets.as_deref(),
+            options: &job.manner.rolling_update.clone().unwrap_or_default(),
+            fleet: &seen.fleet,
+            budgets: seen.budgets.as_deref(),
             records,
         };
-        Ok(preview(&ask, &job.warnings))
+        preview(&ask, &job.warnings)
     }
+
+    /// Refuses a RollingUpdate of components whose DaemonSets cannot be told for certain: their pods would be replaced
+    /// on nodes that nobody has cordoned. The controller checks this too; here no record has to fail for it.
+    pub(super) async fn refuse_unresolved(&self, found: Option<&Found>, job: &Job) -> Result<(), ApiError> {
+        let (Some(found), Strategy::RollingUpdate) = (found, job.manner.strategy) else { return Ok(()) };
+        let live = &found.live;
+        let sets = fleet::live_sets(&self.client, &interest(Some(live), job)).await?;
+        let refused = pins::resolve(&live.manifest, &job.target.manifest, live, &sets).refused;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let message = format!("a RollingUpdate is refused: {}; use strategy Recreate", refused.join("; "));
+        Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message))
+    }
+}
+
+/// What of the cluster a job concerns.
+fn interest(live: Option<&LiveGr>, job: &Job) -> Interest {
+    let options = job.manner.rolling_update.clone().unwrap_or_default();
+    let there = live.map(|l| gr::workloads(&l.manifest, &l.status)).unwrap_or_default();
+    let wanted = gr::workloads(&job.target.manifest, live.map_or(&Value::Null, |l| &l.status));
+    Interest::of_options(&options)
+        .with_pod_labels()
+        .with_node_labels(selector_keys(&job.target.manifest))
+        .with_workloads(there)
+        .with_workloads(wanted)
+        .with_workloads(live.map(candidates).unwrap_or_default())
+        .with_gr(live)
+}
+
+/// Whatever workloads a gr may have.
+fn candidates(gr: &LiveGr) -> Vec<Workload> {
+    gr::candidate_workloads(&gr.manifest, &gr.status)
 }
 
 /// The labels that any component's `nodeSelector` asks for.

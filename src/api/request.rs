@@ -12,7 +12,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::envelope::ApiError;
-use crate::record::rolling::RollingUpdate;
+use crate::record::rolling::{Amount, RollingUpdate};
 use crate::record::{Deadlines, GcuUpgrade, OnFailure, Strategy};
 use rolling::RollingBody;
 
@@ -20,6 +20,10 @@ use rolling::RollingBody;
 const DEADLINE_LIMIT: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// `reason` is for people, and is kept in the record.
 const REASON_LIMIT: usize = 1024;
+/// The same for one node of many.
+const NODE_REASON_LIMIT: usize = 256;
+/// So many nodes decide over a Recreate: one broken machine of thousands does not.
+const FAILURE_THRESHOLD: Amount = Amount::Percent(10);
 
 /// The name of a gr or of a record in a path: a DNS-1123 subdomain, so that nothing else of the Kubernetes
 /// API can be reached through it.
@@ -30,16 +34,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let path = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Path(segments) = path.map_err(|e| ApiError::bad_request(e.body_text()))?;
-        let name = segments.into_iter().next().map(|(_, value)| value).unwrap_or_default();
-        if is_dns_subdomain(&name) {
-            return Ok(Self(name));
-        }
-        Err(ApiError::bad_request(format!(
-            "{name:?} cannot be a name: lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit, at most 253 characters"
-        )))
+        name_at(0, parts, state).await.map(Self)
     }
+}
+
+/// The name of a node in a path, behind that of the gr.
+#[derive(Clone, Debug)]
+pub(super) struct NodeName(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for NodeName {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        name_at(1, parts, state).await.map(Self)
+    }
+}
+
+async fn name_at<S: Send + Sync>(place: usize, parts: &mut Parts, state: &S) -> Result<String, ApiError> {
+    let path = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+    let Path(segments) = path.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let name = segments.into_iter().nth(place).map(|(_, value)| value).unwrap_or_default();
+    if is_dns_subdomain(&name) {
+        return Ok(name);
+    }
+    Err(ApiError::bad_request(format!(
+        "{name:?} cannot be a name: lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit, at most 253 characters"
+    )))
 }
 
 /// Whether Kubernetes can have an object of this name.
@@ -84,10 +104,13 @@ pub(super) struct JobBody {
     pub(super) components: Vec<String>,
     /// How a RollingUpdate proceeds.
     rolling_update: Option<RollingBody>,
+    /// Recreate: the number or percentage of nodes that have to fail before the upgrade is held or rolled back; by
+    /// default 10%, at least one node. A RollingUpdate has its own in `rollingUpdate`.
+    failure_threshold: Option<Amount>,
     /// How long each step may take before the upgrade is held.
     deadlines: DeadlinesBody,
     /// Why, for people; kept in the record. At most 1024 bytes.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "short::<_, REASON_LIMIT>")]
     #[schemars(length(max = REASON_LIMIT))]
     pub(super) reason: Option<String>,
 }
@@ -135,6 +158,52 @@ impl JsonSchema for Seconds {
     }
 }
 
+/// The same, or 0.
+#[derive(Clone, Copy, Debug)]
+struct SecondsOrNone(Seconds);
+
+impl<'de> Deserialize<'de> for SecondsOrNone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Zero;
+        impl Visitor<'_> for Zero {
+            type Value = SecondsOrNone;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"10s\", or 0")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<SecondsOrNone, E> {
+                match text {
+                    "0" | "0s" => Ok(SecondsOrNone(Seconds(0))),
+                    text => SecondsVisitor.visit_str(text).map(SecondsOrNone),
+                }
+            }
+
+            fn visit_u64<E: Error>(self, seconds: u64) -> Result<SecondsOrNone, E> {
+                self.visit_str(&seconds.to_string())
+            }
+        }
+        deserializer.deserialize_any(Zero)
+    }
+}
+
+impl JsonSchema for SecondsOrNone {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DurationOrZero".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration such as 90s or 10m, or a number of seconds; 0 for none, at most a week.",
+            "anyOf": [
+                { "type": "string", "minLength": 1 },
+                { "type": "integer", "minimum": 0, "maximum": DEADLINE_LIMIT.as_secs() },
+            ],
+            "examples": ["10s", 0],
+        })
+    }
+}
+
 struct SecondsVisitor;
 
 impl Visitor<'_> for SecondsVisitor {
@@ -155,12 +224,10 @@ impl Visitor<'_> for SecondsVisitor {
 }
 
 /// A text of bounded length.
-fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+fn short<'de, D: Deserializer<'de>, const LIMIT: usize>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     match text {
-        Some(text) if text.len() > REASON_LIMIT => {
-            Err(D::Error::custom(format!("at most {REASON_LIMIT} bytes")))
-        }
+        Some(text) if text.len() > LIMIT => Err(D::Error::custom(format!("at most {LIMIT} bytes"))),
         text => Ok(text),
     }
 }
@@ -182,7 +249,14 @@ impl JobBody {
     /// How the change is made. What the body does not say is as in `last`, or else as by default.
     pub(super) fn manner(&self, last: Option<&GcuUpgrade>) -> Result<Manner, ApiError> {
         let strategy = self.strategy.or(last.map(|l| l.spec.strategy)).unwrap_or_default();
+        let before = last.filter(|_| self.strategy.is_none());
         let rolling_update = match (strategy, &self.rolling_update) {
+            (Strategy::Recreate, Some(asked)) if asked.has_failure_threshold() => {
+                return Err(bad(
+                    "rollingUpdate.failureThreshold",
+                    "has no meaning for strategy Recreate; use failureThreshold, beside strategy",
+                ));
+            }
             (Strategy::Recreate, Some(_)) => {
                 return Err(bad(
                     "rollingUpdate",
@@ -192,11 +266,23 @@ impl JobBody {
             (Strategy::Recreate, None) => None,
             (Strategy::RollingUpdate, Some(asked)) => Some(asked.resolve().map_err(ApiError::bad_request)?),
             (Strategy::RollingUpdate, None) => {
-                let before = last.filter(|_| self.strategy.is_none());
                 Some(before.and_then(|l| l.spec.rolling_update.clone()).unwrap_or_default())
             }
         };
-        Ok(Manner { strategy, rolling_update })
+        let failure_threshold = match strategy {
+            Strategy::RollingUpdate if self.failure_threshold.is_some() => {
+                return Err(bad(
+                    "failureThreshold",
+                    "has no meaning for strategy RollingUpdate; use rollingUpdate.failureThreshold",
+                ));
+            }
+            Strategy::RollingUpdate => None,
+            Strategy::Recreate => {
+                let before = before.and_then(|l| l.spec.failure_threshold);
+                self.failure_threshold.or(before).or(Some(FAILURE_THRESHOLD))
+            }
+        };
+        Ok(Manner { strategy, rolling_update, failure_threshold })
     }
 
     /// Whether the body says how nodes are rolled.
@@ -210,6 +296,7 @@ impl JobBody {
         let asked = [
             (self.strategy.is_some(), "strategy"),
             (self.rolling_update.is_some(), "rollingUpdate"),
+            (self.failure_threshold.is_some(), "failureThreshold"),
             (!self.components.is_empty(), "components"),
         ];
         match asked.iter().find(|(present, _)| *present) {
@@ -234,6 +321,20 @@ pub(super) struct Manner {
     pub(super) strategy: Strategy,
     /// The options of a RollingUpdate, with every default; `None` for another strategy.
     pub(super) rolling_update: Option<RollingUpdate>,
+    /// How many nodes decide over a Recreate; `None` for another strategy.
+    pub(super) failure_threshold: Option<Amount>,
+}
+
+/// The body of `POST /gum/v1/gr/{name}/nodes/{node}/skip`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct SkipBody {
+    /// Why, for people; kept in the record. At most 256 bytes.
+    #[serde(deserialize_with = "short::<_, NODE_REASON_LIMIT>")]
+    #[schemars(length(max = NODE_REASON_LIMIT))]
+    pub(super) reason: Option<String>,
+    /// The node stays cordoned when it is released: whoever repairs it uncordons it. By default false.
+    pub(super) keep_cordon: Option<bool>,
 }
 
 /// The body of a call that needs none.

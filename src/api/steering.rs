@@ -1,8 +1,10 @@
-//! The calls that steer a job: pause, resume, cancel, promote; rollback and retry where one is under way. Each
-//! changes the `spec` of the active record and no more; [`crate::plan::commands`] says which is legal when.
+//! The calls that steer a job: pause, resume, cancel, promote, close; rollback and retry where one is under way; skip
+//! and retry of one node. Each changes the `spec` of the active record and no more; [`crate::plan::commands`] says
+//! which is legal when.
 
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, post};
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -14,10 +16,14 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::jobs::Job;
 use super::query::JobQuery;
-use super::request::{JobBody, Name, NoBody};
+use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
 use super::waiting::{insert, location};
+use super::without_nulls;
+use crate::plan::commands::nodes::{self, NodeChange, Skipping};
 use crate::plan::commands::{Command, Effect};
+use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
+use crate::record::rolling::SKIP_LABEL;
 use crate::record::{GcuUpgrade, Goal, Intent, Operation, Revision};
 
 /// A command is decided on the version of the record that it then changes. The controller may write in between:
@@ -73,6 +79,31 @@ pub(super) async fn retry(
     }
 }
 
+/// `POST /gum/v1/gr/{name}/nodes/{node}/skip`: gets past a node.
+pub(super) async fn skip(
+    context: May<auth::Update>,
+    Name(name): Name,
+    NodeName(node): NodeName,
+    query: JobQuery,
+    Json(body): Json<SkipBody>,
+) -> Result<Reply, ApiError> {
+    let asked = Skipping { node: node.clone(), reason: body.reason, keep_cordon: body.keep_cordon };
+    let decide = |record: &GcuUpgrade| nodes::skip(record, &asked);
+    context.of_node(&name, Command::Skip, query, &node, decide).await
+}
+
+/// `POST /gum/v1/gr/{name}/nodes/{node}/retry`: takes a node that was left out, or gives one that is stuck more time.
+pub(super) async fn retry_node(
+    context: May<auth::Update>,
+    Name(name): Name,
+    NodeName(node): NodeName,
+    query: JobQuery,
+    Json(NoBody {}): Json<NoBody>,
+) -> Result<Reply, ApiError> {
+    let decide = |record: &GcuUpgrade| nodes::retry(record, &node);
+    context.of_node(&name, Command::RetryNode, query, &node, decide).await
+}
+
 impl Context {
     /// Starts a job towards a revision on record, in the manner of the last job unless the body says otherwise.
     async fn again(
@@ -110,18 +141,86 @@ impl Context {
 
     /// Changes the `spec` of the active record as a command asks for.
     async fn command(&self, gr: &str, command: Command, query: JobQuery) -> Result<Reply, ApiError> {
+        let decide = |record: &GcuUpgrade, effect| {
+            let wanted = match effect {
+                Effect::Close => Wanted::End,
+                Effect::TurnBack => Wanted::Previous,
+                _ => wanted(record),
+            };
+            Ok(change(effect).map(|change| Steering { change, says: says(effect).to_owned(), wanted }))
+        };
+        self.steer(gr, command, query, decide).await
+    }
+
+    /// The same for a command about one node.
+    async fn of_node(
+        &self,
+        gr: &str,
+        command: Command,
+        query: JobQuery,
+        node: &str,
+        decide: impl Fn(&GcuUpgrade) -> Result<NodeChange, String> + Send + Sync,
+    ) -> Result<Reply, ApiError> {
+        let records = self.records(gr).await?;
+        preflight::may(command, gr, &records)?;
+        if preflight::active(&records).is_some_and(|r| !nodes::is_named(r, node)) {
+            self.is_there(gr, command, node).await?;
+        }
+        let decide = |record: &GcuUpgrade, _| {
+            let name = record.name_any();
+            let change = decide(record).map_err(|why| Refusal::Nothing(format!("{name} {why}")))?;
+            let says = says_of_node(command, record, node, &change);
+            let change = match (change.skip, change.attempt) {
+                (None, None) => Value::Null,
+                (skip, attempt) => without_nulls(
+                    json!({ "skip": skip, "nodeAttempts": attempt.map(|n| json!({ node: n })) }),
+                ),
+            };
+            Ok(Some(Steering { change, says, wanted: wanted(record) }))
+        };
+        self.steer(gr, command, query, decide).await
+    }
+
+    /// A node that the record does not name: whether it exists, and is not left out by its label.
+    async fn is_there(&self, gr: &str, command: Command, node: &str) -> Result<(), ApiError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let Some(found) = nodes.get_opt(node).await? else {
+            return Err(ApiError::new(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "the cluster has no node \"{node}\"; GET /gum/v1/gr/{gr}/nodes names those with the stack's pods"
+                ),
+            ));
+        };
+        if command == Command::RetryNode && found.labels().get(SKIP_LABEL).is_some_and(|v| v == "true") {
+            let why =
+                format!("node {node} is left out because of its label {SKIP_LABEL}=true: remove the label");
+            return Err(Refusal::Nothing(why).into());
+        }
+        Ok(())
+    }
+
+    /// Changes the `spec` of the active record: `decide` says how. `None`: it ended while we looked.
+    async fn steer(
+        &self,
+        gr: &str,
+        command: Command,
+        query: JobQuery,
+        decide: impl Fn(&GcuUpgrade, Effect) -> Result<Option<Steering>, Refusal> + Send + Sync,
+    ) -> Result<Reply, ApiError> {
         for _ in 0..TRIES {
             let records = self.records(gr).await?;
             let effect = preflight::may(command, gr, &records)?;
-            // Where another record would have to be made, this one ended while we looked.
-            let (Some(record), Some(mut change)) = (preflight::active(&records), change(effect)) else {
-                continue;
-            };
+            let Some(record) = preflight::active(&records) else { continue };
+            let Some(Steering { mut change, says, wanted }) = decide(record, effect)? else { continue };
             let name = record.name_any();
-            let mut content = json!({ "name": name, "upgrade": location(&name), "effect": says(effect) });
+            let mut content = json!({ "name": name, "upgrade": location(&name), "effect": says });
             if query.dry_run {
                 insert(&mut content, "dryRun", json!(true));
                 return Ok(Reply::with(content));
+            }
+            if change.is_null() {
+                return self.answer(&name, wanted, content, query).await;
             }
             // Who steered before is not who steers now, even where nobody is asked.
             let steered = self.asker.as_ref().map(|by| json!({ "command": command.word(), "by": by }));
@@ -134,8 +233,7 @@ impl Context {
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => {
                     info!(record = %name, %change, "steered");
-                    let goes_back = effect == Effect::TurnBack || is_turned_back(record);
-                    return self.answer(&name, goes_back, content, query).await;
+                    return self.answer(&name, wanted, content, query).await;
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error.into()),
@@ -143,13 +241,26 @@ impl Context {
         }
         Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("the record of gr \"{gr}\" changed with every try to {}: try again", command.word()),
+            format!("the record of gr \"{gr}\" changed with every try to {}: try again", command.verb()),
         ))
     }
 }
 
-fn is_turned_back(record: &GcuUpgrade) -> bool {
-    record.status_or_default().goal == Goal::Previous || record.spec.intent == Intent::Rollback
+/// What a call comes to for the active record.
+struct Steering {
+    /// What becomes of its `spec`; null: it is so already.
+    change: Value,
+    /// In a sentence.
+    says: String,
+    /// What a caller with `?wait` waits for.
+    wanted: Wanted,
+}
+
+/// What the record is on its way to.
+fn wanted(record: &GcuUpgrade) -> Wanted {
+    let turned_back =
+        record.status_or_default().goal == Goal::Previous || record.spec.intent == Intent::Rollback;
+    if turned_back { Wanted::Previous } else { Wanted::Target }
 }
 
 fn change(effect: Effect) -> Option<Value> {
@@ -159,7 +270,8 @@ fn change(effect: Effect) -> Option<Value> {
         Effect::TurnBack => Some(json!({ "intent": Intent::Rollback })),
         Effect::Grant(steps) => Some(json!({ "granted": steps })),
         Effect::FreshDeadline(attempt) => Some(json!({ "attempt": attempt })),
-        Effect::NewJob => None,
+        Effect::Close => Some(json!({ "intent": Intent::Close })),
+        Effect::OfNode | Effect::NewJob => None,
     }
 }
 
@@ -171,7 +283,21 @@ fn says(effect: Effect) -> &'static str {
         Effect::Resume(_) => "the upgrade goes on",
         Effect::TurnBack => "the previous version is put back wherever it was replaced",
         Effect::Grant(_) => "the next step begins",
-        Effect::FreshDeadline(_) => "the held step goes on with a fresh deadline",
-        Effect::NewJob => "",
+        Effect::FreshDeadline(_) => "the step goes on with a fresh deadline",
+        Effect::Close => {
+            "the upgrade ends with the present state: nodes in work are released as they are, the gr stays as it is, and DaemonSets stay held while they have outdated pods"
+        }
+        Effect::OfNode | Effect::NewJob => "",
+    }
+}
+
+fn says_of_node(command: Command, record: &GcuUpgrade, node: &str, change: &NodeChange) -> String {
+    let in_work = nodes::is_in_work(record, node);
+    match command {
+        Command::Skip if change.is_empty() => format!("node {node} is skipped already"),
+        Command::Skip if in_work => format!("node {node} is released as it is, and left out"),
+        Command::Skip => format!("node {node} is left out"),
+        _ if in_work && change.skip.is_none() => format!("node {node} goes on with a fresh deadline"),
+        _ => format!("node {node} is no longer left out"),
     }
 }

@@ -1,53 +1,58 @@
 //! `/gum/v1/upgrades` and the history: what was asked, how far it is, and how it ended.
 
+use std::collections::BTreeMap;
+
 use axum::extract::Path;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::Api;
 use serde_json::{Value, json};
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::query::NoQuery;
+use super::records::{Lenient, Records, age};
 use super::request::Name;
+use super::waiting::insert;
 use super::without_nulls;
 use crate::plan::preflight::{self, revisions};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step};
 
 /// `GET /gum/v1/upgrades`, newest first.
 pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
-    let mut records = context.all_records().await?;
-    records.sort_by_key(|r| std::cmp::Reverse((r.creation_timestamp(), r.number())));
-    Ok(Reply::with(records.iter().map(summary).collect()))
+    let mut entries = Vec::new();
+    context.each_record(|record| entries.push((age(&record), entry(&record)))).await?;
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(Reply::with(entries.into_iter().map(|(_, entry)| entry).collect()))
 }
 
 /// `GET /gum/v1/upgrades/{id}`
 pub(super) async fn get(context: May<auth::Get>, Name(id): Name) -> Result<Reply, ApiError> {
-    let api: Api<GcuUpgrade> = Api::all(context.client.clone());
-    Ok(Reply::with(whole(&api.get(&id).await?)))
+    Ok(Reply::with(match context.record(&id).await?.0 {
+        Ok(record) => whole(&record),
+        Err(unreadable) => unreadable.view(),
+    }))
 }
 
 /// `GET /gum/v1/gr/{name}/history`: the revisions that can be returned to.
 pub(super) async fn history(context: May<auth::Get>, Name(name): Name) -> Result<Reply, ApiError> {
-    let records = context.records(&name).await?;
-    if records.is_empty() {
+    let Records { readable: records, unreadable } = context.legible_records(&name).await?;
+    if records.is_empty() && unreadable.is_empty() {
         // Tells a gr that was never upgraded from one that is not there.
         context.find(&name).await?;
     }
-    let current = current(&records);
-    let mut entries = Vec::new();
+    let mut views: BTreeMap<u64, Value> = BTreeMap::new();
     for number in revisions(&records) {
-        let mut entry = match records.iter().find(|r| r.number() == number) {
-            Some(record) => summary(record),
-            None => replaced(),
-        };
-        if let Some(object) = entry.as_object_mut() {
-            object.insert("revision".to_owned(), json!(number));
-            object.insert("current".to_owned(), json!(Some(number) == current));
-        }
-        entries.push(entry);
+        let record = records.iter().find(|r| r.number() == number);
+        views.insert(number, record.map_or_else(replaced, summary));
     }
-    Ok(Reply::with(Value::Array(entries)))
+    views.extend(unreadable.iter().map(|(number, record)| (*number, record.view())));
+    let current = current(&records);
+    let entry = |(number, mut view): (u64, Value)| {
+        insert(&mut view, "revision", json!(number));
+        insert(&mut view, "current", json!(Some(number) == current));
+        view
+    };
+    Ok(Reply::with(views.into_iter().rev().map(entry).collect()))
 }
 
 /// `GET /gum/v1/gr/{name}/history/{revision}`: one revision, whole.
@@ -60,8 +65,14 @@ pub(super) async fn revision(
     let number: u64 = number.parse().map_err(|_| {
         ApiError::bad_request(format!("{number:?} is no revision: a number such as 1, see the history"))
     })?;
-    let records = context.records(&name).await?;
-    if records.is_empty() {
+    let Records { readable: records, unreadable } = context.legible_records(&name).await?;
+    if let Some((_, record)) = unreadable.iter().find(|(n, _)| *n == number) {
+        let mut view = record.view();
+        insert(&mut view, "revision", json!(number));
+        insert(&mut view, "current", json!(false));
+        return Ok(Reply::with(view));
+    }
+    if records.is_empty() && unreadable.is_empty() {
         context.find(&name).await?;
     }
     let found = preflight::revision(&name, &records, Some(number))?;
@@ -69,11 +80,9 @@ pub(super) async fn revision(
         Some(record) => whole(record),
         None => replaced(),
     };
-    if let Some(object) = view.as_object_mut() {
-        object.insert("revision".to_owned(), json!(number));
-        object.insert("current".to_owned(), json!(Some(number) == current(&records)));
-        object.insert("target".to_owned(), found.manifest);
-    }
+    insert(&mut view, "revision", json!(number));
+    insert(&mut view, "current", json!(Some(number) == current(&records)));
+    insert(&mut view, "target", found.manifest);
     Ok(Reply::with(view))
 }
 
@@ -84,6 +93,13 @@ fn current(records: &[GcuUpgrade]) -> Option<u64> {
 
 fn replaced() -> Value {
     json!({ "outcome": "Replaced", "message": "what was there before the oldest upgrade on record" })
+}
+
+fn entry(record: &Lenient) -> Value {
+    match &record.0 {
+        Ok(record) => summary(record),
+        Err(unreadable) => unreadable.view(),
+    }
 }
 
 fn summary(record: &GcuUpgrade) -> Value {

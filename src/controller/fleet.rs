@@ -22,7 +22,7 @@ pub(super) struct FleetViews {
     interest: Interest,
     nodes: View<Arc<NodeState>>,
     pods: View<SeenPod>,
-    sets: BTreeMap<String, View<Arc<SetState>>>,
+    sets: View<Arc<SetState>>,
     templates: BTreeMap<String, View<Template>>,
 }
 
@@ -38,15 +38,12 @@ impl FleetViews {
         let pods: Api<Pod> = Api::all(client.clone());
         let pages = every().page_size(PAGE);
         let pods = View::start("pods", pods, pages, move |p| fleet::pod(&p, &wanted), wake.clone());
-        let (mut sets, mut templates) = (BTreeMap::new(), BTreeMap::new());
-        for (namespace, names) in &interest.workloads {
-            let names = names.clone();
-            let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-            let of_interest = move |d: DaemonSet| Some(fleet::set(&d)).filter(|s| names.contains(&s.name));
-            sets.insert(
-                namespace.clone(),
-                View::start("daemonsets", api, every(), of_interest, wake.clone()),
-            );
+        let wanted = interest.clone();
+        let sets: Api<DaemonSet> = Api::all(client.clone());
+        let of_interest = move |d: DaemonSet| Some(fleet::set(&d)).filter(|s| wanted.wants(s));
+        let sets = View::start("daemonsets", sets, every(), of_interest, wake.clone());
+        let mut templates = BTreeMap::new();
+        for namespace in interest.workloads.keys() {
             let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
             let view = View::start("revisions", api, every(), |r| fleet::template(&r), wake.clone());
             templates.insert(namespace.clone(), view);
@@ -63,7 +60,7 @@ impl FleetViews {
     pub(super) fn is_ready(&self) -> bool {
         self.nodes.is_ready()
             && self.pods.is_ready()
-            && self.sets.values().all(View::is_ready)
+            && self.sets.is_ready()
             && self.templates.values().all(View::is_ready)
     }
 
@@ -73,8 +70,7 @@ impl FleetViews {
         fleet.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         self.pods.items().into_iter().for_each(|pod| pod.join(&mut fleet));
         let templates: Vec<Template> = self.templates.values().flat_map(View::items).collect();
-        let sets = self.sets.values().flat_map(View::items).collect();
-        fleet.sets = fleet::with_hashes(sets, &templates);
+        fleet.sets = fleet::with_hashes(self.sets.items(), &templates);
         fleet
     }
 }

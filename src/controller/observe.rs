@@ -19,7 +19,8 @@ use crate::observe::{
     self, NAME_LABEL, daemonset_state, dead_node, deployment_state, gr_api, parse_gr, pod_state,
 };
 use crate::plan::fleet::{DaemonPod, Fleet};
-use crate::plan::{PodState, Snapshot, WorkloadState, workloads_concerned};
+use crate::plan::{Guard, PodState, Snapshot, WorkloadState, workloads_concerned};
+use crate::record::rolling::Labels;
 use crate::record::{GcuUpgrade, Step, Strategy};
 
 /// Where to look for a record.
@@ -27,8 +28,8 @@ use crate::record::{GcuUpgrade, Step, Strategy};
 pub(super) struct Scope {
     /// Kinds of workload by namespace.
     workloads: BTreeSet<(WorkloadKind, String)>,
-    /// Names of workloads by namespace.
-    pods: BTreeMap<String, BTreeSet<String>>,
+    /// The labels that select each workload's pods, by namespace.
+    pods: BTreeMap<String, BTreeSet<Labels>>,
 }
 
 impl Scope {
@@ -37,7 +38,9 @@ impl Scope {
         let mut scope = Self::default();
         for workload in workloads_concerned(record, gr) {
             scope.workloads.insert((workload.kind, workload.namespace.clone()));
-            scope.pods.entry(workload.namespace).or_default().insert(workload.name);
+            let usual = || Labels::from([(NAME_LABEL.to_owned(), workload.name.clone())]);
+            let selector = if workload.selector.is_empty() { usual() } else { workload.selector };
+            scope.pods.entry(workload.namespace).or_default().insert(selector);
         }
         scope
     }
@@ -45,11 +48,38 @@ impl Scope {
     fn and(&self, other: Self) -> Self {
         let mut all = self.clone();
         all.workloads.extend(other.workloads);
-        for (namespace, names) in other.pods {
-            all.pods.entry(namespace).or_default().extend(names);
+        for (namespace, selectors) in other.pods {
+            all.pods.entry(namespace).or_default().extend(selectors);
         }
         all
     }
+
+    /// The namespaces and label selectors with which the pods are listed: as few as will do.
+    fn selections(&self) -> BTreeSet<(String, String)> {
+        let of = |(namespace, selectors): (&String, &BTreeSet<Labels>)| {
+            let namespace = namespace.clone();
+            label_selectors(selectors).into_iter().map(move |selector| (namespace.clone(), selector))
+        };
+        self.pods.iter().flat_map(of).collect()
+    }
+}
+
+/// Selectors of one label are put together by its key, which for most operators makes one of all.
+fn label_selectors(all: &BTreeSet<Labels>) -> Vec<String> {
+    let mut by_key: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for labels in all {
+        match labels.iter().next() {
+            Some((key, value)) if labels.len() == 1 => {
+                by_key.entry(key).or_default().insert(value);
+            }
+            _ => others.push(labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")),
+        }
+    }
+    let together = by_key
+        .into_iter()
+        .map(|(key, values)| format!("{key} in ({})", values.into_iter().collect::<Vec<_>>().join(",")));
+    together.chain(others).collect()
 }
 
 /// Reads the cluster now. Pods are listed only where their end is what counts; while the stack starts,
@@ -81,6 +111,8 @@ pub(super) async fn live(
         refused: None,
         undisturbed_since: None,
         fleet: Fleet::default(),
+        guard: Guard::default(),
+        not_released: None,
     };
     if record.spec.strategy == Strategy::RollingUpdate {
         let interest = Interest::of(record, seen.gr.as_ref());
@@ -129,17 +161,12 @@ async fn list_workloads(
 
 async fn list_pods(client: &Client, scope: &Scope) -> Result<Vec<PodState>, kube::Error> {
     let mut pods = Vec::new();
-    for (namespace, names) in &scope.pods {
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let found = api.list(&ListParams::default().labels(&name_selector(names))).await?;
-        pods.extend(found.items.iter().filter_map(pod_state));
+    for (namespace, selector) in scope.selections() {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let params = ListParams::default().labels(&selector);
+        observe::fleet::each(api, params, |p| pods.extend(pod_state(&p))).await?;
     }
     Ok(pods)
-}
-
-fn name_selector(names: &BTreeSet<String>) -> String {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    format!("{NAME_LABEL} in ({})", names.join(","))
 }
 
 /// The watches behind one record.
@@ -150,7 +177,7 @@ pub(super) struct Views {
     gr: View<LiveGr>,
     dead_nodes: View<String>,
     workloads: BTreeMap<(WorkloadKind, String), View<WorkloadState>>,
-    pods: BTreeMap<String, View<PodState>>,
+    pods: BTreeMap<(String, String), View<PodState>>,
     fleet: Option<FleetViews>,
 }
 
@@ -186,19 +213,19 @@ impl Views {
                 self.workloads.insert((*kind, namespace.clone()), self.watch_workloads(*kind, namespace));
             }
         }
-        let old = std::mem::replace(&mut self.scope, scope);
+        self.scope = scope;
         if rolling {
             // The fleet's view has them.
             return;
         }
-        self.pods.retain(|ns, _| old.pods.get(ns) == self.scope.pods.get(ns));
-        for (namespace, names) in &self.scope.pods {
-            if !self.pods.contains_key(namespace) {
-                let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-                let config = watcher::Config::default().labels(&name_selector(names));
-                let view = View::start("pods", api, config, |p| pod_state(&p), self.wake.clone());
-                self.pods.insert(namespace.clone(), view);
-            }
+        let selections = self.scope.selections();
+        self.pods.retain(|selection, _| selections.contains(selection));
+        for (namespace, selector) in selections {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+            let config = watcher::Config::default().labels(&selector);
+            self.pods
+                .entry((namespace, selector))
+                .or_insert_with(|| View::start("pods", api, config, |p| pod_state(&p), self.wake.clone()));
         }
     }
 
@@ -244,6 +271,8 @@ impl Views {
             refused: None,
             undisturbed_since: None,
             fleet: self.fleet.as_ref().map(FleetViews::fleet).unwrap_or_default(),
+            guard: Guard::default(),
+            not_released: None,
         })
     }
 }

@@ -1,9 +1,10 @@
 //! One worker for each active record: observe, decide, then act *or* record, until the record has ended.
 
+mod guard;
 mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -21,7 +22,7 @@ use crate::cluster;
 use crate::observe::fleet::{self as observe_fleet, Interest};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
 use crate::plan::rolling::node::{is_ours, must_leave};
-use crate::plan::{Action, Decision, Snapshot, decide};
+use crate::plan::{Action, Decision, Guard, Snapshot, decide};
 use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
 
@@ -50,6 +51,8 @@ pub(super) struct Worker {
     /// The same for calls on nodes, pods and DaemonSets, by what they were about. Calls that were done are here
     /// too, until the watches have had time to show it.
     resting: BTreeMap<String, (String, Instant)>,
+    /// What the last trial of the webhook came to, and for how long that is believed.
+    guard: Option<(Guard, Instant)>,
     eviction: Option<&'static str>,
     /// Nodes that this worker has given back.
     released: BTreeSet<String>,
@@ -84,6 +87,7 @@ impl Worker {
             views,
             refused: None,
             resting: BTreeMap::new(),
+            guard: None,
             eviction: None,
             released: BTreeSet::new(),
             looked: None,
@@ -127,7 +131,8 @@ impl Worker {
         self.take_newer_record();
         let gr = self.views.gr();
         self.views.follow(&self.record, gr.as_ref());
-        if let Some(seen) = self.views.snapshot() {
+        if let Some(mut seen) = self.views.snapshot() {
+            seen.guard = self.known_guard();
             match self.decide(seen) {
                 Decision::Wait { status, until } => return self.wait(*status, until).await,
                 Decision::ActAll(actions) if self.is_rolling() => return self.act_all(&actions).await,
@@ -221,9 +226,9 @@ impl Worker {
             // a watch that is refused may take minutes to. An eviction can meet a change of its budget; and a
             // strategy may be put back by others.
             let (text, rest) = match (outcome, action) {
-                (Outcome::Done, Action::SetStrategy { .. }) => (NOT_SEEN_YET.to_owned(), NOTICE),
+                (Outcome::Done, Action::Hold { .. }) => (NOT_SEEN_YET.to_owned(), NOTICE),
                 (Outcome::Done, _) => (NOT_SEEN_YET.to_owned(), SAFETY_NET),
-                (Outcome::LookAgain, Action::SetStrategy { .. } | Action::Evict { .. }) => {
+                (Outcome::LookAgain, Action::Hold { .. } | Action::Evict { .. }) => {
                     (CHANGED.to_owned(), NOTICE)
                 }
                 (Outcome::LookAgain, _) => (CHANGED.to_owned(), SAFETY_NET),
@@ -249,6 +254,7 @@ impl Worker {
         seen.fleet.refusals = self.resting.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
         seen.fleet.own_node.clone_from(&self.means.own_node);
         seen.undisturbed_since = self.undisturbed_since;
+        seen.not_released = self.means.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
         decide(&self.record, &seen, now)
     }
 
@@ -268,7 +274,12 @@ impl Worker {
     }
 
     async fn act(&mut self, action: &Action) -> Turn {
-        let outcome = act::act(&self.means.client, &self.record, action).await;
+        let outcome = match (action, self.means.keeper.clone()) {
+            (Action::InstallGuard | Action::ProveGuard { .. }, Some(keeper)) => {
+                self.guard(&keeper, action).await
+            }
+            _ => act::act(&self.means.client, &self.record, action).await,
+        };
         debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
         match outcome {
             Outcome::Done => {
@@ -359,7 +370,12 @@ impl Worker {
 /// watch can be the last that is back, and shows it as it was before our own change.
 fn is_about_claims(status: &GcuUpgradeStatus, record: &GcuUpgrade) -> bool {
     let giving_up = |s: &GcuUpgradeStatus| s.rolling.as_ref().and_then(|r| r.giving_up.clone());
-    status.step == Step::Rolling && giving_up(status) == giving_up(&record.status_or_default())
+    let known = record.status_or_default();
+    status.step == Step::Rolling
+        && giving_up(status) == giving_up(&known)
+        // Whether a workload is gone may not either, nor what it is replaced by.
+        && !status.is_because_of("WorkloadChanged")
+        && status.attempt == known.attempt
 }
 
 /// Versions of one object only ever grow.

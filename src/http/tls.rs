@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::crypto::CryptoProvider;
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
@@ -59,6 +60,11 @@ pub struct Current {
 }
 
 impl Current {
+    /// One that is kept up to date by whoever holds the other end, and asks no clients.
+    pub fn following(configuration: watch::Receiver<Arc<ServerConfig>>) -> Self {
+        Self { configuration, asks_clients: false }
+    }
+
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.configuration.borrow().clone())
     }
@@ -147,9 +153,7 @@ fn configuration(files: &Files, contents: &Contents) -> Result<ServerConfig, Tls
         why: e.to_string(),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(together)?;
+    let builder = builder(provider.clone()).map_err(together)?;
     let builder = match (&files.client_ca, &contents.client_ca) {
         (Some(file), Some(pem)) => {
             let mut roots = RootCertStore::empty();
@@ -165,7 +169,34 @@ fn configuration(files: &Files, contents: &Contents) -> Result<ServerConfig, Tls
         }
         _ => builder.with_no_client_auth(),
     };
-    let mut configuration = builder.with_single_cert(chain, key).map_err(together)?;
+    finished(builder, chain, key).map_err(together)
+}
+
+/// A configuration from PEM that is in no file.
+///
+/// # Errors
+/// Says what is wrong with the two.
+pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<ServerConfig, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|e| format!("the certificate: {e}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| format!("the key: {e}"))?;
+    let builder = builder(Arc::new(rustls::crypto::ring::default_provider())).map_err(|e| e.to_string())?;
+    let together = |e| format!("certificate and key cannot be used together: {e}");
+    finished(builder.with_no_client_auth(), chain, key).map_err(together)
+}
+
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {
+    ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+}
+
+fn finished(
+    builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut configuration = builder.with_single_cert(chain, key)?;
     configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(configuration)
 }

@@ -5,23 +5,25 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
-use super::{dead_node, pod_state};
-use crate::gr::{LiveGr, Workload};
+pub use super::sets::{Template, set, template, with_hashes};
+use super::{controller_of, dead_node, pod_state};
+use crate::gr::{LiveGr, Workload, candidate_workloads};
 use crate::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant, matches};
 use crate::plan::workloads_concerned;
 use crate::record::GcuUpgrade;
-use crate::record::rolling::{LOCK_ANNOTATION, Labels, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
+use crate::record::rolling::{Labels, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
 
 /// Objects fetched with one call.
 const PAGE: u32 = 200;
 /// The label that ties a pod, and a revision, to the template that it was made from.
-const HASH_LABEL: &str = "controller-revision-hash";
+pub(super) const HASH_LABEL: &str = "controller-revision-hash";
+/// The taint that a cordon comes with.
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Extended resources of the vendor.
 const GCU_PREFIX: &str = "enflame.com/";
 
@@ -30,6 +32,8 @@ const GCU_PREFIX: &str = "enflame.com/";
 pub struct Interest {
     /// The gr's DaemonSets and Deployments, by namespace.
     pub workloads: BTreeMap<String, BTreeSet<String>>,
+    /// The gr's UID: DaemonSets that it owns are of interest whatever their name.
+    gr: Option<String>,
     /// Labels of nodes that selectors ask for.
     node_labels: BTreeSet<String>,
     /// Pods with any of these sets of labels.
@@ -42,7 +46,30 @@ impl Interest {
     /// What a record is interested in.
     pub fn of(record: &GcuUpgrade, gr: Option<&LiveGr>) -> Self {
         let options = record.spec.rolling_update.clone().unwrap_or_default();
-        Self::of_options(&options).with_workloads(workloads_concerned(record, gr))
+        let candidates = gr.map(|gr| candidate_workloads(&gr.manifest, &gr.status)).unwrap_or_default();
+        let mut interest = Self::of_options(&options)
+            .with_workloads(workloads_concerned(record, gr))
+            .with_workloads(candidates)
+            .with_gr(gr);
+        for pin in record.status.iter().flat_map(|s| &s.rolling).flat_map(|r| &r.locked) {
+            interest.add(&pin.namespace, &pin.name);
+        }
+        interest
+    }
+
+    /// The same, with whatever DaemonSets this gr owns.
+    pub fn with_gr(self, gr: Option<&LiveGr>) -> Self {
+        Self { gr: gr.map(|gr| gr.uid.clone()), ..self }
+    }
+
+    /// Whether a DaemonSet is of interest.
+    pub fn wants(&self, set: &SetState) -> bool {
+        let named = self.workloads.get(&set.namespace).is_some_and(|names| names.contains(&set.name));
+        named || self.gr.as_ref().is_some_and(|gr| set.owners.contains(gr))
+    }
+
+    fn add(&mut self, namespace: &str, name: &str) {
+        self.workloads.entry(namespace.to_owned()).or_default().insert(name.to_owned());
     }
 
     /// The same, with the labels of every pod that is kept: disruption budgets go by them.
@@ -52,9 +79,7 @@ impl Interest {
 
     /// The same, with these workloads.
     pub fn with_workloads(mut self, workloads: Vec<Workload>) -> Self {
-        for workload in workloads {
-            self.workloads.entry(workload.namespace).or_default().insert(workload.name);
-        }
+        workloads.iter().for_each(|w| self.add(&w.namespace, &w.name));
         self
     }
 
@@ -69,7 +94,17 @@ impl Interest {
         let workloads = other.workloads.iter().all(|(namespace, names)| {
             self.workloads.get(namespace).is_some_and(|kept| names.is_subset(kept))
         });
-        workloads && self.node_labels == other.node_labels && self.pods == other.pods
+        workloads
+            && self.node_labels == other.node_labels
+            && self.pods == other.pods
+            && (other.gr.is_none() || self.gr == other.gr)
+    }
+
+    /// These DaemonSets alone.
+    pub fn of_sets(sets: &[Arc<SetState>]) -> Self {
+        let mut interest = Self::default();
+        sets.iter().for_each(|s| interest.add(&s.namespace, &s.name));
+        interest
     }
 
     /// What the options of a rollout ask for.
@@ -79,6 +114,7 @@ impl Interest {
         let selected = Some(options.drain.pod_selector.clone());
         Self {
             workloads: BTreeMap::new(),
+            gr: None,
             node_labels: options.node_selector.keys().chain(canary).cloned().collect(),
             pods: jobs.chain(selected).filter(|l| !l.is_empty()).collect(),
             pod_labels: false,
@@ -136,12 +172,14 @@ pub fn pod(pod: &Pod, interest: &Interest) -> Option<SeenPod> {
     let node = spec.node_name.clone().filter(|n| !n.is_empty())?;
     let state = pod_state(pod)?;
     let ours = interest.workloads.get(&state.namespace).is_some_and(|w| w.contains(&state.workload));
+    let daemonset = controller_of(pod).filter(|o| o.kind == "DaemonSet");
     let hash = pod.labels().get(HASH_LABEL);
-    if let (true, Some(hash)) = (ours, hash) {
+    if let (true, Some(owner), Some(hash)) = (ours, daemonset, hash) {
         return Some(SeenPod::Daemon(Arc::new(DaemonPod {
+            owner: owner.uid.clone(),
             uid: pod.uid().unwrap_or_default(),
             hash: hash.clone(),
-            created_at: pod.creation_timestamp().map(|t| t.0).unwrap_or(Timestamp::UNIX_EPOCH),
+            created_at: created_at(pod),
             ready_since: ready_since(pod),
             node,
             namespace: state.namespace,
@@ -165,6 +203,8 @@ pub fn pod(pod: &Pod, interest: &Interest) -> Option<SeenPod> {
         gcus,
         keeper: keeper(pod),
         empty_dir: spec.volumes.iter().flatten().any(on_disk),
+        created_at: created_at(pod),
+        tolerates_cordon: spec.tolerations.iter().flatten().any(tolerates_cordon),
         node,
         namespace: state.namespace,
         name: state.name,
@@ -172,8 +212,23 @@ pub fn pod(pod: &Pod, interest: &Interest) -> Option<SeenPod> {
     })))
 }
 
+fn created_at(pod: &Pod) -> Timestamp {
+    pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0)
+}
+
+/// Whether the scheduler may bind the pod to a cordoned node.
+fn tolerates_cordon(toleration: &Toleration) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    let cordon = match toleration.key.as_deref().unwrap_or_default() {
+        "" => exists,
+        key => key == UNSCHEDULABLE && (exists || toleration.value.as_deref().unwrap_or_default().is_empty()),
+    };
+    cordon && matches!(effect, "" | "NoSchedule")
+}
+
 fn keeper(pod: &Pod) -> Keeper {
-    let controller = pod.owner_references().iter().find(|o| o.controller == Some(true));
+    let controller = controller_of(pod);
     let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     match controller.map(|o| o.kind.as_str()) {
         Some("DaemonSet" | "Node") => Keeper::Node,
@@ -203,59 +258,19 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0))
 }
 
-/// A DaemonSet, but for its hash: see [`with_hashes`].
-pub fn set(daemonset: &DaemonSet) -> Arc<SetState> {
-    let strategy = daemonset.spec.update_strategy.as_ref();
-    let lock = daemonset.annotations().get(LOCK_ANNOTATION);
-    Arc::new(SetState {
-        namespace: daemonset.namespace().unwrap_or_default(),
-        name: daemonset.name_any(),
-        uid: daemonset.uid().unwrap_or_default(),
-        resource_version: daemonset.resource_version().unwrap_or_default(),
-        observed: super::daemonset_state(daemonset).observed,
-        strategy: json!(strategy),
-        lock: lock.map(|text| serde_json::from_str(text).unwrap_or(Value::Null)),
-        hash: None,
-    })
-}
-
-/// A template of a DaemonSet: its owner's UID, its number and its hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
-    owner: String,
-    number: i64,
-    hash: String,
-}
-
-/// The template behind a ControllerRevision, if a DaemonSet owns it.
-pub fn template(revision: &ControllerRevision) -> Option<Template> {
-    let owner =
-        revision.owner_references().iter().find(|o| o.controller == Some(true) && o.kind == "DaemonSet")?;
-    let hash = revision.labels().get(HASH_LABEL)?.clone();
-    Some(Template { owner: owner.uid.clone(), number: revision.revision.unwrap_or_default(), hash })
-}
-
-/// Gives each DaemonSet the hash of its newest template.
-pub fn with_hashes(sets: Vec<Arc<SetState>>, templates: &[Template]) -> Vec<Arc<SetState>> {
-    let newest = |uid: &str| templates.iter().filter(|t| t.owner == uid).max_by_key(|t| t.number);
-    sets.into_iter()
-        .map(|set| {
-            Arc::new(SetState { hash: newest(&set.uid).map(|t| t.hash.clone()), ..set.as_ref().clone() })
-        })
-        .collect()
-}
-
 /// Reads the whole fleet now.
 ///
 /// # Errors
 /// The API server's, as they come.
 pub async fn live(client: &Client, interest: &Interest) -> Result<Fleet, kube::Error> {
     let mut fleet = Fleet { sets: live_sets(client, interest).await?, ..Fleet::default() };
-    each(Api::<Node>::all(client.clone()), ListParams::default(), |n| fleet.nodes.push(node(&n, interest)))
+    let mut interest = interest.clone();
+    fleet.sets.iter().for_each(|s| interest.add(&s.namespace, &s.name));
+    each(Api::<Node>::all(client.clone()), ListParams::default(), |n| fleet.nodes.push(node(&n, &interest)))
         .await?;
     fleet.nodes.sort_by(|a, b| a.name.cmp(&b.name));
     each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| {
-        pod(&p, interest).into_iter().for_each(|seen| seen.join(&mut fleet));
+        pod(&p, &interest).into_iter().for_each(|seen| seen.join(&mut fleet));
     })
     .await?;
     Ok(fleet)
@@ -266,21 +281,18 @@ pub async fn live(client: &Client, interest: &Interest) -> Result<Fleet, kube::E
 /// # Errors
 /// The API server's, as they come.
 pub async fn live_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<SetState>>, kube::Error> {
-    let mut all = Vec::new();
-    for (namespace, names) in &interest.workloads {
-        let (mut sets, mut templates) = (Vec::new(), Vec::new());
-        let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-        each(api, ListParams::default(), |d| {
-            if names.contains(&d.name_any()) {
-                sets.push(set(&d));
-            }
-        })
-        .await?;
+    let (mut sets, mut templates) = (Vec::new(), Vec::new());
+    each(Api::<DaemonSet>::all(client.clone()), ListParams::default(), |d| {
+        sets.push(set(&d));
+    })
+    .await?;
+    sets.retain(|s| interest.wants(s));
+    let namespaces: BTreeSet<&String> = sets.iter().map(|s| &s.namespace).collect();
+    for namespace in namespaces {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
         each(api, ListParams::default(), |r| templates.extend(template(&r))).await?;
-        all.extend(with_hashes(sets, &templates));
     }
-    Ok(all)
+    Ok(with_hashes(sets, &templates))
 }
 
 /// The pods of the DaemonSets of interest now, each with when its deletion ends if that has been asked for.
@@ -325,11 +337,10 @@ pub async fn live_tenants(
 }
 
 /// Lists page by page: thousands of objects are never held at once.
-pub(super) async fn each<K>(
-    api: Api<K>,
-    params: ListParams,
-    mut keep: impl FnMut(K),
-) -> Result<(), kube::Error>
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn each<K>(api: Api<K>, params: ListParams, mut keep: impl FnMut(K)) -> Result<(), kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::record::rolling::{Labels, LockedSet, NodeMark};
+use crate::record::rolling::{Hold, Labels, LockedSet, NodeMark};
 
 /// Why a call is not repeated that was done: a watch has yet to show it.
 pub const NOT_SEEN_YET: &str = "done, not seen yet";
@@ -71,8 +71,10 @@ pub struct DaemonPod {
     pub name: String,
     /// Tells it from its successor.
     pub uid: String,
-    /// The workload's name.
+    /// The name of the DaemonSet that controls it.
     pub workload: String,
+    /// The UID of the DaemonSet that controls it, from its owner references.
+    pub owner: String,
     /// The node it is bound to.
     pub node: String,
     /// Its `controller-revision-hash`.
@@ -108,6 +110,10 @@ pub struct Tenant {
     pub keeper: Keeper,
     /// It keeps data in an emptyDir volume on disk.
     pub empty_dir: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// It tolerates a cordon: the scheduler may bind its successor to the same node.
+    pub tolerates_cordon: bool,
 }
 
 /// Who makes another pod when one is gone.
@@ -134,18 +140,36 @@ pub struct SetState {
     pub resource_version: String,
     /// Its controller has taken up its latest version.
     pub observed: bool,
+    /// UIDs of the objects that own it.
+    pub owners: Vec<String>,
     /// Its update strategy, as served.
     pub strategy: Value,
     /// What [`crate::record::rolling::LOCK_ANNOTATION`] says on it.
     pub lock: Option<Value>,
+    /// What [`crate::record::rolling::HOLD_ANNOTATION`] says on it, where that can be read.
+    pub hold: Option<Hold>,
+    /// It carries [`crate::record::rolling::HELD_LABEL`].
+    pub labelled: bool,
     /// The hash of its latest template, once its controller has made one.
     pub hash: Option<String>,
+    /// Nodes on which its controller counts a pod of it.
+    pub pods: usize,
 }
 
 impl SetState {
     /// Whether pods are replaced only when somebody deletes them.
     pub fn is_on_delete(&self) -> bool {
         self.strategy.get("type").and_then(Value::as_str) == Some("OnDelete")
+    }
+
+    /// Whether it is held, by whichever upgrade: at OnDelete, with what that replaced.
+    pub fn is_held(&self) -> bool {
+        self.is_on_delete() && self.lock.is_some()
+    }
+
+    /// Whether it is held for exactly this.
+    pub fn is_held_for(&self, hold: &Hold) -> bool {
+        self.is_held() && self.labelled && self.hold.as_ref() == Some(hold)
     }
 }
 

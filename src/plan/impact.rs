@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
+use crate::record::rolling::LockedSet;
 
 /// What the restart of a component does to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -113,9 +114,11 @@ pub struct ScopedSet {
     pub namespace: String,
     /// The DaemonSet's name.
     pub name: String,
-    /// Its template changes; else it restarts because of a component before it.
+    /// Its template changes; else it restarts because of a component before it, or has outdated pods.
     pub changed: bool,
-    /// It may have pods of an older template: an earlier upgrade had to leave nodes out.
+    /// It is held: its pods may be of an older template.
+    pub held: bool,
+    /// An earlier upgrade had left outdated pods.
     pub unfinished: bool,
     /// What its restart does to a node.
     pub impact: Impact,
@@ -124,52 +127,48 @@ pub struct ScopedSet {
 impl ScopedSet {
     /// Its pods may be of an older template; those of the others only restart because of them.
     pub fn may_be_outdated(&self) -> bool {
-        self.changed || self.unfinished
+        self.changed || self.held
     }
 }
 
-/// The DaemonSets whose pods a rollout between two versions replaces, in dependency order: those of the
-/// components that change, and of the deployed components after the first of them.
-pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>) -> Vec<ScopedSet> {
-    scope_with(from, to, live, |_, _| false)
-}
-
-/// The same, beginning with the first DaemonSet (by namespace and name) that is `unfinished`, if that is before
-/// the first change.
-pub fn scope_with(
-    from: &Value,
-    to: &Value,
-    live: Option<&LiveGr>,
-    unfinished: impl Fn(&str, &str) -> bool,
-) -> Vec<ScopedSet> {
+/// The DaemonSets of the components that stay deployed, in dependency order. `pins` are those that are held; a
+/// component without one has the DaemonSets that its spec and the gr's status name.
+pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>, pins: &[LockedSet]) -> Vec<ScopedSet> {
     let changed: BTreeSet<String> = changes(from, to)
         .into_iter()
         .filter(|c| c.kind == ChangeKind::Changed)
         .map(|c| c.component)
         .collect();
-    let status = live.map(|l| l.status.clone()).unwrap_or(Value::Null);
-    let mut sets = Vec::new();
-    let mut begun = false;
-    for component in deployed(to) {
-        let changes = changed.contains(component.key);
-        begun |= changes;
-        for workload in gr::workloads_of(component, &status) {
-            if workload.kind != WorkloadKind::DaemonSet {
-                continue;
-            }
-            let unfinished = unfinished(&workload.namespace, &workload.name);
-            begun |= unfinished;
-            if begun {
-                sets.push(ScopedSet {
-                    component: component.key.to_owned(),
-                    namespace: workload.namespace,
-                    name: workload.name,
-                    changed: changes,
-                    unfinished,
-                    impact: impact_of(component.key),
-                });
-            }
+    let status = live.map_or(&Value::Null, |l| &l.status);
+    let mut sets: Vec<ScopedSet> = Vec::new();
+    let mut add = |component: &str, namespace: &str, name: &str| {
+        let pin = pins.iter().find(|p| p.namespace == namespace && p.name == name);
+        if sets.iter().any(|s| s.namespace == namespace && s.name == name) {
+            return;
         }
+        sets.push(ScopedSet {
+            component: component.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            changed: changed.contains(component),
+            held: pin.is_some(),
+            unfinished: pin.is_some_and(|p| p.unfinished),
+            impact: impact_of(component),
+        });
+    };
+    for component in deployed(to) {
+        let mut pinned = pins.iter().filter(|p| p.component == component.key).peekable();
+        if pinned.peek().is_some() {
+            pinned.for_each(|p| add(component.key, &p.namespace, &p.name));
+            continue;
+        }
+        let workloads = gr::workloads_of(component, status);
+        let daemonsets = workloads.iter().filter(|w| w.kind == WorkloadKind::DaemonSet);
+        daemonsets.for_each(|w| add(component.key, &w.namespace, &w.name));
+    }
+    // Those that belong to the gr and to no component known.
+    for pin in pins.iter().filter(|p| !p.component.is_empty()) {
+        add(&pin.component, &pin.namespace, &pin.name);
     }
     sets
 }

@@ -7,9 +7,9 @@ use super::commands::{Command, Effect, State, effect};
 use crate::gr::LiveGr;
 use crate::record::{GcuUpgrade, Phase, Revision, record_name};
 
-/// Both manifests, a copy of the field names in managedFields and the status have to fit into one object
-/// of 1.5 MiB, etcd's limit.
-const MANIFESTS_LIMIT: usize = 512 * 1024;
+/// Both manifests: with a copy of their field names in managedFields, the claims of nodes in work, the nodes that are
+/// left out and the timeline, a record stays under 512 KiB.
+const MANIFESTS_LIMIT: usize = 96 * 1024;
 /// The longest object name.
 const NAME_LIMIT: usize = 253;
 
@@ -31,7 +31,7 @@ pub enum Refusal {
     Deleting(String),
     /// The record would be too large for etcd.
     #[error(
-        "the manifests of gr \"{gr}\" add up to {bytes} bytes, more than the {MANIFESTS_LIMIT} that a record can hold"
+        "the manifests of gr \"{gr}\", the one that is there and the new one, add up to {bytes} bytes, more than the {MANIFESTS_LIMIT} that a record can hold"
     )]
     TooLarge {
         /// The gr.
@@ -174,7 +174,7 @@ pub fn may(command: Command, gr: &str, records: &[GcuUpgrade]) -> Result<Effect,
             Command::Rollback => Ok(Effect::NewJob),
             other => Err(Refusal::Nothing(format!(
                 "gr \"{gr}\" has never been upgraded: nothing to {}",
-                other.word()
+                other.verb()
             ))),
         };
     };
@@ -182,8 +182,29 @@ pub fn may(command: Command, gr: &str, records: &[GcuUpgrade]) -> Result<Effect,
     effect(command, &State::of(record)).map_err(|why| Refusal::Nothing(format!("{name} {why}")))
 }
 
-/// Whether the end of a job is what was asked for: its target, or, when a running upgrade was told to turn
-/// back, the previous version.
-pub fn is_success(turned_back: bool, phase: Phase) -> bool {
-    phase == if turned_back { Phase::RolledBack } else { Phase::Succeeded }
+/// What somebody who waits for a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its target.
+    Target,
+    /// The previous version: it was told to turn back.
+    Previous,
+    /// Its end, however it ends: it was closed.
+    End,
+}
+
+impl Wanted {
+    /// Whether this end is what was asked for.
+    pub fn is_reached(self, phase: Phase) -> bool {
+        match self {
+            Self::Target => phase == Phase::Succeeded,
+            Self::Previous => phase == Phase::RolledBack,
+            Self::End => phase.is_final(),
+        }
+    }
+
+    /// Whether a hold or a pause ends the wait: a person has to decide then.
+    pub fn ends_with_a_rest(self) -> bool {
+        self != Self::End
+    }
 }

@@ -5,20 +5,21 @@ mod duration;
 mod text;
 mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::budget::{Budget, blocking};
-use super::fleet::{Fleet, NodeState, Tenant, matches};
+use super::fleet::{DaemonPod, Fleet, NodeState, Tenant, matches};
 use super::impact::{self, Change, ChangeKind, Impact, ScopedSet, impact_of};
+use super::pins::{self, Pin};
 use super::rolling::index::Index;
 use super::rolling::node::{cannot_be_evicted, is_evicted};
 use super::rolling::window;
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
-use crate::record::rolling::{RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
+use crate::record::rolling::{LockedSet, RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
 
 /// What a plan is made from.
@@ -154,12 +155,15 @@ pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
     let nothing = Value::Null;
     let from = ask.live.map_or(&nothing, |l| &l.manifest);
     let changes = impact::changes(from, ask.target);
+    let pins =
+        ask.live.map(|live| pins::resolve(from, ask.target, live, &ask.fleet.sets)).unwrap_or_default();
+    let pinned: Vec<LockedSet> = pins.found.iter().map(Pin::record).collect();
     let scope = match ask.strategy {
-        Strategy::RollingUpdate => impact::scope(from, ask.target, ask.live),
+        Strategy::RollingUpdate => impact::scope(from, ask.target, ask.live, &pinned),
         Strategy::Recreate => everything(ask.live),
     };
-    let index = Index::of(ask.fleet, &scope);
-    let components = components(ask, &changes, &scope);
+    let index = Index::of(ask.fleet, &scope, HashSet::new());
+    let components = components(ask, &changes, &index);
     let (mut taken, skipped, concerned) = nodes(ask, &index);
     let rolls = ask.strategy == Strategy::RollingUpdate;
     let at_once = if rolls { ask.options.max_unavailable.of(concerned) } else { taken.len() };
@@ -172,6 +176,10 @@ pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
         .collect();
     let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref());
     let mut all = warnings.to_vec();
+    if rolls {
+        all.extend(pins.refused.iter().map(|why| format!("a RollingUpdate is refused: {why}")));
+        all.extend(pins.unmanaged.iter().cloned());
+    }
     all.extend(warnings::warnings(ask, &changes, &nodes, &skipped, at_once));
     Preview {
         gr: ask.gr.to_owned(),
@@ -198,28 +206,42 @@ fn everything(live: Option<&LiveGr>) -> Vec<ScopedSet> {
             namespace: w.namespace,
             name: w.name,
             changed: true,
+            held: false,
             unfinished: false,
         })
         .collect()
 }
 
-fn components(ask: &Ask<'_>, changes: &[Change], scope: &[ScopedSet]) -> Vec<PlannedComponent> {
-    let first = changes.iter().find(|c| c.kind == ChangeKind::Changed);
+fn components(ask: &Ask<'_>, changes: &[Change], index: &Index<'_>) -> Vec<PlannedComponent> {
+    let first = index.sets.get(index.first).map(|(s, _)| s);
     let nothing = Value::Null;
     let from = ask.live.map_or(&nothing, |l| &l.manifest);
+    let mut keys = impact::keys(from, ask.target);
+    // DaemonSets of the gr that belong to no component known.
+    let others = index.sets.iter().map(|(s, _)| s.component.as_str());
+    for key in others {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     let mut planned = Vec::new();
-    for key in impact::keys(from, ask.target) {
+    for key in keys {
         let change = changes.iter().find(|c| c.component == key);
-        let restarts = scope.iter().any(|s| s.component == key);
+        let sets = || index.sets.iter().enumerate().filter(|(_, (s, _))| s.component == key);
+        let restarts = sets().any(|(position, _)| position >= index.first);
         if change.is_none() && !restarts {
             continue;
         }
+        let outdated: usize = sets().map(|(position, _)| index.outdated_nodes(position)).sum();
         let because = match (change, ask.strategy, first) {
             (Some(_), ..) => None,
-            (None, Strategy::Recreate, _) => Some("the whole stack is made anew".to_owned()),
-            (None, Strategy::RollingUpdate, first) => {
-                first.map(|f| format!("{} changes, and comes before it", f.component))
+            (None, Strategy::Recreate, _) => Some("the whole stack is recreated".to_owned()),
+            (None, Strategy::RollingUpdate, _) if outdated > 0 => {
+                Some(format!("has outdated pods on {outdated} nodes"))
             }
+            (None, Strategy::RollingUpdate, first) => first
+                .map(|f| if f.changed { ("changes", f) } else { ("has outdated pods", f) })
+                .map(|(what, f)| format!("depends on {}, which {what}", f.component)),
         };
         planned.push(PlannedComponent {
             component: key.to_owned(),
@@ -234,9 +256,8 @@ fn components(ask: &Ask<'_>, changes: &[Change], scope: &[ScopedSet]) -> Vec<Pla
 
 /// The nodes that are taken, in order, those that are left out, and how many there are of both.
 fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<SkippedNode>, usize) {
-    let changed = |node: &NodeState| {
-        index.pods(&node.name).iter().any(|(set, _)| index.sets.get(*set).is_some_and(|(s, _)| s.changed))
-    };
+    let changed =
+        |node: &NodeState| index.pods(&node.name).iter().any(|(set, pod)| restarts(index, *set, pod));
     let any = RollingUpdate::default();
     let options = if ask.strategy == Strategy::RollingUpdate { ask.options } else { &any };
     let mut all = window::concerned(index, options);
@@ -245,9 +266,9 @@ fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<Skipp
     let mut skipped = Vec::new();
     if ask.strategy == Strategy::RollingUpdate {
         let nothing = RollingStatus::default();
-        all.retain(|n| match window::why_skipped(n, &nothing) {
+        all.retain(|n| match window::why_skipped(n, &nothing, &[]) {
             Some(reason) => {
-                skipped.push(SkippedNode { node: n.name.clone(), reason });
+                skipped.push(SkippedNode { node: n.name.clone(), reason, attempt: 0 });
                 false
             }
             None => true,
@@ -295,8 +316,8 @@ fn step_of(place: usize, steps: Option<&Steps>) -> usize {
 
 fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize) -> PlannedNode {
     let pods = index.pods(&node.name);
-    let changed = |set: usize| index.sets.get(set).is_some_and(|(s, _)| s.changed);
-    let first = pods.iter().filter(|(set, _)| changed(*set)).map(|(set, _)| *set).min().unwrap_or(usize::MAX);
+    let begins = pods.iter().filter(|(set, pod)| restarts(index, *set, pod));
+    let first = begins.map(|(set, _)| *set).min().unwrap_or(usize::MAX);
     let restarts: BTreeMap<usize, &ScopedSet> = pods
         .iter()
         .filter(|(set, _)| *set >= first)
@@ -315,6 +336,11 @@ fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize)
         restarts: names,
         evicts: leaving.map(|pod| eviction(ask, pod)).collect(),
     }
+}
+
+/// Whether a pod is a reason to replace pods of its node: its template changes, or has changed before.
+fn restarts(index: &Index<'_>, set: usize, pod: &DaemonPod) -> bool {
+    index.sets.get(set).is_some_and(|(s, _)| s.changed) || index.is_outdated(set, pod)
 }
 
 fn eviction(ask: &Ask<'_>, pod: &Tenant) -> PlannedEviction {
@@ -336,8 +362,11 @@ fn summary(ask: &Ask<'_>, changes: &[Change], nodes: usize, at_once: usize, expe
             );
             format!("the whole stack of gr {gr} goes down on all {nodes} nodes at once, {outage}")
         }
-        Strategy::RollingUpdate if changes.is_empty() => {
+        Strategy::RollingUpdate if changes.is_empty() && nodes == 0 => {
             format!("nothing of gr {gr} changes: no node is touched")
+        }
+        Strategy::RollingUpdate if changes.is_empty() => {
+            format!("nothing of gr {gr} changes; outdated pods on {nodes} nodes are replaced")
         }
         Strategy::RollingUpdate => {
             let what: Vec<&str> = changes.iter().map(|c| c.component.as_str()).collect();

@@ -120,7 +120,7 @@ pub fn counts(nodes: &NodeCounts) -> String {
     let mut text = format!("{} of {} nodes done", nodes.done, nodes.total);
     for (number, what) in [
         (nodes.active, "in work"),
-        (nodes.failed, "of these failed"),
+        (nodes.failed, "of these failed or late"),
         (nodes.waiting, "to come"),
         (nodes.skipped, "left out"),
     ] {

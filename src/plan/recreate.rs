@@ -28,13 +28,20 @@ use self::whose::Whose;
 use super::status::{Draft, goal_name};
 use super::turn::{Next, Turn, Wait};
 use super::{Action, Decision, PodState};
-use crate::gr::{self, LiveGr, Workload};
+use crate::gr::{self, LiveGr, Source, Workload};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
 
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
 
 pub(super) fn decide(turn: &Turn<'_>) -> Decision {
+    // The command is refused while the stack is down; a record that was edited by hand goes on until it is up.
+    if turn.record.spec.intent == Intent::Close
+        && matches!(turn.status.step, Step::Recorded | Step::WaitingRunning)
+    {
+        let message = "closed by request; the gr is left as it is".to_owned();
+        return turn.end(Phase::Failed, "Closed", message);
+    }
     if turn.status.goal == Goal::Target {
         if turn.record.meta().deletion_timestamp.is_some() {
             return turn.back("the record was deleted: putting the previous version back");
@@ -47,11 +54,7 @@ pub(super) fn decide(turn: &Turn<'_>) -> Decision {
         let seconds = turn.seconds_for(turn.status.step);
         return Decision::Record(turn.draft().retry(turn.record.spec.attempt, seconds));
     }
-    match turn.step() {
-        Next::Do(decision) => decision,
-        Next::Call(action) => turn.call(action),
-        Next::Wait(wait) => turn.wait(wait),
-    }
+    turn.carry_out(turn.step())
 }
 
 impl Turn<'_> {
@@ -87,7 +90,7 @@ impl Turn<'_> {
                 }
                 let draft = self.draft().with(|s| {
                     s.deleting_uid = Some(gr.uid.clone());
-                    s.workloads = gr::workloads(&gr.manifest, &gr.status);
+                    s.workloads = self.workloads_of(gr);
                     s.attempt = self.record.spec.attempt;
                 });
                 let message = format!("deleting gr {} (uid {})", self.record.spec.gr, gr.uid);
@@ -231,9 +234,33 @@ impl Turn<'_> {
     fn start_delete(&self, draft: Draft, gr: &LiveGr, why: &str) -> Box<GcuUpgradeStatus> {
         let draft = draft.with(|s| {
             s.deleting_uid = Some(gr.uid.clone());
-            add(&mut s.workloads, gr::workloads(&gr.manifest, &gr.status));
+            add(&mut s.workloads, self.workloads_of(gr));
         });
         draft.step(Step::Deleting, self.seconds_for(Step::Deleting), why)
+    }
+
+    /// The workloads of a gr that stands there, each with the labels that select its pods: what its spec and status
+    /// name, and whatever else it owns.
+    fn workloads_of(&self, gr: &LiveGr) -> Vec<Workload> {
+        let mut all = gr::workloads(&gr.manifest, &gr.status);
+        for state in self.seen.workloads.iter().filter(|w| w.owners.contains(&gr.uid)) {
+            if !all.iter().any(|w| state.is(w)) {
+                all.push(Workload {
+                    component: state.name.clone(),
+                    kind: state.kind,
+                    namespace: state.namespace.clone(),
+                    name: state.name.clone(),
+                    selector: state.selector.clone(),
+                    source: Source::Reported,
+                });
+            }
+        }
+        for workload in &mut all {
+            if let Some(state) = self.seen.workloads.iter().find(|s| s.is(workload)) {
+                workload.selector.clone_from(&state.selector);
+            }
+        }
+        all
     }
 
     /// As far as its manifest tells.
@@ -262,12 +289,12 @@ impl Turn<'_> {
     fn finish(&self) -> Next {
         let name = &self.record.spec.gr;
         Next::Do(match self.status.goal {
-            Goal::Target => self.end(Phase::Succeeded, "Succeeded", format!("gr {name} runs the target")),
-            Goal::Previous => self.end(
-                Phase::RolledBack,
-                "RolledBack",
-                format!("gr {name} is back at the previous version"),
-            ),
+            Goal::Target => {
+                self.well_ended(Phase::Succeeded, format!("gr {name} is now at the target version"))
+            }
+            Goal::Previous => {
+                self.well_ended(Phase::RolledBack, format!("gr {name} is back at the previous version"))
+            }
         })
     }
 
@@ -279,7 +306,9 @@ impl Turn<'_> {
 /// Adds the workloads whose pods are not waited for yet.
 fn add(known: &mut Vec<Workload>, more: Vec<Workload>) {
     for workload in more {
-        if !known.iter().any(|w| w.namespace == workload.namespace && w.name == workload.name) {
+        let same = |w: &&Workload| w.namespace == workload.namespace && w.name == workload.name;
+        if !known.iter().filter(same).any(|w| workload.selector.is_empty() || w.selector == workload.selector)
+        {
             known.push(workload);
         }
     }

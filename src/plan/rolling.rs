@@ -23,10 +23,13 @@
 mod behind;
 mod claims;
 mod drain;
+mod emptying;
 mod gate;
 pub mod index;
+mod lock;
 pub mod node;
 mod steps;
+mod stop;
 pub mod window;
 
 use jiff::SignedDuration;
@@ -35,10 +38,10 @@ use serde_json::Value;
 
 use super::Decision;
 use super::impact::{self, ScopedSet};
-use super::status::{End, after};
+use super::status::End;
 use super::turn::{Next, Turn};
 use crate::gr;
-use crate::record::rolling::{ClaimState, GivingUp, RollingStatus};
+use crate::record::rolling::{GivingUp, RollingStatus};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step};
 
 /// How long the DaemonSets have to be seen at OnDelete before that is believed to last.
@@ -47,6 +50,11 @@ const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(3);
 const RELOCK_LIMIT: u32 = 3;
 
 pub(super) fn decide(turn: &Turn<'_>) -> Decision {
+    if turn.record.spec.intent == Intent::Close
+        && let Some(decision) = turn.close_rolling()
+    {
+        return decision;
+    }
     if turn.status.goal == Goal::Target && turn.giving_up().is_none() {
         if turn.record.meta().deletion_timestamp.is_some() {
             return turn.turn_back("the record was deleted: putting the previous version back");
@@ -72,17 +80,14 @@ pub(super) fn decide(turn: &Turn<'_>) -> Decision {
                 .fail("Conflict", format!("the status says {step:?}, which is no step of a RollingUpdate")),
         },
     };
-    match next {
-        Next::Do(decision) => decision,
-        Next::Call(action) => turn.call(action),
-        Next::Wait(wait) => turn.wait(wait),
-    }
+    turn.carry_out(next)
 }
 
 /// The DaemonSets whose pods the rollout of this record replaces, on its present way.
 pub fn scope(record: &crate::record::GcuUpgrade, goal: Goal, live: Option<&gr::LiveGr>) -> Vec<ScopedSet> {
     let (from, to) = from_and_to(record, goal);
-    impact::scope(from, to, live)
+    let pins = record.status.as_ref().and_then(|s| s.rolling.as_ref()).map(|r| r.locked.as_slice());
+    impact::scope(from, to, live, pins.unwrap_or_default())
 }
 
 fn from_and_to(record: &crate::record::GcuUpgrade, goal: Goal) -> (&Value, &Value) {
@@ -103,23 +108,9 @@ impl Turn<'_> {
         self.status.rolling.as_ref().and_then(|r| r.giving_up.as_ref())
     }
 
-    /// What is to be done: on the way forward also what an earlier upgrade had to leave undone.
+    /// What is to be done.
     fn scope(&self) -> Vec<ScopedSet> {
-        match self.status.goal {
-            Goal::Target => self.scope_with_unfinished(),
-            goal => scope(self.record, goal, self.seen.gr.as_ref()),
-        }
-    }
-
-    /// With the DaemonSets that an earlier upgrade has left locked; later, with all that are locked now.
-    fn scope_with_unfinished(&self) -> Vec<ScopedSet> {
-        let locked = self.status.rolling.as_ref().map(|r| r.locked.as_slice()).unwrap_or_default();
-        let unfinished = |namespace: &str, name: &str| match self.status.step {
-            Step::Recorded => self.seen.fleet.set(namespace, name).is_some_and(|s| s.lock.is_some()),
-            _ => locked.iter().any(|l| l.namespace == namespace && l.name == name),
-        };
-        let (from, to) = from_and_to(self.record, self.status.goal);
-        impact::scope_with(from, to, self.seen.gr.as_ref(), unfinished)
+        scope(self.record, self.status.goal, self.seen.gr.as_ref())
     }
 
     /// Turns towards the previous version.
@@ -127,19 +118,21 @@ impl Turn<'_> {
         if self.status.step == Step::Recorded {
             return self.end(Phase::RolledBack, "NothingTouched", format!("{why}; nothing had been touched"));
         }
+        // What has been let go of meanwhile is held again before the gr changes.
         let draft = self.draft().with(head_back);
-        Decision::Record(draft.step(Step::Patching, self.seconds_for(Step::Patching), why))
+        Decision::Record(draft.step(Step::Locking, self.seconds_for(Step::Locking), why))
     }
 
     /// The upgrade cannot go on as it is: the old spec back, the nodes too, and an end that says why.
     fn give_up(&self, reason: &str, why: String) -> Next {
         let giving_up = GivingUp { reason: reason.to_owned(), message: why.clone(), abandon: false };
-        let patched = !matches!(self.status.step, Step::Recorded | Step::Locking);
+        let first_steps = matches!(self.status.step, Step::Recorded | Step::Locking);
+        let patched = !first_steps || self.status.rolling.as_ref().is_some_and(|r| r.gr_changed);
         let draft = self.draft().with(|s| {
             s.rolling.get_or_insert_default().giving_up = Some(giving_up);
             head_back(s);
         });
-        let step = if patched { Step::Patching } else { Step::Restoring };
+        let step = if patched { Step::Locking } else { Step::Restoring };
         Next::Do(Decision::Record(draft.step(step, self.seconds_for(step), format!("giving up: {why}"))))
     }
 
@@ -162,6 +155,25 @@ impl Turn<'_> {
         Next::Do(Decision::Record(draft.step(Step::Rolling, 0, format!("giving up: {why}"))))
     }
 
+    /// A person accepts the present state: nodes are released as they are, and DaemonSets stay held while they have
+    /// outdated pods. `None` when that is under way.
+    fn close_rolling(&self) -> Option<Decision> {
+        let message = "closed by request".to_owned();
+        if self.status.step == Step::Recorded {
+            return Some(self.end(Phase::Failed, "Closed", format!("{message}; nothing had been touched")));
+        }
+        if self.giving_up().is_some_and(|g| g.abandon) {
+            return None;
+        }
+        let giving_up = GivingUp { reason: "Closed".to_owned(), message: message.clone(), abandon: true };
+        let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(giving_up));
+        Some(Decision::Record(draft.step(
+            Step::Rolling,
+            0,
+            format!("{message}: releasing the nodes in work"),
+        )))
+    }
+
     /// What is wrong with the gr, if something is: each of these is somebody else's doing.
     fn gr_is_somebody_elses(&self) -> Option<String> {
         if self.giving_up().is_some_and(|g| g.abandon) {
@@ -176,15 +188,18 @@ impl Turn<'_> {
             return Some("the gr is being deleted by someone else".to_owned());
         }
         let live = gr.manifest.get("spec").unwrap_or(&Value::Null);
+        let target = &self.record.spec.target.manifest;
         let is = |manifest: &Value| {
             let wanted = manifest.get("spec").unwrap_or(&Value::Null);
-            live == wanted || gr::covers(live, wanted)
+            let other = if manifest == target { &previous.manifest } else { target };
+            live == wanted || (gr::covers(live, wanted) && gr::added(&gr.manifest, manifest, other).is_none())
         };
-        let target = &self.record.spec.target.manifest;
         let known = match (self.status.step, self.status.goal) {
             (Step::Recorded, _) => gr::same_spec(&gr.manifest, &previous.manifest),
-            (Step::Locking, _) => is(&previous.manifest),
-            (Step::Probing | Step::Patching, _) => {
+            (Step::Locking, Goal::Target) if !self.status.rolling.as_ref().is_some_and(|r| r.gr_changed) => {
+                is(&previous.manifest)
+            }
+            (Step::Locking | Step::Probing | Step::Patching, _) => {
                 is(&previous.manifest) || is(target) || self.probe_manifest().is_some_and(|probe| is(&probe))
             }
             (_, Goal::Target) => is(target),
@@ -194,16 +209,14 @@ impl Turn<'_> {
     }
 
     fn retry_rolling(&self) -> Decision {
-        let now = self.now;
-        let (drain, node) = (self.drain_seconds(), self.record.spec.deadlines.node_seconds);
         let draft = self.draft().with(|s| {
             let Some(rolling) = &mut s.rolling else { return };
+            self.pin_anew(rolling);
+            rolling.locked.retain(|pin| self.seen.fleet.set(&pin.namespace, &pin.name).is_some());
             rolling.skipped.clear();
             rolling.uncommanded = 0;
-            for claim in &mut rolling.active {
-                claim.trouble = None;
-                claim.deadline = after(now, if claim.state == ClaimState::Swapping { node } else { drain });
-            }
+            rolling.relocks = 0;
+            rolling.active.iter_mut().for_each(|claim| self.renew(claim));
         });
         Decision::Record(draft.retry(self.record.spec.attempt, self.seconds_for(self.status.step)))
     }
@@ -218,7 +231,9 @@ impl Turn<'_> {
 fn head_back(status: &mut GcuUpgradeStatus) {
     status.goal = Goal::Previous;
     if let Some(rolling) = &mut status.rolling {
+        rolling.gr_changed |= status.step != Step::Locking;
         rolling.step_left = None;
         rolling.step_ended_at = None;
+        rolling.locked_since = None;
     }
 }

@@ -42,6 +42,7 @@ fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
         all.extend(&mut rolling.last_done_at);
         for claim in &mut rolling.active {
             all.push(&mut claim.since);
+            all.extend(&mut claim.soaking_since);
             all.extend(claim.trouble.iter_mut().map(|t| &mut t.at));
         }
     }

@@ -8,7 +8,7 @@ use crate::record::{
 
 /// The newest entries kept in a timeline: an upgrade has about ten, retries and rollbacks add to them.
 const TIMELINE_LIMIT: usize = 40;
-/// The longest message kept: a refusal can be as long as the manifest, and the record must stay writable.
+/// The longest message kept, in bytes: a refusal can be as long as the manifest, and the record must stay writable.
 const MESSAGE_LIMIT: usize = 1024;
 
 /// How an upgrade ends.
@@ -103,11 +103,19 @@ impl Draft {
 
     /// Says what is waited for. `since` survives a change of wording.
     pub(super) fn waiting(mut self, reason: WaitReason, message: &str) -> Box<GcuUpgradeStatus> {
-        let message = shortened(message);
+        let message = shortened(message, MESSAGE_LIMIT);
         let since = self.status.waiting_on.as_ref().filter(|w| w.reason == reason).map(|w| w.since);
         self.status.message = message.clone();
         self.status.waiting_on = Some(WaitingOn { reason, message, since: since.unwrap_or(self.now) });
         self.done()
+    }
+
+    /// Says, where it is so, that the operator does not report what the cluster shows.
+    pub(super) fn operator_agrees(mut self, doubt: Option<String>) -> Self {
+        if let Some(doubt) = doubt {
+            self.condition("OperatorReady", "False", "OperatorDoesNotReportRunning", &doubt);
+        }
+        self
     }
 
     pub(super) fn end(mut self, end: End<'_>) -> Box<GcuUpgradeStatus> {
@@ -134,7 +142,7 @@ impl Draft {
     }
 
     fn note(&mut self, message: &str) {
-        let message = shortened(message);
+        let message = shortened(message, MESSAGE_LIMIT);
         self.status.message = message.clone();
         let entry = TimelineEntry { at: self.now, step: self.status.step, message };
         self.status.timeline.push(entry);
@@ -150,7 +158,7 @@ impl Draft {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: shortened(message),
+            message: shortened(message, MESSAGE_LIMIT),
             last_transition_time: unchanged_since.unwrap_or(self.now),
         };
         match conditions.iter_mut().find(|c| c.type_ == type_) {
@@ -160,11 +168,17 @@ impl Draft {
     }
 }
 
-fn shortened(message: &str) -> String {
-    match message.char_indices().nth(MESSAGE_LIMIT) {
-        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
-        None => message.to_owned(),
+/// At most so many bytes of a text, without control characters.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.len() <= limit {
+        return text;
     }
+    let fits =
+        |(at, c): &(usize, char)| at.saturating_add(c.len_utf8()) <= limit.saturating_sub('…'.len_utf8());
+    let end =
+        text.char_indices().take_while(fits).last().map_or(0, |(at, c)| at.saturating_add(c.len_utf8()));
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// Adds seconds, stopping at the end of time instead of failing.

@@ -44,8 +44,29 @@ impl Turn<'_> {
         Decision::Record(self.draft().end(End { phase, reason, message }))
     }
 
+    /// Ends at the goal, and says so where the operator does not.
+    pub(super) fn well_ended(&self, phase: Phase, mut message: String) -> Decision {
+        let doubt = self.seen.gr.as_ref().filter(|gr| !gr.operator_says_running());
+        let doubt = doubt.map(|gr| format!("gcu-operator still reports phase `{}`", gr.phase()));
+        if let Some(doubt) = &doubt {
+            message = format!("{message}; every workload is rolled out, {doubt}");
+        }
+        let reason = if phase == Phase::Succeeded { "Succeeded" } else { "RolledBack" };
+        let draft = self.draft().operator_agrees(doubt);
+        Decision::Record(draft.end(End { phase, reason, message }))
+    }
+
     pub(super) fn enter(&self, step: Step, message: String) -> Next {
         Next::Do(Decision::Record(self.draft().step(step, self.seconds_for(step), message)))
+    }
+
+    /// Takes deadlines and refusals into account.
+    pub(super) fn carry_out(&self, next: Next) -> Decision {
+        match next {
+            Next::Do(decision) => decision,
+            Next::Call(action) => self.call(action),
+            Next::Wait(wait) => self.wait(wait),
+        }
     }
 
     /// Makes the call, unless the API server has just refused it.
@@ -78,6 +99,16 @@ impl Turn<'_> {
         let settles = (wait.reason == WaitReason::PodFailing && !held).then(|| self.settles_at());
         let status = self.draft().waiting(wait.reason, &wait.message);
         Decision::Wait { status, until: until.into_iter().chain(settles).chain(wait.until).min() }
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.late_at().is_none_or(|at| self.now >= at)
+    }
+
+    /// When the operator has had its time, since the step began and since the API server was last away.
+    pub(super) fn late_at(&self) -> Option<Timestamp> {
+        let again = self.seen.undisturbed_since.map(|at| after(at, self.seconds_for(self.status.step)));
+        self.status.deadline.map(|d| again.map_or(d, |again| d.max(again)))
     }
 
     /// A step without a deadline is late when one of its nodes is; before the first step, it counts from the

@@ -1,6 +1,8 @@
 //! Why an upgrade does not get on: one sentence for each node, with what happens when. Looked up live, with the
 //! same eyes that decide.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -68,7 +70,7 @@ pub fn why(
         return Why { message, ..Why::default() };
     }
     let scope = scope(record, status.goal, gr);
-    let index = Index::of(fleet, &scope);
+    let index = Index::of(fleet, &scope, HashSet::new());
     let abandon = rolling.giving_up.as_ref().is_some_and(|g| g.abandon);
     let stopping = abandon || record.spec.intent == Intent::Pause;
     let look = |claim: &Claim| {
@@ -173,7 +175,10 @@ fn skipped(record: &GcuUpgrade, rolling: &RollingStatus, index: &Index<'_>) -> V
     let mut all: Vec<SkippedNode> = window::concerned(index, &options)
         .into_iter()
         .filter(|n| !claimed(&n.name) && index.first_outdated(&n.name).is_some())
-        .filter_map(|n| Some(SkippedNode { node: n.name.clone(), reason: window::why_skipped(n, rolling)? }))
+        .filter_map(|n| {
+            let reason = window::why_skipped(n, rolling, &record.spec.skip)?;
+            Some(SkippedNode { node: n.name.clone(), reason, attempt: 0 })
+        })
         .collect();
     all.sort_by(|a, b| a.node.cmp(&b.node));
     all

@@ -5,6 +5,11 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// The largest number that the CRD's schema lets in: so many digits can be written in a pattern.
+const LARGEST: u32 = 999_999_999;
+/// The texts that the CRD's schema lets in.
+const TEXT: &str = "^(([1-9][0-9]?|100)%|[1-9][0-9]{0,8})$";
+
 /// A number of nodes, or a percentage of them: `3` or `"25%"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
@@ -93,6 +98,8 @@ impl JsonSchema for Amount {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "x-kubernetes-int-or-string": true })
+        // Of these two, an API server applies to a value only the one that is for values of its kind. Spelled out as
+        // alternatives they would not be a structural schema: those may repeat no more than the two types.
+        json_schema!({ "x-kubernetes-int-or-string": true, "minimum": 1, "maximum": LARGEST, "pattern": TEXT })
     }
 }

@@ -30,11 +30,21 @@ pub async fn run(client: Client, missing: watch::Sender<Option<String>>) {
     let mut changes = watcher(metadata, only).default_backoff().boxed();
     loop {
         let pause = match ensure(&api).await {
-            Ok(true) => {
+            Ok(Found::Served) => {
                 missing.send_replace(None);
                 SAFETY_NET
             }
-            Ok(false) => ESTABLISH,
+            Ok(Found::Settling) => ESTABLISH,
+            Ok(Found::Older { revision, why }) => {
+                let text = format!(
+                    "the CRD {name} is of revision {revision}, this version needs {CRD_REVISION} and may not update it ({why}): apply it with: gcu-upgrade-manager crd | kubectl apply -f -"
+                );
+                if missing.send_replace(Some(text.clone())).as_deref() != Some(&text) {
+                    warn!("{text}");
+                }
+                // Whoever applies it wakes us.
+                SAFETY_NET
+            }
             Err(error) => {
                 let text = format!("the CRD {name} cannot be installed: {}", error_text(&error));
                 warn!("{text}; install it with: gcu-upgrade-manager crd | kubectl apply -f -");
@@ -55,33 +65,50 @@ pub async fn run(client: Client, missing: watch::Sender<Option<String>>) {
     }
 }
 
-/// One look. `true` when the API server serves a CRD at least as new as ours. One that is there and served
-/// does, even if we may not update it: its older schema is said in the log.
-async fn ensure(api: &Api<CustomResourceDefinition>) -> Result<bool, kube::Error> {
+/// How the CRD stands.
+enum Found {
+    /// The API server serves one at least as new as ours.
+    Served,
+    /// It changes just now.
+    Settling,
+    /// It is older and not ours to update. Its schema would silently drop what it does not know, such as what a
+    /// record remembers of an upgrade: so nothing is begun with it.
+    Older {
+        /// Which one it is.
+        revision: u32,
+        /// Why it is not ours to update.
+        why: String,
+    },
+}
+
+/// One look.
+async fn ensure(api: &Api<CustomResourceDefinition>) -> Result<Found, kube::Error> {
     let wanted = crd();
     let Some(found) = api.get_opt(&wanted.name_any()).await? else {
         return match api.create(&PostParams::default(), &wanted).await {
             Ok(_) => {
                 info!(crd = %wanted.name_any(), "installed");
-                Ok(false)
+                Ok(Found::Settling)
             }
             // Another replica was faster.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Found::Settling),
             Err(error) => Err(error),
         };
     };
-    if revision(&found) < CRD_REVISION {
+    let revision = revision(&found);
+    if revision < CRD_REVISION {
         let mut update = wanted;
         update.metadata.resource_version = found.resource_version();
         match api.replace(&found.name_any(), &PostParams::default(), &update).await {
             Ok(_) => info!(crd = %found.name_any(), revision = CRD_REVISION, "updated"),
-            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
-            Err(error) => {
-                warn!(crd = %found.name_any(), "older than this service and cannot be updated: {}", error_text(&error))
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(Found::Settling),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                return Ok(Found::Older { revision, why: status.message.clone() });
             }
+            Err(error) => return Err(error),
         }
     }
-    Ok(is_established(&found))
+    Ok(if is_established(&found) { Found::Served } else { Found::Settling })
 }
 
 fn revision(crd: &CustomResourceDefinition) -> u32 {

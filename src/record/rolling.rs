@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::amount::Amount;
+pub use super::marks::*;
 
 /// Labels that all have to be there.
 pub type Labels = BTreeMap<String, String>;
@@ -40,9 +41,9 @@ pub struct RollingUpdate {
     /// Wait for these pods of a node to end before it is drained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_for_jobs: Option<WaitForJobs>,
-    /// The rollout stops when so many nodes have failed.
-    #[schemars(range(min = 1))]
-    pub failure_threshold: u32,
+    /// The rollout stops when this number or percentage of nodes has failed or is late. Below it the others go on; when
+    /// they are done, the upgrade is held.
+    pub failure_threshold: Amount,
 }
 
 impl Default for RollingUpdate {
@@ -52,12 +53,12 @@ impl Default for RollingUpdate {
             canary: None,
             manual: false,
             pause_between_seconds: 0,
-            min_ready_seconds: 0,
+            min_ready_seconds: 10,
             node_selector: Labels::new(),
             order: Order::default(),
             drain: Drain::default(),
             wait_for_jobs: None,
-            failure_threshold: 1,
+            failure_threshold: Amount::Number(1),
         }
     }
 }
@@ -157,6 +158,12 @@ pub struct RollingStatus {
     pub locked_since: Option<Timestamp>,
     /// How often somebody else has put a strategy back.
     pub relocks: u32,
+    /// The admission webhook keeps the DaemonSets at OnDelete: the operator puts its own strategy back.
+    pub guarded: bool,
+    /// The operator has been seen to change a DaemonSet in place and to leave it held.
+    pub probed: bool,
+    /// The gr may have been changed.
+    pub gr_changed: bool,
     /// `maxUnavailable` as a number of nodes.
     pub max_unavailable: u32,
     /// How the nodes stand.
@@ -172,6 +179,8 @@ pub struct RollingStatus {
     pub recent: Vec<DoneNode>,
     /// The step under way, counted from 0; the canary is step 0.
     pub step: u32,
+    /// Nodes that were done in this step.
+    pub step_done: u32,
     /// How many nodes this step may still take; absent when it may take all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_left: Option<u32>,
@@ -221,6 +230,9 @@ pub struct GivingUp {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LockedSet {
+    /// The key of its component in the gr's spec; its own name if it belongs to the gr and to no component known.
+    #[serde(default)]
+    pub component: String,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -232,6 +244,9 @@ pub struct LockedSet {
     pub strategy: Value,
     /// The `controller-revision-hash` of its template before.
     pub hash: String,
+    /// Its template does not change, and it had outdated pods all the same when the rollout began.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 fn any_object(_: &mut SchemaGenerator) -> Schema {
@@ -252,7 +267,7 @@ pub struct NodeCounts {
     pub waiting: u32,
     /// Left out: cordoned by others, not ready, opted out, not drained in time.
     pub skipped: u32,
-    /// In work and failed.
+    /// In work, and failed or late.
     pub failed: u32,
 }
 
@@ -282,6 +297,16 @@ pub struct Claim {
     /// For the efficiency: when it would have begun without any delay of ours, in milliseconds.
     #[serde(default)]
     pub ideal_start_ms: u64,
+    /// The `spec.nodeAttempts` of this node that the claim takes into account.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Since when its pods are watched, where the cluster's clock says that they became ready in the future.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub soaking_since: Option<Timestamp>,
+    /// GCUs were missing after its pods had been replaced: on the way back they are not waited for.
+    #[serde(default)]
+    pub lost_gcus: bool,
 }
 
 /// How far a claimed node is, as far as it has to be remembered; the rest is seen in the cluster.
@@ -341,6 +366,14 @@ pub struct SkippedNode {
     pub node: String,
     /// Why.
     pub reason: String,
+    /// The `spec.nodeAttempts` of this node at that time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A node that was done.
@@ -359,37 +392,5 @@ pub struct DoneNode {
     pub pods: Vec<ClaimedPod>,
 }
 
-/// What [`NODE_ANNOTATION`] says on a node that an upgrade has cordoned: written and removed in one patch with
-/// the cordon that it explains.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeMark {
-    /// The record's name.
-    pub record: String,
-    /// The record's UID.
-    pub uid: String,
-    /// Always `Claimed`; the record says more.
-    pub state: String,
-    /// The record's attempt.
-    pub attempt: u32,
-    /// Until when the node should be empty.
-    pub deadline: Timestamp,
-    /// The node was cordoned before: then it stays so.
-    pub pre_cordoned: bool,
-}
-
-/// The annotation on a claimed node: see [`NodeMark`].
-pub const NODE_ANNOTATION: &str = "gum.enflame.com/upgrade";
-/// A node with this label set to `true` is left out of every rollout.
-pub const SKIP_LABEL: &str = "gum.enflame.com/skip";
-/// The annotation on a locked DaemonSet: the update strategy that it had, as JSON.
-pub const LOCK_ANNOTATION: &str = "gum.enflame.com/update-strategy";
-/// The label on a DaemonSet that is held at OnDelete: what selects held DaemonSets, and only those.
-pub const HELD_LABEL: &str = "gum.enflame.com/held";
-/// The annotation on a held DaemonSet: for which gr, component and upgrade it is held, as JSON.
-pub const HOLD_ANNOTATION: &str = "gum.enflame.com/hold";
-/// The annotation with which a held DaemonSet is let go of: its value is the `metadata.resourceVersion` of the object
-/// that the writer has looked at, so that nobody who copies annotations forward lets go by accident.
-pub const RELEASE_ANNOTATION: &str = "gum.enflame.com/release";
 /// More nodes than this are never in work at once: their claims have to fit into one record.
 pub const WINDOW_LIMIT: usize = 200;

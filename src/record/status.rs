@@ -59,7 +59,8 @@ pub struct GcuUpgradeStatus {
     /// How far a RollingUpdate is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling: Option<RollingStatus>,
-    /// For `kubectl wait`: Progressing, Held, Finished, Succeeded.
+    /// For `kubectl wait`: Progressing, Held, Finished, Succeeded; OperatorReady where the operator does not report
+    /// what the cluster shows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -87,6 +88,11 @@ pub enum Phase {
 }
 
 impl GcuUpgradeStatus {
+    /// Whether this is the reason why it does not progress.
+    pub fn is_because_of(&self, reason: &str) -> bool {
+        self.conditions.iter().any(|c| c.type_ == "Progressing" && c.reason == reason)
+    }
+
     /// The condition of this type, while it is true.
     pub fn holding(&self, type_: &str) -> Option<&Condition> {
         self.conditions.iter().find(|c| c.type_ == type_ && c.status == "True")
@@ -101,7 +107,7 @@ impl Phase {
 }
 
 /// Which version is being brought about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Goal {
     /// `spec.target`.
     #[default]
@@ -198,6 +204,10 @@ pub enum WaitReason {
     PauseBetween,
     /// Nodes that were claimed are being given back.
     NodesReleasing,
+    /// All nodes are done: the DaemonSets get their update strategies back.
+    RestoringStrategies,
+    /// A DaemonSet of a component has vanished, appeared, or is another object than before.
+    WorkloadChanged,
 }
 
 /// Something that happened.
@@ -217,7 +227,7 @@ pub struct TimelineEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Progressing, Held, Finished or Succeeded.
+    /// Progressing, Held, Finished, Succeeded or OperatorReady.
     #[serde(rename = "type")]
     pub type_: String,
     /// True, False or Unknown.

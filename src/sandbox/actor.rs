@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Preconditions},
@@ -318,4 +318,11 @@ where
 /// The value of a label, empty when there is none.
 pub(crate) fn label<'a, K: Resource>(object: &'a K, name: &str) -> &'a str {
     object.labels().get(name).map_or("", String::as_str)
+}
+
+/// The name of the workload that a pod belongs to: that of the DaemonSet which controls it, or else what its label says.
+pub(crate) fn workload_of(pod: &Pod) -> &str {
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let set = owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
+    set.map_or_else(|| label(pod, "app.kubernetes.io/name"), |set| set.name.as_str())
 }

@@ -5,7 +5,7 @@
 //! fails loudly instead of passing by accident.
 //!
 //! Known limits, on purpose:
-//! - No authentication, authorization, or admission webhooks. No `managedFields`.
+//! - No authentication or authorization. No `managedFields`. Of admission, webhooks that mutate updates: see `admission`.
 //! - Server-side apply merges and never conflicts; it does not remove what a manager has stopped applying.
 //! - Unknown fields of built-in kinds are kept; few of their validations are done.
 //! - CRD schemas: see `schema`. Conversion between versions changes `apiVersion` only.
@@ -24,15 +24,15 @@ use tower::ServiceExt as _;
 use crate::{
     clock::Clock,
     sandbox::{
+        admission::{self, Listeners, Write},
         create::{self, Place},
         delete, discovery, json,
         output::Renderer,
-        patch, pods, read,
+        pods, read,
         request::{Asked, Target, target},
         resources::{self, ResourceType},
         status::{ApiError, reply},
         store::Store,
-        update::{self, By},
         watch,
     },
 };
@@ -41,6 +41,7 @@ use crate::{
 #[derive(Clone)]
 pub struct ApiServer {
     store: Arc<Store>,
+    listeners: Arc<Listeners>,
 }
 
 impl ApiServer {
@@ -55,7 +56,7 @@ impl ApiServer {
     }
 
     fn with_types(clock: Clock, types: Vec<ResourceType>) -> Self {
-        let server = Self { store: Arc::new(Store::new(clock, types)) };
+        let server = Self { store: Arc::new(Store::new(clock, types)), listeners: Arc::default() };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             server.create_namespace(name);
         }
@@ -92,6 +93,17 @@ impl ApiServer {
         kube::Client::new(named, "default")
     }
 
+    /// From now on the server reaches `router` when a webhook's `clientConfig` names this address: the beginning of a
+    /// `url`, or a `service` as `namespace/name`. A webhook at any other address is one that nobody listens at.
+    pub fn webhook(&self, address: &str, router: Router) {
+        self.listeners.listen(address, router);
+    }
+
+    /// Nobody listens at this address any more.
+    pub fn close_webhook(&self, address: &str) {
+        self.listeners.close(address);
+    }
+
     /// The objects behind the API.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
@@ -108,8 +120,8 @@ impl ApiServer {
             ["apis", group] => found(discovery::group(&self.store.lock(), group)),
             ["api", "v1"] => found(discovery::resources(&self.store.lock(), "", "v1")),
             ["apis", group, version] => self.group_version(group, version),
-            ["api", "v1", ..] => self.resource("", "v1", asked.path.get(2..), &asked),
-            ["apis", group, version, ..] => self.resource(group, version, asked.path.get(3..), &asked),
+            ["api", "v1", ..] => self.resource("", "v1", asked.path.get(2..), &asked).await,
+            ["apis", group, version, ..] => self.resource(group, version, asked.path.get(3..), &asked).await,
             _ => Err(ApiError::no_such_path()),
         }
     }
@@ -123,7 +135,7 @@ impl ApiServer {
         discovery::resources(&state, group, version).as_ref().map(ok).ok_or(missing)
     }
 
-    fn resource(
+    async fn resource(
         &self,
         group: &str,
         version: &str,
@@ -149,7 +161,7 @@ impl ApiServer {
         {
             return Err(ApiError::no_such_resource());
         }
-        self.dispatch(place, asked)
+        self.dispatch(place, asked).await
     }
 
     /// The type behind a path. Unknown ones in a served built-in group are 404 with a `Status`, others without.
@@ -162,12 +174,12 @@ impl ApiServer {
         })
     }
 
-    fn dispatch(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    async fn dispatch(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match place.subresource {
             "" if place.name.is_empty() => self.collection(place, asked),
-            "" => self.object(place, asked),
-            "status" if place.version.has_status => self.object_part(place, asked),
-            "finalize" if place.kind.is("", "namespaces") => self.object_part(place, asked),
+            "" => self.object(place, asked).await,
+            "status" if place.version.has_status => self.object_part(place, asked).await,
+            "finalize" if place.kind.is("", "namespaces") => self.object_part(place, asked).await,
             "binding" | "eviction" if place.kind.is("", "pods") => self.pod_action(place, asked),
             "log"
             | "exec"
@@ -208,7 +220,7 @@ impl ApiServer {
         }
     }
 
-    fn object(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    async fn object(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match asked.method {
             Method::DELETE => {
                 let options = delete::Options::parse(&asked.query, &asked.options()?)?;
@@ -223,31 +235,37 @@ impl ApiServer {
             Method::GET if asked.query.is_set("watch") => {
                 Err(ApiError::not_implemented("watching one object by its path; use a field selector"))
             }
-            _ => self.object_part(place, asked),
+            _ => self.object_part(place, asked).await,
         }
     }
 
     /// What objects and their `status` have in common.
-    fn object_part(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    async fn object_part(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match asked.method {
             Method::GET => self.show(place, asked, 200, &*read::get(&self.store, place)?),
             Method::PUT => {
                 let dry_run = asked.query.dry_run("UpdateOptions")?;
-                let body = asked.object(&place.kind.kind)?;
-                let mut tx = self.store.begin(asked.user_agent.clone(), dry_run);
-                let (code, object) = update::update(&mut tx, place, body, By::Put)?;
-                drop(tx);
-                self.show(place, asked, code, &object)
+                let put = Write::Put(asked.object(&place.kind.kind)?);
+                self.write(place, asked, dry_run, put).await
             }
             Method::PATCH => {
                 let dry_run = asked.query.dry_run("PatchOptions")?;
-                let mut tx = self.store.begin(asked.user_agent.clone(), dry_run);
-                let (code, object) = patch::patch(&mut tx, place, asked)?;
-                drop(tx);
-                self.show(place, asked, code, &object)
+                self.write(place, asked, dry_run, Write::Patch).await
             }
             _ => Err(ApiError::method_not_allowed()),
         }
+    }
+
+    async fn write(
+        &self,
+        place: Place<'_>,
+        asked: &Asked,
+        dry_run: bool,
+        write: Write,
+    ) -> Result<Response, ApiError> {
+        let admitted = admission::admitted(&self.store, &self.listeners, place, asked, dry_run, write);
+        let (code, object) = admitted.await?;
+        self.show(place, asked, code, &object)
     }
 
     fn pod_action(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {

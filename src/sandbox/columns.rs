@@ -7,6 +7,7 @@ use crate::sandbox::{
     json,
     resources::ResourceType,
     table::{self, Cell, Column},
+    webhooks,
 };
 
 type CellOf = fn(&Value, Timestamp) -> Value;
@@ -33,6 +34,7 @@ pub(crate) fn builtin(kind: &ResourceType) -> Vec<Column> {
         "configmaps" => CONFIG_MAPS,
         "leases" => LEASES,
         "poddisruptionbudgets" => BUDGETS,
+        webhooks::PLURAL => WEBHOOKS,
         _ => OTHERS,
     };
     std::iter::once(name()).chain(rows.iter().map(column)).collect()
@@ -78,6 +80,9 @@ const BUDGETS: &[Row] = &[
     ("Allowed Disruptions", "integer", 0, |object, _| number(object, &["status", "disruptionsAllowed"])),
     AGE,
 ];
+
+const WEBHOOKS: &[Row] =
+    &[("Webhooks", "integer", 0, |object, _| json!(json::items(object, &["webhooks"]).len())), AGE];
 
 const NODES: &[Row] = &[
     ("Status", "string", 0, |object, _| node_status(object)),

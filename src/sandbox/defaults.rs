@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{crd, json, resources::ResourceType};
+use crate::sandbox::{crd, json, resources::ResourceType, webhooks};
 
 /// Fills in the fields of an object that is written.
 pub(crate) fn fill(kind: &ResourceType, object: &mut Value) {
@@ -23,6 +23,7 @@ pub(crate) fn fill(kind: &ResourceType, object: &mut Value) {
             template(object);
         }
         "customresourcedefinitions" => crd::set_defaults(object),
+        webhooks::PLURAL => webhooks::set_defaults(object),
         "secrets" => json::default(object, &["type"], "Opaque"),
         "events" => event(object),
         "namespaces" => json::default(object, &["status", "phase"], "Active"),

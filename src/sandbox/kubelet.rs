@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     WORLD_LABEL,
-    actor::{Change, Key, Queue, key_of, label, lock, observe, work},
+    actor::{Change, Key, Queue, key_of, lock, observe, work, workload_of},
     fit,
 };
 use crate::clock::Clock;
@@ -43,9 +43,11 @@ pub struct KubeletBehaviour {
     pub pod_stop: Duration,
     /// Images that contain one of these cannot be pulled.
     pub bad_images: Vec<String>,
+    /// Nodes on which no further image can be pulled.
+    pub full_nodes: BTreeSet<String>,
     /// Containers of images that contain one of these end as soon as they start.
     pub crashing_images: Vec<String>,
-    /// Workloads (by the label `app.kubernetes.io/name`) whose deleted pods never end.
+    /// Workloads (by name) whose deleted pods never end.
     pub stuck_terminating: BTreeSet<String>,
     /// Nodes that are not ready, and on which nothing happens any more.
     pub dead_nodes: BTreeSet<String>,
@@ -59,6 +61,7 @@ impl Default for KubeletBehaviour {
             pod_start: Duration::from_secs(2),
             pod_stop: Duration::from_secs(1),
             bad_images: Vec::new(),
+            full_nodes: BTreeSet::new(),
             crashing_images: Vec::new(),
             stuck_terminating: BTreeSet::new(),
             dead_nodes: BTreeSet::new(),
@@ -217,7 +220,7 @@ impl Kubelet {
     }
 
     fn is_device_plugin(&self, pod: &Pod) -> bool {
-        let workload = label(pod, "app.kubernetes.io/name");
+        let workload = workload_of(pod);
         self.behaviour.borrow().device_plugins.iter().any(|plugin| workload.contains(plugin.as_str()))
     }
 

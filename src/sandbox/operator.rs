@@ -8,6 +8,7 @@
 //! of an older template count, unless `waits_for_updated_pods`. Once a gr is `Running` it stays so until its spec
 //! or a workload changes: a pod that restarts shows in `readyResource` alone.
 
+mod behaviour;
 mod components;
 mod deploy;
 mod status;
@@ -31,88 +32,14 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::behaviour::{OnChange, OperatorBehaviour, UpdateStrategy};
 pub(crate) use self::components::default_name;
 use self::{
-    components::{Component, Kind, NAME_LABEL, components},
+    components::{Component, Kind, components},
     status::Report,
 };
 use super::actor::{Change, Key, Queue, is_moot, key_of, lock, observe, work};
 use crate::clock::Clock;
-
-/// What the operator does with the workloads of a gr whose spec has changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnChange {
-    /// Puts the new template into the workload that is there.
-    #[default]
-    RollInPlace,
-    /// Deletes the changed workload and creates it anew.
-    Recreate,
-    /// Leaves what is there as it is.
-    Ignore,
-}
-
-/// The update strategy of the operator's DaemonSets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpdateStrategy {
-    /// Pods are replaced when somebody deletes them.
-    OnDelete,
-    /// The DaemonSet controller replaces pods by itself.
-    RollingUpdate,
-}
-
-impl UpdateStrategy {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::OnDelete => "OnDelete",
-            Self::RollingUpdate => "RollingUpdate",
-        }
-    }
-}
-
-/// How the operator behaves; the default is what its documents say. May be changed while it runs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OperatorBehaviour {
-    /// What a changed spec does to the workloads.
-    pub on_change: OnChange,
-    /// The strategy of the DaemonSets it makes; `None` leaves it to Kubernetes, which rolls.
-    pub update_strategy: Option<UpdateStrategy>,
-    /// Writes its strategy back when somebody changes it. Without one of its own, that is `RollingUpdate`.
-    pub reasserts_strategy: bool,
-    /// How long it takes before it makes, changes or deletes a workload.
-    pub component_delay: Duration,
-    /// Components (by their key) that it never gets round to.
-    pub stuck_components: BTreeSet<String>,
-    /// Never removes its finalizer.
-    pub finalizer_stuck: bool,
-    /// Waits until the pods of a deleted workload are gone too, before it goes on.
-    pub waits_for_pods: bool,
-    /// Holds a component to run only when all its pods are of the newest template.
-    pub waits_for_updated_pods: bool,
-    /// Says in `status.resourceStatuses` which workloads it has made.
-    pub reports_own_resources: bool,
-    /// Says in `status.observedGeneration` which spec it speaks of.
-    pub reports_observed_generation: bool,
-    /// Ends in phase `running`, where the documents mostly say `Running`.
-    pub lower_case_phase: bool,
-}
-
-impl Default for OperatorBehaviour {
-    fn default() -> Self {
-        Self {
-            on_change: OnChange::RollInPlace,
-            update_strategy: None,
-            reasserts_strategy: false,
-            component_delay: Duration::from_secs(1),
-            stuck_components: BTreeSet::new(),
-            finalizer_stuck: false,
-            waits_for_pods: true,
-            waits_for_updated_pods: false,
-            reports_own_resources: true,
-            reports_observed_generation: true,
-            lower_case_phase: false,
-        }
-    }
-}
 
 /// Which GcuResources an operator is responsible for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +114,8 @@ pub async fn run(
     let synced = Arc::new(Barrier::new(5));
     let all = watcher::Config::default;
     // Its own workloads only: in a large cluster most others are none of its business.
-    let own = || all().labels(NAME_LABEL);
+    let label = operator.behaviour.borrow().label();
+    let own = || all().labels(label);
     tokio::join!(
         observe(grs, all(), Arc::clone(&synced), |change| operator.saw_gr(change)),
         observe(daemon_sets, own(), Arc::clone(&synced), |it| operator.saw_workload(Kind::DaemonSet, it)),
@@ -269,7 +197,7 @@ impl Operator {
     async fn reconcile(&self, name: String) -> Result<Option<Duration>, kube::Error> {
         let Some(gr) = lock(&self.index).grs.get(&name).cloned() else { return Ok(None) };
         let behaviour = self.behaviour.borrow().clone();
-        let components = components(&gr, &self.settings, behaviour.update_strategy);
+        let components = components(&gr, &self.settings, &behaviour);
         if gr.metadata.deletion_timestamp.is_some() {
             return self.tear_down(&gr, &components, &behaviour).await;
         }

@@ -25,11 +25,7 @@ pub(crate) fn patch(
     asked: &Asked,
 ) -> Result<(u16, std::sync::Arc<Value>), ApiError> {
     let kind = place.kind;
-    check_media_type(kind, &asked.content_type)?;
-    if asked.content_type == APPLY && asked.query.get("fieldManager").is_empty() {
-        let cause = Cause::required("fieldManager", "is required for apply patch");
-        return Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[cause]));
-    }
+    check(kind, asked)?;
     let old = tx.state.get(&kind.key(), place.namespace, place.name);
     let Some(old) = old else {
         if asked.content_type != APPLY || !place.subresource.is_empty() {
@@ -39,19 +35,30 @@ pub(crate) fn patch(
         json::default(&mut new, &["metadata", "name"], place.name);
         return Ok((201, create::create(tx, place, new)?));
     };
-    let mut present = old.as_ref().clone();
-    json::set(&mut present, &["apiVersion"], kind.api_version(&place.version.name));
-    let patched = match asked.content_type.as_str() {
-        JSON_PATCH => json_patch(present, &asked.body)?,
-        MERGE => merge(present, &parse(&asked.body)?),
-        STRATEGIC => strategic::merge(present, &parse(&asked.body)?),
-        _ => strategic::apply(present, &request::parse_yaml(&asked.body)?, !kind.rules.custom),
-    };
+    let patched = applied(place, &old, asked)?;
     update::update(tx, place, patched, By::Patch)
 }
 
-fn check_media_type(kind: &ResourceType, content_type: &str) -> Result<(), ApiError> {
-    match content_type {
+/// What the patch makes of an object that is there.
+pub(crate) fn applied(place: Place<'_>, old: &Value, asked: &Asked) -> Result<Value, ApiError> {
+    let kind = place.kind;
+    check(kind, asked)?;
+    let mut present = old.clone();
+    json::set(&mut present, &["apiVersion"], kind.api_version(&place.version.name));
+    match asked.content_type.as_str() {
+        JSON_PATCH => json_patch(present, &asked.body),
+        MERGE => Ok(merge(present, &parse(&asked.body)?)),
+        STRATEGIC => Ok(strategic::merge(present, &parse(&asked.body)?)),
+        _ => Ok(strategic::apply(present, &request::parse_yaml(&asked.body)?, !kind.rules.custom)),
+    }
+}
+
+fn check(kind: &ResourceType, asked: &Asked) -> Result<(), ApiError> {
+    match asked.content_type.as_str() {
+        APPLY if asked.query.get("fieldManager").is_empty() => {
+            let cause = Cause::required("fieldManager", "is required for apply patch");
+            Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[cause]))
+        }
         JSON_PATCH | MERGE | APPLY => Ok(()),
         STRATEGIC if !kind.rules.custom => Ok(()),
         STRATEGIC => Err(ApiError::unsupported_body(&[JSON_PATCH, MERGE, APPLY])),

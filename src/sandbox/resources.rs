@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::sandbox::webhooks;
+
 /// Names a resource type: its API group (empty for the core group) and plural.
 pub(crate) type TypeKey = (String, String);
 
@@ -185,6 +187,15 @@ const BUILTINS: &[Builtin] = &[
         generation: true,
         unconditional: false,
         returns_deleted: true,
+        ..PLAIN
+    },
+    Builtin {
+        group: webhooks::GROUP,
+        plural: webhooks::PLURAL,
+        kind: "MutatingWebhookConfiguration",
+        namespaced: false,
+        generation: true,
+        unconditional: false,
         ..PLAIN
     },
 ];

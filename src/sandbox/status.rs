@@ -137,6 +137,25 @@ impl ApiError {
         Self::new(500, "", message)
     }
 
+    /// A webhook that cannot be asked, and must be.
+    pub(crate) fn webhook_failed(name: &str, why: &str) -> Self {
+        let message = format!("failed calling webhook {name:?}: {why}");
+        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+            .with_details(json!({"causes": [{"message": message}]}))
+    }
+
+    /// What a webhook does not let pass, with the code and message of its `status`, if it gives any.
+    pub(crate) fn webhook_denied(name: &str, status: &Value) -> Self {
+        let denied = format!("admission webhook {name:?} denied the request");
+        let message = match (json::text(status, &["message"]), json::text(status, &["reason"])) {
+            ("", "") => format!("{denied} without explanation"),
+            ("", reason) => format!("{denied}: {reason}"),
+            (message, _) => format!("{denied}: {message}"),
+        };
+        let code = u16::try_from(json::integer(status, &["code"])).unwrap_or_default().max(400);
+        Self::new(code, "", message)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
             .with_details(json!({}))

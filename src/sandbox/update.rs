@@ -10,7 +10,7 @@ use crate::sandbox::{
     resources::ResourceType,
     status::{ApiError, Cause},
     store::Tx,
-    validate,
+    validate, webhooks,
 };
 
 /// How a new state came about.
@@ -126,6 +126,19 @@ fn check_version(place: Place<'_>, old: &Value, new: &Value) -> Result<(), ApiEr
     }
 }
 
+/// What a client sent, decoded and filled in, as webhooks see it: what only the server knows may be missing.
+pub(crate) fn decoded(place: Place<'_>, body: Value) -> Result<Value, ApiError> {
+    let mut object = validate::decode(place.kind, place.version, body)?;
+    if place.kind.rules.custom {
+        create::shape(place, &mut object);
+    } else {
+        defaults::fill(place.kind, &mut object);
+        defaults::fill_status(place.kind, &mut object);
+        json::default(&mut object, &["metadata", "creationTimestamp"], Value::Null);
+    }
+    Ok(object)
+}
+
 /// The new state as it may be: each endpoint changes its own part only.
 fn settle(place: Place<'_>, old: &Value, mut new: Value) -> Value {
     let kind = place.kind;
@@ -192,6 +205,9 @@ fn count_generations(kind: &ResourceType, has_status: bool, old: &Value, new: &m
 
 /// What a generation counts the changes of: `spec`, or all but metadata and status of a custom resource.
 fn wanted_part(kind: &ResourceType, has_status: bool, object: &Value) -> Value {
+    if kind.group == webhooks::GROUP {
+        return json::at(object, &["webhooks"]).clone();
+    }
     if !kind.rules.custom {
         return json::at(object, &["spec"]).clone();
     }

@@ -8,6 +8,7 @@ use crate::sandbox::{
     schema,
     selector::Selector,
     status::{ApiError, Cause},
+    webhooks,
 };
 
 /// Turns what a client sent into an object of this kind and version, in the version it is stored in.
@@ -153,6 +154,7 @@ fn check_builtin(kind: &ResourceType, object: &Value, causes: &mut Vec<Cause>) {
             check_template_labels(object, causes);
             check_containers(object, &["spec", "template", "spec", "containers"], causes);
         }
+        webhooks::PLURAL => webhooks::check(object, causes),
         _ => {}
     }
 }

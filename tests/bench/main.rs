@@ -9,6 +9,7 @@ mod http;
 #[path = "../it/kube.rs"]
 mod kube;
 mod latency;
+mod looks;
 mod process;
 mod reaction;
 mod rolling;
@@ -47,6 +48,9 @@ fn main() {
     }
     if runs("memory") {
         process::print_rolling();
+    }
+    if runs("looks") {
+        looks::print();
     }
     if runs("latency") {
         latency::print();

@@ -2,6 +2,7 @@
 
 mod changes;
 mod nodes;
+mod tempers;
 
 use std::{
     collections::BTreeMap,

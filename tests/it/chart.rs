@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use gcu_upgrade_manager::keeper;
 use serde_json::{Value, json};
 
 use crate::skip::skipped;
@@ -16,7 +17,7 @@ use crate::skip::skipped;
 const VERSIONS: [&str; 2] = ["v1.20.0", "v1.36.0"];
 
 /// Values worth a look, in the form of `--set`.
-const VALUES: [&str; 14] = [
+const VALUES: [&str; 15] = [
     "",
     "auth=kubernetes",
     "tls.secret=gum-tls",
@@ -29,6 +30,7 @@ const VALUES: [&str; 14] = [
     "monitoring.serviceMonitor.enabled=true,monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
     "monitoring.serviceMonitor.enabled=true,monitoring.readerRole=true,rbac.exampleRoles=true,auth=kubernetes,tls.secret=t",
     "networkPolicy.enabled=true,networkPolicy.from[0].ipBlock.cidr=10.0.0.0/8",
+    "keeper.enabled=false,networkPolicy.enabled=true",
     "crd.manage=false,serviceAccount.create=false,serviceAccount.name=theirs",
     "fullnameOverride=other,image.registry=mirror.test:5000,imagePullSecrets[0]=pull,affinity.nodeAffinity.x=1,extraEnv[0].name=A",
 ];
@@ -84,6 +86,12 @@ fn only<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
     let first = found.next().unwrap_or_else(|| panic!("no {kind}"));
     assert!(found.next().is_none(), "several {kind}");
     first
+}
+
+/// The Service for people and programs, not that of the keeper.
+fn service(documents: &[Value]) -> &Value {
+    let mut all = documents.iter().filter(|d| d["kind"] == "Service");
+    all.find(|d| !d["metadata"]["name"].as_str().unwrap().ends_with("-keeper")).unwrap()
 }
 
 fn array(value: &Value) -> &[Value] {
@@ -164,11 +172,10 @@ fn whatever_the_values_selectors_select_the_pods_of_the_deployment() {
         let Some(documents) = rendered(VERSIONS[1], values) else { return };
         let deployment = only(&documents, "Deployment");
         let pods = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
-        let selectors = [
-            &deployment["spec"]["selector"]["matchLabels"],
-            &only(&documents, "Service")["spec"]["selector"],
-        ];
+        let selectors =
+            [&deployment["spec"]["selector"]["matchLabels"], &service(&documents)["spec"]["selector"]];
         let optional = documents.iter().filter_map(|d| match d["kind"].as_str().unwrap() {
+            "Service" => Some(&d["spec"]["selector"]),
             "PodDisruptionBudget" => Some(&d["spec"]["selector"]["matchLabels"]),
             "NetworkPolicy" => Some(&d["spec"]["podSelector"]["matchLabels"]),
             _ => None,
@@ -183,7 +190,7 @@ fn whatever_the_values_selectors_select_the_pods_of_the_deployment() {
         }
         // The service has the labels that a ServiceMonitor selects services by.
         if let Some(monitor) = documents.iter().find(|d| d["kind"] == "ServiceMonitor") {
-            let labels = only(&documents, "Service")["metadata"]["labels"].as_object().unwrap();
+            let labels = service(&documents)["metadata"]["labels"].as_object().unwrap();
             let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
             assert!(wanted.iter().all(|(key, value)| labels.get(key) == Some(value)), "{values}");
         }
@@ -273,6 +280,56 @@ fn the_lease_that_is_named_is_the_one_that_may_be_written() {
 }
 
 #[test]
+fn the_keeper_is_found_where_the_service_says_and_has_the_rights_that_it_needs() {
+    for values in VALUES {
+        let Some(documents) = rendered(VERSIONS[0], values) else { return };
+        let deployment = only(&documents, "Deployment");
+        let env: BTreeMap<_, _> = environment(deployment).into_iter().collect();
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let found = documents
+            .iter()
+            .find(|d| d["kind"] == "Service" && d["metadata"]["name"].as_str().unwrap().ends_with("-keeper"));
+        let rules_for = |resource: &str| {
+            let roles = documents.iter().filter(|d| d["kind"].as_str().unwrap().ends_with("Role"));
+            let rules = roles.flat_map(|r| array(&r["rules"]));
+            rules.filter(|r| array(&r["resources"]).contains(&json!(resource))).collect::<Vec<_>>()
+        };
+        let ports: Vec<&Value> = documents
+            .iter()
+            .filter(|d| d["kind"] == "NetworkPolicy")
+            .flat_map(|d| array(&d["spec"]["ingress"]))
+            .filter(|rule| rule["from"].is_null())
+            .flat_map(|rule| array(&rule["ports"]))
+            .map(|port| &port["port"])
+            .collect();
+        if values.contains("keeper.enabled=false") {
+            assert!(found.is_none() && env.keys().all(|name| !name.contains("KEEPER")), "{values}");
+            assert_eq!(array(&container["ports"]).len(), 1);
+            assert!(rules_for("secrets").is_empty() && rules_for("mutatingwebhookconfigurations").is_empty());
+            assert!(!ports.contains(&&json!("keeper")));
+            continue;
+        }
+        let service = found.unwrap();
+        let meta = &service["metadata"];
+        let place = format!("{}/{}", meta["namespace"].as_str().unwrap(), meta["name"].as_str().unwrap());
+        assert_eq!(env["GUM_KEEPER_SERVICE"], &json!(place), "{values}");
+        assert_eq!(service["spec"]["type"], "ClusterIP", "not open to the outside, whatever the other is");
+        let port = &service["spec"]["ports"][0];
+        assert_eq!((&port["port"], &port["targetPort"]), (&json!(443), &json!("keeper")));
+        let listen = env["GUM_KEEPER_LISTEN"].as_str().unwrap();
+        let open = array(&container["ports"]).iter().find(|p| p["name"] == "keeper").unwrap();
+        assert!(listen.ends_with(&format!(":{}", open["containerPort"])), "{listen}");
+        assert!(!values.contains("networkPolicy.enabled") || ports.contains(&&json!("keeper")), "{values}");
+        for resource in ["secrets", "mutatingwebhookconfigurations"] {
+            for rule in rules_for(resource) {
+                let named = rule["resourceNames"] == json!([keeper::NAME]);
+                assert!(named || rule["verbs"] == json!(["create"]), "{values}: {rule}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_service_is_told_what_the_values_say() {
     let Some(documents) = rendered(VERSIONS[0], "") else { return };
     let names: Vec<&str> = environment(only(&documents, "Deployment")).iter().map(|e| e.0).collect();
@@ -286,12 +343,14 @@ fn the_service_is_told_what_the_values_say() {
         "GUM_POD_NAME",
         "GUM_LEASE",
         "GUM_AUTH",
+        "GUM_KEEPER_LISTEN",
+        "GUM_KEEPER_SERVICE",
         "GUM_STOP_DELAY",
         "GUM_MAX_CONNECTIONS",
         "GUM_CLIENT_REQUESTS",
     ];
     assert_eq!(names, expected);
-    let port = &only(&documents, "Service")["spec"]["ports"][0];
+    let port = &service(&documents)["spec"]["ports"][0];
     assert_eq!((&port["port"], &port["nodePort"]), (&json!(32765), &json!(32765)));
     let secure =
         rendered(VERSIONS[0], "tls.secret=own,tls.clientCA=true,auth=kubernetes,hosts={a.example,b.example}")
@@ -347,6 +406,7 @@ fn values_that_cannot_be_meant_are_refused_by_name() {
         ("log.format=xml", "/log/format"),
         ("stopDelay=5", "/stopDelay"),
         ("opLog.hostPath=relative", "/opLog/hostPath"),
+        ("keeper.enabled=1", "/keeper/enabled"),
         ("blueprints.hostPath=null", "one of files, configMap and hostPath"),
         ("blueprints.configMap=a,blueprints.files.a\\.yaml=b", "give one of them"),
     ] {

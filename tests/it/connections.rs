@@ -1,5 +1,6 @@
 //! What clients do with connections, over real sockets and in real time: slow, silent, greedy, with TLS and without.
 
+mod ourselves;
 mod tls;
 
 use std::net::SocketAddr;

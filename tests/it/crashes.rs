@@ -72,7 +72,7 @@ fn matrix(part: usize, parts: usize) {
         let expected = in_virtual_time(run(scenario, faults.clone()));
         let made = faults.calls();
         let calls = made.len();
-        let rolling = name.starts_with("rolling");
+        let rolling = name.starts_with("rolling") || name.starts_with("lock");
         let mut tried = 0;
         for (call, after) in moments(&made, number, rolling) {
             let faults = Faults::new(Vec::new());

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service};
@@ -72,6 +72,8 @@ pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) body: String,
+    /// The version that the object had after it, if the server has said so: of writes alone.
+    pub(crate) version: Option<u64>,
 }
 
 impl Call {
@@ -182,15 +184,18 @@ impl Faults {
         self.dead.send_replace(false);
     }
 
-    fn plan(&self, request: &Request<Body>, body: &str) -> Plan {
+    /// Writes the call down, and says how many came before it.
+    fn note(&self, request: &Request<Body>, body: &str) -> usize {
+        let calls = &mut self.state.lock().unwrap().calls;
+        let path = request.uri().path_and_query().map(|p| p.to_string()).unwrap_or_default();
+        let method = request.method().to_string();
+        calls.push(Call { method, path, body: body.to_owned(), version: None });
+        calls.len() - 1
+    }
+
+    fn plan(&self, request: &Request<Body>, number: usize) -> Plan {
         let mut state = self.state.lock().unwrap();
         let path = request.uri().path_and_query().map(|p| p.to_string()).unwrap_or_default();
-        let number = state.calls.len();
-        state.calls.push(Call {
-            method: request.method().to_string(),
-            path: path.clone(),
-            body: body.to_owned(),
-        });
         if let Some((_, after)) = state.die_at.iter().find(|(at, _)| *at == number) {
             let plan = if *after { Plan::DieAfter } else { Plan::DieBefore };
             state.happened += 1;
@@ -228,6 +233,17 @@ impl Faults {
             return Plan::Do(fault, path);
         }
         Plan::Pass
+    }
+
+    /// What the server has answered to a write.
+    fn answered(&self, number: usize, status: StatusCode, body: &Bytes) {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let version = body["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
+        if status.is_success()
+            && let Some(call) = self.state.lock().unwrap().calls.get_mut(number).filter(|c| c.is_write())
+        {
+            call.version = version;
+        }
     }
 
     fn die(&self) {
@@ -271,11 +287,22 @@ where
             let (head, body) = request.into_parts();
             let bytes = body.collect().await.map_err(BoxError::from)?.to_bytes();
             let request = Request::from_parts(head, Body::from(bytes.clone()));
-            let plan = faults.plan(&request, &String::from_utf8_lossy(&bytes));
+            let number = faults.note(&request, &String::from_utf8_lossy(&bytes));
+            let plan = faults.plan(&request, number);
             let is_watch = request.uri().query().is_some_and(|q| q.contains("watch="));
+            let reads = request.method() == Method::GET;
+            let heard = async move |answer: Response<B>, faults: &Faults| -> Result<Answer, BoxError> {
+                let answer = answer.map(|b| Box::pin(b.map_err(Into::into)) as BoxBody);
+                if reads {
+                    return Ok(answer);
+                }
+                let (head, body) = answer.into_parts();
+                let bytes = body.collect().await?.to_bytes();
+                faults.answered(number, head.status, &bytes);
+                Ok(Response::from_parts(head, whole(bytes)))
+            };
             let mut send = async |request| -> Result<Answer, BoxError> {
-                let answer = inner.call(request).await.map_err(Into::into)?;
-                Ok(answer.map(|b| Box::pin(b.map_err(Into::into)) as BoxBody))
+                heard(inner.call(request).await.map_err(Into::into)?, &faults).await
             };
             match plan {
                 Plan::Pass if is_watch => {
@@ -312,11 +339,10 @@ where
                     // What it does to calls has been planned in its place.
                     Fault::Away(..) => Err("the API server is away (fault)".into()),
                     Fault::Delay(time) => {
-                        let mut network = clone;
+                        let (mut network, faults) = (clone, faults.clone());
                         let late = tokio::spawn(async move {
                             sleep(duration(&time)).await;
-                            let answer = network.call(request).await.map_err(Into::into)?;
-                            Ok(answer.map(|b| Box::pin(b.map_err(Into::into)) as BoxBody))
+                            heard(network.call(request).await.map_err(Into::into)?, &faults).await
                         });
                         late.await.map_err(BoxError::from)?
                     }

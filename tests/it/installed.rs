@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use gcu_upgrade_manager::clock::Clock;
+use gcu_upgrade_manager::keeper::{self, Place};
+use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::rolling::{NODE_ANNOTATION, NodeMark};
 use gcu_upgrade_manager::record::{
     CRD_REVISION, CRD_REVISION_ANNOTATION, GcuUpgrade, HISTORY_LIMIT, Phase, crd,
@@ -13,15 +15,19 @@ use gcu_upgrade_manager::record::{
 use gcu_upgrade_manager::sandbox::WORLD_LABEL;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::chart::check;
 use crate::cli::{Running, curl, curl_as};
@@ -77,6 +83,7 @@ async fn environment(client: &Client, blueprints: &str) -> Vec<(String, String)>
         "GUM_BLUEPRINTS" => Some(blueprints.to_owned()),
         "GUM_NODE_NAME" => Some(format!("{PREFIX}-node-2")),
         "GUM_POD_NAME" => Some("pod-1".to_owned()),
+        "GUM_KEEPER_LISTEN" => Some("127.0.0.1:0".to_owned()),
         _ => None,
     };
     given.into_iter().map(|e| (e.name.clone(), of_the_pod(&e.name).or(e.value).unwrap())).collect()
@@ -287,6 +294,7 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
     until("ready again", async || curl(&address, "GET", "/readyz", "").0 == 200).await;
     drop(process);
 
+    the_keeper_comes_and_goes(&client, &installed.kubeconfig).await;
     let rights = rights(&client).await;
     assert!(rights.len() > 30, "{rights:?}");
     compare(&rights, cluster.audit());
@@ -296,6 +304,32 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
     assert!(roles.get_opt(NAME).await.unwrap().is_none(), "what the chart made is gone");
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     assert!(crds.get_opt(&crd().name_any()).await.unwrap().is_some(), "and the records' CRD is not");
+}
+
+/// Under the account of the service, while nothing is held that the API server could ask about: here it cannot reach
+/// the Service.
+async fn the_keeper_comes_and_goes(client: &Client, kubeconfig: &str) {
+    let parsed = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.unwrap();
+    let account = Client::try_from(config).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = Place::Service { namespace: NAMESPACE.to_owned(), name: keeper::NAME.to_owned() };
+    let settings = keeper::Settings::new(listener, place, NAMESPACE);
+    let (keeper, _) =
+        keeper::open(account, Clock::system(), Metrics::default(), settings, CancellationToken::new());
+    keeper.install().await.unwrap();
+    let other = json!({ "webhooks": [] });
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    configurations.patch(keeper::NAME, &PatchParams::default(), &Patch::Merge(&other)).await.unwrap();
+    keeper.install().await.unwrap();
+    let spoiled = json!({ "data": { "ca.crt": "" } });
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    secrets.patch(keeper::NAME, &PatchParams::default(), &Patch::Merge(&spoiled)).await.unwrap();
+    assert_eq!(keeper.state().await.unwrap(), keeper::Installed::Outdated, "a new CA");
+    keeper.install().await.unwrap();
+    assert_eq!(keeper.state().await.unwrap(), keeper::Installed::Current);
+    keeper.remove().await.unwrap();
+    secrets.delete(keeper::NAME, &DeleteParams::default()).await.unwrap();
 }
 
 async fn start_a_world(
@@ -331,7 +365,7 @@ async fn rights(client: &Client) -> BTreeSet<Right> {
     let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
     let role = cluster_roles.get(NAME).await.unwrap();
     let mut all: BTreeSet<Right> = each_right(None, role.rules.unwrap());
-    for (namespace, suffix) in [(NAMESPACE, "lease"), ("default", "events")] {
+    for (namespace, suffix) in [(NAMESPACE, "lease"), (NAMESPACE, "keeper"), ("default", "events")] {
         let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
         let role = roles.get(&format!("{NAME}-{suffix}")).await.unwrap();
         all.extend(each_right(Some(namespace), role.rules.unwrap()));

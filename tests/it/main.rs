@@ -3,6 +3,7 @@
 
 mod access;
 mod actors;
+mod admission;
 mod against_a_real_cluster;
 mod apiserver;
 mod blueprint;
@@ -16,6 +17,7 @@ mod faults;
 mod garbage;
 mod house;
 mod installed;
+mod keeper;
 mod kill;
 mod kube;
 mod kubectl;
@@ -27,9 +29,11 @@ mod outages;
 mod plan;
 mod process;
 mod readme;
+mod record;
 mod rest;
 mod scenario;
 mod scenarios;
 mod scripts;
 mod skip;
 mod stage;
+mod worlds;

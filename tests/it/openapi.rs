@@ -257,9 +257,15 @@ async fn every_example_works_as_it_stands_there() {
         planUpgrade text, upgradeGr dry-run, upgradeGr recreate";
     let then = "streamEvents follow, listUpgrades all, getUpgrade one, listHistory all, getRevision one, rollbackGr last, \
         upgradeGr rolling, getStatus status, getStatus text, explainUpgrade why, explainUpgrade text, listNodes node, \
-        promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, rollbackGr revision, cancelUpgrade cancel, \
-        retryUpgrade again, deleteGr foreground";
-    for (steps, upgrade) in [(first, Some(1)), (then, None)] {
+        skipNode broken, retryNode repaired, promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, rollbackGr revision, cancelUpgrade cancel, \
+        retryUpgrade again";
+    let last = "closeUpgrade close, deleteGr foreground";
+    for (steps, upgrade) in [(first, Some(1)), (then, None), (last, None)] {
+        if steps == last {
+            let body = r#"{"file": "gr-full.yaml", "strategy": "RollingUpdate"}"#;
+            let put = stage.must("PUT", "/gum/v1/gr/enflame-gcu-resource", body).await;
+            assert_eq!(put.status, 200, "there is something to close: {}", put.text);
+        }
         for step in steps.split(", ") {
             let (id, name) = step.trim().split_once(' ').unwrap();
             run(&stage, &document, id, name).await;

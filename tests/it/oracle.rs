@@ -2,6 +2,7 @@
 //! checks what must hold at every one of them.
 
 pub(crate) mod fleet;
+pub(crate) mod lock;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use gcu_upgrade_manager::record::{GcuUpgrade, Goal, Phase, Step};
-use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
+use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,7 +35,10 @@ pub(crate) struct Oracle {
     grs: Log,
     records: Log,
     fleet: fleet::Logs,
-    /// UIDs of grs that the test itself deleted, names of records that it tampered with.
+    /// Who made which change of a pod, by its version, where the API server tells.
+    actors: Arc<Mutex<BTreeMap<u64, String>>>,
+    /// UIDs of grs that the test itself deleted and of DaemonSets whose strategy it changed, names of records that it
+    /// tampered with.
     forgiven: Mutex<BTreeSet<String>>,
     watching: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -55,7 +60,8 @@ impl Oracle {
         let record_log = log.clone();
         let (watching_tx, watching) = watch::channel(false);
         let record_task = tokio::spawn(async move {
-            let api: Api<GcuUpgrade> = Api::all(client);
+            // As plain objects: one that cannot be read as a record is an object all the same.
+            let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<GcuUpgrade>(&()));
             while api.list(&ListParams::default()).await.is_err() {
                 sleep(Duration::from_millis(2)).await;
             }
@@ -64,7 +70,20 @@ impl Oracle {
             follow(api, record_log, version, prefix).await;
         });
         tasks.extend([gr_task, record_task]);
-        Self { grs: gr_log, records: log, fleet, forgiven: Mutex::default(), watching, tasks }
+        let (actors, forgiven) = Default::default();
+        Self { grs: gr_log, records: log, fleet, actors, forgiven, watching, tasks }
+    }
+
+    /// From now on the server itself tells who does what to pods.
+    pub(crate) fn hear(&self, server: &ApiServer) {
+        let actors = self.actors.clone();
+        server.store().on_change(move |change| {
+            if change.resource.1 == "pods"
+                && let Some(actor) = &change.actor
+            {
+                actors.lock().unwrap().insert(change.resource_version, actor.clone());
+            }
+        });
     }
 
     /// Waits until no change of a record can be missed any more.
@@ -72,7 +91,8 @@ impl Oracle {
         self.watching.clone().wait_for(|watching| *watching).await.unwrap();
     }
 
-    /// A person deletes this gr (by its UID) or tampers with this record (by its name): not the service's doing.
+    /// A person deletes this gr or changes the strategy of this DaemonSet (by their UID), or tampers with this record
+    /// (by its name): not the service's doing.
     pub(crate) fn forgive(&self, which: &str) {
         self.forgiven.lock().unwrap().insert(which.to_owned());
     }
@@ -111,6 +131,26 @@ impl Oracle {
     /// Checks what was done to nodes, pods and DaemonSets: see [`fleet`]. `happened` faults have.
     pub(crate) fn check_fleet(&self, calls: &[Call], happened: usize, uncommanded: bool) -> fleet::Seen {
         self.fleet.check(&self.records.lock().unwrap(), calls, happened, uncommanded)
+    }
+
+    /// What was done against the lock: see [`lock`].
+    pub(crate) fn breaches(&self, calls: &[Call]) -> Vec<lock::Breach> {
+        let asked = fleet::Asked::of(calls);
+        let evidence = lock::Evidence {
+            ours: calls.iter().filter_map(|c| c.version).collect(),
+            asked: asked.deleted.into_keys().chain(asked.evicted).collect(),
+            actors: self.actors.lock().unwrap().clone(),
+            forgiven: self.forgiven.lock().unwrap().clone(),
+        };
+        let logs = [
+            (lock::What::Gr, self.grs.lock().unwrap().clone()),
+            (lock::What::Set, self.fleet.sets.lock().unwrap().clone()),
+            (lock::What::Node, self.fleet.nodes.lock().unwrap().clone()),
+            (lock::What::Pod, self.fleet.pods.lock().unwrap().clone()),
+            (lock::What::Record, self.records.lock().unwrap().clone()),
+        ];
+        let all = logs.iter().flat_map(|(what, log)| log.iter().map(|entry| (*what, entry)));
+        lock::check(all.collect(), evidence)
     }
 
     /// I1 and I3: by the time a gr's deletion begins, a record with this very UID, the target and the previous
@@ -200,11 +240,11 @@ fn status_moves_along_the_graph(name: &str, history: &[GcuUpgrade]) {
                     | (Step::WaitingRunning, Step::Deleting | Step::WaitingGone)
                     | (Step::Recorded, Step::Locking)
                     | (Step::Locking, Step::Probing | Step::Patching | Step::Restoring | Step::Rolling)
-                    | (Step::Probing, Step::Patching | Step::Rolling)
-                    | (Step::Patching, Step::Propagating | Step::Rolling)
-                    | (Step::Propagating, Step::Rolling | Step::Patching)
-                    | (Step::Rolling, Step::Restoring | Step::Patching)
-                    | (Step::Restoring, Step::Patching | Step::Rolling)
+                    | (Step::Probing, Step::Patching | Step::Rolling | Step::Locking)
+                    | (Step::Patching, Step::Propagating | Step::Rolling | Step::Locking)
+                    | (Step::Propagating, Step::Rolling | Step::Locking)
+                    | (Step::Rolling, Step::Restoring | Step::Locking)
+                    | (Step::Restoring, Step::Locking | Step::Rolling)
             );
         assert!(ok, "I5: {name} went from {:?} to {:?}", from.step, to.step);
     }

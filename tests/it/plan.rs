@@ -82,6 +82,9 @@ fn record() -> GcuUpgrade {
             target: Revision { blueprint: None, sha256: None, of_revision: None, manifest: target() },
             previous: Some(Previous { uid: RECORDED.to_owned(), manifest: previous() }),
             intent: Intent::Run,
+            skip: Vec::new(),
+            node_attempts: Default::default(),
+            failure_threshold: None,
             attempt: 0,
             on_failure: OnFailure::Hold,
             deadlines: Deadlines::default(),
@@ -136,6 +139,8 @@ fn rollout(updated: i32, available: i32) -> WorkloadState {
         desired: 3,
         updated,
         available,
+        selector: Default::default(),
+        owners: Vec::new(),
     }
 }
 

@@ -5,7 +5,12 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::Value;
+use gcu_upgrade_manager::record::CRD_REVISION_ANNOTATION;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -13,22 +18,26 @@ use crate::cli::{Running, curl, run};
 
 /// A sandbox, and a directory for what its neighbours need.
 struct Neighbourhood {
-    _sandbox: Running,
+    sandbox: Running,
     dir: TempDir,
 }
 
 impl Neighbourhood {
     fn new() -> Self {
+        Self::logging("info")
+    }
+
+    fn logging(filter: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let kubeconfig = dir.path().join("kubeconfig");
         let args = ["sandbox", "--listen", "127.0.0.1:0", "--nodes", "2", "--pod-start", "50ms"];
         let args = [&args[..], &["--kubeconfig-out", kubeconfig.to_str().unwrap()]].concat();
-        let mut sandbox = Running::start(&args, &[]);
+        let mut sandbox = Running::start(&args, &[("GUM_LOG", filter)]);
         sandbox.word_after("listening address=");
         let blueprints = dir.path().join("blueprints");
         std::fs::create_dir(&blueprints).unwrap();
         std::fs::write(blueprints.join("gr.json"), include_str!("../../blueprints/gr.json")).unwrap();
-        Self { _sandbox: sandbox, dir }
+        Self { sandbox, dir }
     }
 
     fn path(&self, name: &str) -> String {
@@ -199,6 +208,87 @@ fn https_is_served_with_the_given_files_and_probed_by_the_binary_itself() {
 }
 
 #[test]
+fn the_keeper_is_served_on_a_port_of_its_own_and_its_keys_are_in_no_log() {
+    let home = Neighbourhood::new();
+    let keeper = ["--keeper-listen", "127.0.0.1:0", "--keeper-url", "https://127.0.0.1:9443"];
+    let (mut service, address) = home.serve(&[&keeper[..], &["--log", "trace"]].concat());
+    until_ready(&address);
+    let at = service.word_after("the keeper answers admission reviews at=");
+    let ask = |path: &str, body: &str| {
+        let output = Command::new("curl")
+            .args(["-s", "-k", "-i", "-X", "POST", "-d", body, "-H", "content-type: application/json"])
+            .arg(format!("https://{at}{path}"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let review =
+        r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u-1"}}"#;
+    let said = ask("/keep", review);
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
+    assert!(said.ends_with(r#""response":{"uid":"u-1","allowed":true}}"#), "{said}");
+    let said = ask("/keep", "{}");
+    assert!(said.starts_with("HTTP/1.1 400") && said.contains("missing field `apiVersion`"), "{said}");
+    assert!(ask("/", review).starts_with("HTTP/1.1 404"));
+    assert!(ask(GR, "").starts_with("HTTP/1.1 404"), "nothing else is served there");
+    let large = home.path("large");
+    std::fs::write(&large, vec![b' '; 3 * 1024 * 1024 + 1]).unwrap();
+    let said = ask("/keep", &format!("@{large}"));
+    assert!(said.contains("HTTP/1.1 413"), "{said}");
+    let (_, metrics) = curl(&address, "GET", "/metrics", "");
+    assert!(metrics.contains("\ngum_keeper_reviews_total{result=\"unreadable\"} 2\n"), "{metrics}");
+    let (code, said, _) = service.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("made a certificate for the keeper"), "{said}");
+    let log = std::fs::read_to_string(Path::new(&home.path("log")).join("gcu-upgrade-manager.log")).unwrap();
+    for text in [said, log] {
+        assert!(
+            !text.contains("PRIVATE KEY") && !text.contains("LS0tLS1CRUdJTiBQUklWQVRF"),
+            "a key is in a log"
+        );
+    }
+}
+
+#[test]
+fn a_keeper_that_nobody_could_find_keeps_it_from_starting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let home = Neighbourhood::new();
+    let kubeconfig = home.path("kubeconfig");
+    let base = ["serve", "--listen", "127.0.0.1:0", "--kubeconfig", &kubeconfig, "--log-dir", "-"];
+    let listen = ["--keeper-listen", port.as_str()];
+    for (args, code, says) in [
+        (
+            &["--keeper-listen", "127.0.0.1:0"][..],
+            2,
+            "<--keeper-service <NAMESPACE/NAME>|--keeper-url <URL>>",
+        ),
+        (&["--keeper-url", "https://a:1"], 2, "--keeper-listen <ADDR>"),
+        (&["--keeper-service", "a/b"], 2, "--keeper-listen <ADDR>"),
+        (
+            &["--keeper-listen", "127.0.0.1:0", "--keeper-url", "https://a", "--keeper-service", "a/b"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--keeper-listen", "127.0.0.1:0", "--keeper-url", "http://a"],
+            2,
+            "is not of the form https://HOST",
+        ),
+        (
+            &["--keeper-listen", "127.0.0.1:0", "--keeper-service", "a"],
+            2,
+            "is not of the form NAMESPACE/NAME",
+        ),
+        (&[listen[0], listen[1], "--keeper-url", "https://a"], 1, "cannot listen on"),
+    ] {
+        let output = run(&[&base[..], args].concat());
+        let said = format!("{output:?}");
+        assert!(output.status.code() == Some(code) && said.contains(says), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn tls_files_that_cannot_be_used_keep_it_from_starting() {
     let home = Neighbourhood::new();
     let kubeconfig = home.path("kubeconfig");
@@ -211,4 +301,67 @@ fn tls_files_that_cannot_be_used_keep_it_from_starting() {
     assert!(said.contains("/nowhere: No such file or directory"), "{said}");
     let lease = run(&[&base[..], &["--lease", "nothing"]].concat());
     assert_eq!(lease.status.code(), Some(2));
+}
+
+/// A record that this version cannot read, with a secret in its manifest: the CRD's schema has been taken off.
+async fn put_unreadable(kubeconfig: &str, secret: &str) {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut crd = crds.get("gcuupgrades.gum.enflame.com").await.unwrap();
+    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema =
+        serde_json::from_value(anything).unwrap();
+    let newer = (CRD_REVISION_ANNOTATION.to_owned(), "999".to_owned());
+    crd.metadata.annotations.get_or_insert_default().extend([newer]);
+    crds.replace("gcuupgrades.gum.enflame.com", &PostParams::default(), &crd).await.unwrap();
+    let record = json!({
+        "apiVersion": "gum.enflame.com/v1", "kind": "GcuUpgrade", "metadata": { "name": "other-1" },
+        "spec": { "gr": "other", "operation": "no such", "target": { "manifest": { "spec": { "env": secret } } } },
+    });
+    let resource = ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("gum.enflame.com", "v1", "GcuUpgrade"),
+        "gcuupgrades",
+    );
+    let records: Api<DynamicObject> = Api::all_with(client, &resource);
+    records.create(&PostParams::default(), &serde_json::from_value(record).unwrap()).await.unwrap();
+}
+
+#[test]
+fn nothing_of_a_manifest_is_logged_however_much_is_logged() {
+    const SECRET: &str = "very-secret-value";
+    let home = Neighbourhood::logging("trace");
+    let mut blueprint: Value = serde_json::from_str(include_str!("../../blueprints/gr.json")).unwrap();
+    blueprint["spec"]["driver"]["env"] = json!([{ "name": "TOKEN", "value": SECRET }]);
+    std::fs::write(home.path("blueprints/secret.json"), blueprint.to_string()).unwrap();
+    let (service, address) = home.serve(&["--log", "trace"]);
+    until_ready(&address);
+    let upgrade = |number: u32, strategy: &str| {
+        let body = json!({ "file": "secret.json", "strategy": strategy }).to_string();
+        let put = curl(&address, "PUT", GR, &body);
+        assert_eq!(put.0, 200, "{}", put.1);
+        let record = format!("/gum/v1/upgrades/enflame-gcu-resource-{number}");
+        let begun = Instant::now();
+        while !curl(&address, "GET", &record, "").1.contains("\"phase\": \"Succeeded\"") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", curl(&address, "GET", &record, "").1);
+            sleep(Duration::from_millis(50));
+        }
+    };
+    upgrade(1, "Recreate");
+    assert!(curl(&address, "GET", GR, "").1.contains(SECRET), "it is in the gr");
+    tokio::runtime::Runtime::new().unwrap().block_on(put_unreadable(&home.path("kubeconfig"), SECRET));
+    upgrade(2, "Recreate");
+    curl(&address, "GET", "/gum/v1/upgrades", "");
+    sleep(Duration::from_secs(1));
+    let (_, said, _) = service.stop();
+    let log = std::fs::read_to_string(home.path("log/gcu-upgrade-manager.log")).unwrap();
+    let sandbox = home.sandbox.said();
+    let acted = |text: &str| text.contains("acted") && text.contains("CreateGr(Target)");
+    assert!(acted(&said) || acted(&sandbox), "what is done is logged");
+    assert!(said.contains(" TRACE "), "everything is logged");
+    for text in [&said, &log, &sandbox] {
+        let leak = text.lines().find(|line| line.contains(SECRET));
+        assert!(leak.is_none(), "{:.400}", leak.unwrap_or_default());
+    }
 }

@@ -2,12 +2,17 @@
 
 mod events;
 mod fuzz;
+mod held;
 mod jobs;
 mod limits;
+mod looks;
+mod nodes;
+mod options;
 mod planning;
 mod refusals;
 mod steering;
 mod unavailable;
+mod unreadable;
 mod versions;
 mod walk;
 mod watching;
@@ -207,6 +212,26 @@ async fn a_list_is_whole_with_no_gr_with_one_and_with_two() {
             assert_eq!(item["kind"], "GcuResource");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_is_fetched_in_pages_and_shown_whole() {
+    let stage = stage_of(World { nodes: 1, gr: None, ..World::default() }).await;
+    for number in 0..250 {
+        let metadata = json!({ "name": format!("gr-{number:03}") });
+        let gr = json!({ "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": metadata, "spec": {} });
+        create_gr(&stage, gr).await;
+    }
+    let list = stage.must("GET", "/gum/v1/gr", "").await.json()["content"].clone();
+    let items = list["items"].as_array().unwrap();
+    let names: std::collections::BTreeSet<&str> =
+        items.iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!((items.len(), names.len()), (250, 250));
+    assert_eq!(list["metadata"].as_object().unwrap().keys().collect::<Vec<_>>(), ["resourceVersion"]);
+    let calls = stage.faults.calls();
+    let pages =
+        calls.iter().filter(|c| c.path.contains("/gcuresources?") && c.path.contains("limit=100")).count();
+    assert_eq!(pages, 3, "{calls:#?}");
 }
 
 #[tokio::test(start_paused = true)]

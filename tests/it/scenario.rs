@@ -4,10 +4,13 @@
 
 mod act;
 mod end;
-mod tenants;
+mod neighbours;
+mod older;
+pub(crate) mod tenants;
 mod world;
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +20,8 @@ use gcu_upgrade_manager::record::Phase;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use serde::Deserialize;
 use serde_json::Value;
-use world::{WorldSpec, named};
+pub(crate) use world::WorldSpec;
+use world::named;
 
 use crate::faults::{Faults, Rule};
 use crate::stage::{Backend, Stage};
@@ -114,17 +118,7 @@ pub(crate) async fn run(
     faults: Faults,
     silence: Duration,
 ) -> Option<End> {
-    scenario.faults.iter().for_each(|rule| faults.add(rule.clone()));
-    let world = scenario.world(backend, prefix);
-    let manifests = Manifests::of(scenario, &world);
-    let mut stage = Stage::set_on(scenario.world.without_policy_v1, backend, world, faults).await?;
-    scenario.world.change(&stage).await;
-    for (file, manifest) in &manifests.blueprints {
-        std::fs::write(stage.blueprints.path().join(file), manifest.to_string()).unwrap();
-    }
-    stage.own_node = scenario.own_node.as_ref().map(|node| named(&stage.prefix(), node));
-    stage.start_service().await;
-    stage.ready().await;
+    let (mut stage, manifests) = set(scenario, backend, prefix, faults).await?;
     for (number, act) in scenario.steps.iter().enumerate() {
         stage.revive_if_dead().await;
         act.play(&mut stage, &manifests, &format!("step {}", number + 1)).await;
@@ -141,6 +135,31 @@ pub(crate) async fn run(
     }
     stage.settle(silence).await;
     Some(scenario.judge(&stage, &manifests).await)
+}
+
+/// The scenario's world with the service in front of it, before anything has happened. `None` without a real cluster.
+pub(crate) async fn set(
+    scenario: &Scenario,
+    backend: Backend,
+    prefix: Option<String>,
+    faults: Faults,
+) -> Option<(Stage, Manifests)> {
+    scenario.faults.iter().for_each(|rule| faults.add(rule.clone()));
+    let world = scenario.world(backend, prefix);
+    let manifests = Manifests::of(scenario, &world);
+    let mut stage = Stage::set_on(scenario.world.without_policy_v1, backend, world, faults).await?;
+    scenario.world.change(&stage).await;
+    for (file, manifest) in &manifests.blueprints {
+        std::fs::write(stage.blueprints.path().join(file), manifest.to_string()).unwrap();
+    }
+    if scenario.world.keeper {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        stage.keeper = Some(free.local_addr().unwrap());
+    }
+    stage.own_node = scenario.own_node.as_ref().map(|node| named(&stage.prefix(), node));
+    stage.start_service().await;
+    stage.ready().await;
+    Some((stage, manifests))
 }
 
 /// Every manifest of a scenario, made one of its world's.
@@ -193,8 +212,13 @@ impl Scenario {
             world.kubelet.pod_stop = Duration::from_millis(50);
             world.operator.component_delay = Duration::from_millis(20);
         }
-        // A component that never comes up would keep the world from settling: that one is for later.
-        let at_first = WorldSpec { stuck_components: None, ..self.world.clone() };
+        // What would keep the world from settling is for later.
+        let at_first = WorldSpec {
+            stuck_components: None,
+            never_says_running: None,
+            full_nodes: None,
+            ..self.world.clone()
+        };
         at_first.apply(&mut world.operator, &mut world.kubelet, |name| named(&world.prefix, name));
         world
     }

@@ -1,5 +1,6 @@
 //! Every scenario on the sandbox in virtual time, and on a real API server in real time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) fn chosen() -> Vec<(String, Scenario)> {
 #[test]
 fn every_scenario_holds_on_the_sandbox() {
     let all = chosen();
+    let mut failed = Vec::new();
     for (name, scenario) in &all {
         println!("{name}: {}", scenario.claim);
         let run = scenario::run(
@@ -38,9 +40,15 @@ fn every_scenario_holds_on_the_sandbox() {
             Faults::new(Vec::new()),
             Duration::from_secs(600),
         );
-        in_virtual_time(run).unwrap();
+        // The first that fails does not hide the others.
+        if let Err(failure) = catch_unwind(AssertUnwindSafe(|| in_virtual_time(run).unwrap())) {
+            let text = failure.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| failure.downcast_ref::<&str>().map(|t| (*t).to_owned()));
+            failed.push(format!("{name}: {}", text.unwrap_or_default()));
+        }
     }
     println!("{} scenarios", all.len());
+    assert!(failed.is_empty(), "{} of {} fail:\n{}", failed.len(), all.len(), failed.join("\n"));
 }
 
 /// Each run has a runtime of its own, so that nothing of it lives on. No fault is worth an error in the log: those are

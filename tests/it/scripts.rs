@@ -39,10 +39,17 @@ const STAND_INS: [(&str, &str); 7] = [
     (
         "kubectl",
         r#"case "$*" in
+             *"get nodes"*enflame*) printf "${CLAIMED:-}" ;;
+             *"get daemonsets"*) printf "${HELD:-}"; exit "${SETS:-0}" ;;
+             *"get deployment"*) printf '%s' "${DEPLOYED:-}" ;;
              *"get nodes"*) printf '%s' "$NODES" ;;
              *"get crd gcuresources"*) [ -n "${NO_OPERATOR:-}" ] || echo crd/gcuresources ;;
              *"get crd gcuupgrades"*) exit_code="${CLUSTER:-0}"; [ -n "${NO_CRD:-}" ] || echo crd/gcuupgrades; exit "$exit_code" ;;
              *"get gcuupgrades.gum.enflame.com"*) printf '%s' "${RECORDS:-}" ;;
+             *"get mutatingwebhookconfiguration "*) [ ! -f "$STATE/keeper" ] || echo keeper; exit "${KEEPER:-0}" ;;
+             *"get secret "*) [ ! -f "$STATE/secret" ] || echo secret ;;
+             *"delete mutatingwebhookconfiguration "*) rm "$STATE/keeper" ;;
+             *"delete secret "*) rm "$STATE/secret" ;;
            esac"#,
     ),
     (
@@ -50,7 +57,7 @@ const STAND_INS: [(&str, &str); 7] = [
         r#"case "$1" in
              status) [ -f "$STATE/release" ] || { echo "Error: release: not found" >&2; exit 1; } ;;
              upgrade) touch "$STATE/release"; exit "${HELM:-0}" ;;
-             uninstall) rm "$STATE/release" ;;
+             uninstall) rm "$STATE/release"; [ -z "${HOLDS:-}" ] || touch "$STATE/keeper" ;;
            esac"#,
     ),
     // Runs the last argument, as the shell on the node would.
@@ -145,6 +152,7 @@ impl Desk {
             "helm status",
             "hostname",
             "kubectl get",
+            "kubectl -n kube-system get secret",
         ];
         let changes = all.lines().filter(|l| !looks.iter().any(|k| l.starts_with(k)));
         changes.map(|l| l.replace(&self.dir.path().display().to_string(), "DIR")).collect()
@@ -379,13 +387,51 @@ fn deleting_keeps_the_records_and_may_be_said_twice() {
     let records = ("RECORDS", "gr-1 Succeeded\ngr-2 RolledBack\ngr-3 Failed\n");
     let said = desk.run("delete.sh", &[], &[records]);
     assert!(said.success, "{}", said.text);
-    in_order(&said.text, &["1. ", "none is", "2. ", "3. ", "kept, with their CRD"]);
+    let lines = [
+        "1. ",
+        "none is",
+        "2. ",
+        "it is not installed",
+        "3. ",
+        "4. ",
+        "nothing",
+        "5. ",
+        "kept, with their CRD",
+    ];
+    in_order(&said.text, &lines);
     let calls = desk.calls();
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert!(calls[0].starts_with("helm uninstall gcu-upgrade-manager --namespace kube-system"), "{calls:?}");
     let said = desk.run("delete.sh", &[], &[("NO_CRD", "1")]);
     assert!(said.success && said.text.contains("it is not installed"), "{}", said.text);
     assert_eq!(desk.calls(), [""; 0]);
+}
+
+#[test]
+fn deleting_removes_the_keeper_before_the_service_goes_and_leaves_nothing_of_it() {
+    let desk = Desk::new();
+    assert!(desk.run("deploy.sh", &["--no-load"], &[]).success);
+    for thing in ["keeper", "secret"] {
+        fs::write(desk.path("state").join(thing), "").unwrap();
+    }
+    desk.calls();
+    // The service still holds something, and puts the keeper back until it is gone.
+    let said = desk.run("delete.sh", &[], &[("HOLDS", "1")]);
+    assert!(said.success, "{}", said.text);
+    in_order(&said.text, &["1. ", "2. Remove the keeper", "3. ", "4. "]);
+    let remove = "kubectl delete mutatingwebhookconfiguration gcu-upgrade-manager-keeper --ignore-not-found";
+    let calls = desk.calls();
+    assert_eq!([&calls[0], &calls[2]], [remove; 2], "{calls:?}");
+    assert!(calls[1].starts_with("helm uninstall"), "{calls:?}");
+    let secret = "kubectl -n kube-system delete secret gcu-upgrade-manager-keeper --ignore-not-found";
+    assert_eq!((calls[3].as_str(), calls.len()), (secret, 4));
+    assert!(!desk.path("state/keeper").exists() && !desk.path("state/secret").exists());
+    let said = desk.run("delete.sh", &["--force"], &[("KEEPER", "1")]);
+    assert!(
+        !said.success && said.text.contains("the cluster could not be asked for the keeper"),
+        "{}",
+        said.text
+    );
 }
 
 #[test]
@@ -413,4 +459,63 @@ fn a_cluster_that_does_not_answer_is_no_reason_to_delete() {
     let said = desk.run("delete.sh", &["--force"], &[("CLUSTER", "1")]);
     assert!(!said.success && said.text.contains("the cluster could not be asked"), "{}", said.text);
     assert_eq!(desk.calls(), [""; 0]);
+}
+
+const HELD: (&str, &str) = (
+    "HELD",
+    r#"kube-system\tdriver\theld=true\t{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":1}}\nkube-system\tother\theld=\t\nenflame\tplugin\theld=true\t\nenflame\told\theld=\t{"type":"OnDelete"}\n"#,
+);
+const CLAIMED: (&str, &str) =
+    ("CLAIMED", r#"node-1\t{"preCordoned":false}\nnode-2\t\nnode-3\t{"preCordoned":true}\n"#);
+
+#[test]
+fn deleting_says_what_it_leaves_behind_by_name() {
+    let desk = Desk::new();
+    let said = desk.run("delete.sh", &["--force", "--purge"], &[HELD, CLAIMED]);
+    assert!(said.success, "{}", said.text);
+    assert!(
+        said.text.contains("DaemonSets held at OnDelete: kube-system/driver enflame/plugin enflame/old \n"),
+        "{}",
+        said.text
+    );
+    assert!(said.text.contains("nodes cordoned or claimed: node-1 node-3 \n"), "{}", said.text);
+    assert!(said.text.contains("--force --unlock"), "{}", said.text);
+    let unread = desk.run("delete.sh", &["--unlock"], &[HELD, CLAIMED, ("SETS", "1")]);
+    assert!(!unread.success && unread.text.contains("the DaemonSets could not be read"), "{}", unread.text);
+    assert!(
+        !desk.calls().iter().any(|c| c.contains("node-") || c.contains("daemonset")),
+        "nothing is changed"
+    );
+}
+
+#[test]
+fn unlocking_gives_back_nodes_then_daemonsets_and_needs_kubectl_alone() {
+    let desk = Desk::new().without("helm");
+    let said = desk.run("delete.sh", &["--unlock"], &[HELD, CLAIMED, ("DEPLOYED", "deployment.apps/x")]);
+    assert!(!said.success && said.text.contains("helm is not installed"), "{}", said.text);
+    assert_eq!(desk.calls(), [""; 0]);
+    let dry = desk.run("delete.sh", &["--unlock", "--dry-run"], &[HELD, CLAIMED]);
+    assert!(dry.success && dry.text.matches("would run: kubectl patch").count() == 5, "{}", dry.text);
+    assert_eq!(desk.calls(), [""; 0]);
+    let said = desk.run("delete.sh", &["--unlock"], &[HELD, CLAIMED]);
+    assert!(said.success, "{}", said.text);
+    let off = r#"{"metadata":{"annotations":{"gum.enflame.com/upgrade":null}}"#;
+    let free = r#"{"metadata":{"labels":{"gum.enflame.com/held":null},"annotations":{"gum.enflame.com/update-strategy":null,"gum.enflame.com/hold":null}}"#;
+    let set = |namespace: &str, name: &str, spec: &str| {
+        format!("kubectl patch daemonset {name} --namespace {namespace} --type merge -p {free}{spec}}}")
+    };
+    let rolling =
+        r#","spec":{"updateStrategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":1}}}"#;
+    assert_eq!(
+        desk.calls(),
+        [
+            format!(r#"kubectl patch node node-1 --type merge -p {off},"spec":{{"unschedulable":null}}}}"#),
+            format!("kubectl patch node node-3 --type merge -p {off}}}"),
+            set("kube-system", "driver", rolling),
+            set("enflame", "plugin", ""),
+            set("enflame", "old", r#","spec":{"updateStrategy":{"type":"OnDelete"}}"#),
+        ]
+    );
+    assert!(said.text.contains("node-3 was cordoned before, and stays so"), "{}", said.text);
+    assert!(said.text.contains("enflame/plugin does not say which update strategy it had"), "{}", said.text);
 }

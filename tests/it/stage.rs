@@ -2,6 +2,7 @@
 //! between the two, and an oracle that watches every change.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use gcu_upgrade_manager::app::{Parts, Service};
 use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
+use gcu_upgrade_manager::keeper;
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
@@ -20,6 +22,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, Client};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tower::{ServiceExt, service_fn};
 
@@ -97,6 +100,8 @@ pub(crate) struct Stage {
     pub(crate) clock_off: &'static AtomicI64,
     /// The node that the service runs on.
     pub(crate) own_node: Option<String>,
+    /// The service has a keeper, always at the same address.
+    pub(crate) keeper: Option<SocketAddr>,
     service: Option<Service>,
     others: Vec<Service>,
 }
@@ -146,6 +151,9 @@ impl Stage {
             world.settled(Duration::from_secs(120)).await.unwrap();
         }
         let oracle = Oracle::start(client.clone(), world.grs(), prefix).await;
+        if let Some(server) = &api {
+            oracle.hear(server);
+        }
         let blueprints = TempDir::new().unwrap();
         Some(Self {
             backend,
@@ -160,6 +168,7 @@ impl Stage {
             taken: BTreeMap::new(),
             clock_off: Box::leak(Box::default()),
             own_node: None,
+            keeper: None,
             service: None,
             others: Vec::new(),
         })
@@ -195,8 +204,27 @@ impl Stage {
         parts.watching = Watching::Polling;
         parts.own_node.clone_from(&self.own_node);
         parts.clock = self.clock.off_by(self.clock_off);
+        if let Some(address) = self.keeper {
+            parts.keeper = Some(self.keeper_at(address, parts.metrics.clone()).await);
+        }
         adjust(&mut parts);
         Service::start(parts).await
+    }
+
+    /// A keeper of the service; the sandbox's API server reaches it within the process.
+    async fn keeper_at(&self, address: SocketAddr, metrics: Metrics) -> keeper::Settings {
+        let url = format!("https://{address}");
+        if let Some(api) = &self.api {
+            api.webhook(&url, keeper::serve::router(metrics));
+        }
+        // The one before may not have let go of it yet.
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        };
+        keeper::Settings::new(listener, keeper::Place::url(&url).unwrap(), "kube-system")
     }
 
     pub(crate) async fn ready(&self) {
@@ -212,6 +240,9 @@ impl Stage {
 
     /// The process dies here, whatever it is doing.
     pub(crate) fn kill(&mut self) {
+        if let (Some(api), Some(address)) = (&self.api, self.keeper) {
+            api.close_webhook(&format!("https://{address}"));
+        }
         self.service = None;
     }
 

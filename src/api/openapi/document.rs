@@ -138,6 +138,7 @@ fn path_param(name: &str) -> Param {
     let (name, about, kind, example) = match name {
         "name" => ("name", "The gr's name.", Kind::Name, "enflame-gcu-resource"),
         "id" => ("id", "The record's name: `<gr>-<n>`.", Kind::Name, "enflame-gcu-resource-1"),
+        "node" => ("node", "The node's name.", Kind::Name, "node-1"),
         "kind" => (
             "kind",
             "The component: `driver`, `toolkit`, `plugin`, `exporter`, `gfd`, or any key of the gr's `spec`.",

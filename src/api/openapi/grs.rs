@@ -100,7 +100,10 @@ const DELETE: Operation = Operation {
     means: "The delete is accepted; with `foreground` or `?wait` the gr is gone.",
     fails: &[
         (404, "There is no such gr."),
-        (409, "An upgrade of this gr is under way, or another gr has taken its place."),
+        (
+            409,
+            "An upgrade of this gr is under way, another gr has taken its place, or this version cannot read a record of it that may be active.",
+        ),
         (
             503,
             "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica \

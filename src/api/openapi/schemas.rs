@@ -1,25 +1,28 @@
 //! What request bodies and answers look like: from the types that parse and make them where there are such, else by
 //! hand beside the handlers' own words.
 
+mod records;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::Body;
-use crate::api::request::{DeleteBody, JobBody, NoBody};
+use crate::api::held::Held;
+use crate::api::request::{DeleteBody, JobBody, NoBody, SkipBody};
 use crate::blueprint::Finding;
 use crate::plan::preview::Preview;
 use crate::plan::progress::Progress;
 use crate::plan::why::Why;
-use crate::record::rolling::{RollingStatus, RollingUpdate};
-use crate::record::{
-    Deadlines, Goal, Intent, OnFailure, Operation, Phase, Steered, Step, Strategy, TimelineEntry, WaitReason,
-};
+use crate::record::rolling::{Amount, RollingUpdate};
+use crate::record::{Deadlines, OnFailure, Phase, Strategy, WaitReason};
+pub(super) use records::{history, revision, upgrade, upgrades};
 
 /// A request body.
 pub(super) fn body(kind: Body, generator: &mut SchemaGenerator) -> Value {
     match kind {
         Body::Nothing => whole::<NoBody>(generator),
         Body::Delete => whole::<DeleteBody>(generator),
+        Body::Skip => whole::<SkipBody>(generator),
         Body::Upgrade => {
             let mut schema = job_without(generator, &["revision"]);
             let file = json!({ "type": "string", "description": "The blueprint to upgrade to: a file in the directory of blueprints." });
@@ -68,6 +71,11 @@ fn with(mut schema: Map<String, Value>, more: Value) -> Schema {
     schema.into()
 }
 
+fn record(required: &[&str], properties: Value) -> Map<String, Value> {
+    let schema = json!({ "type": "object", "required": required, "properties": properties });
+    schema.as_object().cloned().unwrap_or_default()
+}
+
 fn time(what: &str) -> Value {
     json!({ "type": "string", "format": "date-time", "description": what })
 }
@@ -111,13 +119,14 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "description": "The job that starts, with every default filled in.",
-        "required": ["name", "upgrade", "strategy", "components", "rollingUpdate", "deadlines", "onFailure", "warnings"],
+        "required": ["name", "upgrade", "strategy", "components", "rollingUpdate", "failureThreshold", "deadlines", "onFailure", "warnings"],
         "properties": {
             "name": text("The record: `<gr>-<n>`."),
             "upgrade": text("Where the record is to be seen."),
             "strategy": generator.subschema_for::<Strategy>(),
             "components": { "type": "array", "items": { "type": "string" }, "description": "The components asked for; none: all." },
             "rollingUpdate": { "anyOf": [rolling, { "type": "null" }] },
+            "failureThreshold": { "anyOf": [generator.subschema_for::<Amount>(), { "type": "null" }], "description": "A Recreate's." },
             "deadlines": generator.subschema_for::<Deadlines>(),
             "onFailure": generator.subschema_for::<OnFailure>(),
             "warnings": { "type": "array", "items": { "type": "string" }, "description": "What to think of: of the blueprint, and of versions that do not fit." },
@@ -176,103 +185,17 @@ fn waiting_on(generator: &mut SchemaGenerator) -> Value {
     })
 }
 
-/// A record's own fields in a list.
-fn summary(generator: &mut SchemaGenerator) -> Value {
-    json!({
-        "name": text("The record: `<gr>-<n>`."),
-        "gr": text("The gr."),
-        "operation": generator.subschema_for::<Operation>(),
-        "strategy": generator.subschema_for::<Strategy>(),
-        "blueprint": text("The blueprint that it came from."),
-        "sha256": text("SHA-256 of that file."),
-        "ofRevision": { "type": "integer", "minimum": 0, "description": "The revision that this one repeats." },
-        "reason": text("Why, in the words of who asked."),
-        "requestedBy": text("Who asked, where the service asks who it is."),
-        "steeredBy": generator.subschema_for::<Steered>(),
-        "requestedAt": time("When it was asked for."),
-        "startedAt": time("When it was taken up."),
-        "finishedAt": time("When it ended."),
-        "phase": generator.subschema_for::<Phase>(),
-        "step": generator.subschema_for::<Step>(),
-        "message": text("The last thing worth knowing."),
-    })
-}
-
-const SUMMARY: [&str; 7] = ["name", "gr", "operation", "strategy", "phase", "step", "message"];
-
-fn record(required: &[&str], properties: Value) -> Map<String, Value> {
-    let schema = json!({ "type": "object", "required": required, "properties": properties });
-    schema.as_object().cloned().unwrap_or_default()
-}
-
-/// What the view of one record has besides.
-fn more(generator: &mut SchemaGenerator) -> Value {
-    json!({
-        "intent": generator.subschema_for::<Intent>(),
-        "onFailure": generator.subschema_for::<OnFailure>(),
-        "deadlines": generator.subschema_for::<Deadlines>(),
-        "goal": generator.subschema_for::<Goal>(),
-        "stepSince": time("Since when this step is being done."),
-        "deadline": time("When this step is held if it has not ended by then."),
-        "waitingOn": waiting_on(generator),
-        "components": { "type": "array", "items": { "type": "string" } },
-        "rollingUpdate": generator.subschema_for::<RollingUpdate>(),
-        "rolling": generator.subschema_for::<RollingStatus>(),
-        "timeline": { "type": "array", "items": generator.subschema_for::<TimelineEntry>() },
-        "outcome": {
-            "type": "object",
-            "description": "How it ended.",
-            "required": ["phase", "reason", "message"],
-            "properties": {
-                "phase": generator.subschema_for::<Phase>(),
-                "reason": text("A word for programs."),
-                "message": text("A sentence for people."),
-                "at": time("When."),
-            },
-        },
-        "target": object(generator),
-        "previous": object(generator),
-    })
-}
-
-pub(super) fn upgrades(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": record(&SUMMARY, summary(generator)) })
-}
-
-pub(super) fn upgrade(generator: &mut SchemaGenerator) -> Schema {
-    let required =
-        [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline", "target"]].concat();
-    with(record(&required, summary(generator)), more(generator))
-}
-
-fn revision_fields() -> Value {
-    json!({
-        "revision": { "type": "integer", "minimum": 0, "description": "Its number, for a rollback." },
-        "current": { "type": "boolean", "description": "Whether it runs, as far as the records tell." },
-    })
-}
-
-pub(super) fn history(generator: &mut SchemaGenerator) -> Schema {
-    let schema = with(record(&["revision", "current", "message"], summary(generator)), revision_fields());
-    let replaced =
-        json!({ "outcome": { "const": "Replaced", "description": "Of what the oldest record replaced." } });
-    json_schema!({ "type": "array", "items": with(schema.as_object().cloned().unwrap_or_default(), replaced) })
-}
-
-pub(super) fn revision(generator: &mut SchemaGenerator) -> Schema {
-    let mut more = more(generator);
-    let outcome = more.pointer("/outcome").cloned().unwrap_or_default();
-    set(&mut more, "/outcome", json!({ "anyOf": [outcome, { "const": "Replaced" }] }));
-    let schema = with(record(&["revision", "current", "target", "message"], summary(generator)), more);
-    with(schema.as_object().cloned().unwrap_or_default(), revision_fields())
-}
-
 pub(super) fn status(generator: &mut SchemaGenerator) -> Schema {
     let schema = without_nulls::<Progress>(generator, &["gr", "message"]);
     let waiting = waiting_on(generator);
+    let held = json!({
+        "type": "array",
+        "items": generator.subschema_for::<Held>(),
+        "description": "The DaemonSets of the gr that are held at OnDelete now, also when no upgrade is under way; absent when they cannot be read.",
+    });
     with(
         schema,
-        json!({ "startedAt": time("When it was taken up."), "finishedAt": time("When it ended."), "waitingOn": waiting }),
+        json!({ "startedAt": time("When it was taken up."), "finishedAt": time("When it ended."), "waitingOn": waiting, "held": held }),
     )
 }
 

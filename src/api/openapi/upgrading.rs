@@ -1,5 +1,6 @@
 //! The calls that start a job, and those that steer it.
 
+use super::nodes::{CLOSE, RETRY_NODE, SKIP_NODE};
 use super::{Answer, Body, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
 
@@ -7,7 +8,9 @@ pub(super) const GROUP: Group = Group {
     name: "Upgrading",
     about: "Starting an upgrade, and steering the one that is under way. An upgrade is a record in the cluster: it \
             survives this service, and goes on when it is back.",
-    operations: &[PLAN, UPGRADE, PAUSE, RESUME, CANCEL, PROMOTE, ROLLBACK, RETRY],
+    operations: &[
+        PLAN, UPGRADE, PAUSE, RESUME, CANCEL, PROMOTE, ROLLBACK, RETRY, CLOSE, SKIP_NODE, RETRY_NODE,
+    ],
 };
 
 pub(super) const WAIT: Param = Param {
@@ -28,28 +31,28 @@ pub(super) const DRY_RUN: Param = Param {
 const JOB_QUERY: [Param; 2] = [WAIT, DRY_RUN];
 
 const NOT_FOUND: (u16, &str) = (404, "There is no such gr, blueprint or revision.");
-const CONFLICT: (u16, &str) = (
+pub(super) const CONFLICT: (u16, &str) = (
     409,
     "Another upgrade of this gr is under way (the text names it), the gr is being deleted, or the command is not \
-     legal in this state. With `?wait`: the upgrade failed.",
+     legal in this state; or this version cannot read a record of it that may be active. With `?wait`: the upgrade failed.",
 );
 const UNFIT: (u16, &str) = (
     422,
     "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
-     server would refuse it.",
+     server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot be told for certain.",
 );
-const HELD: (u16, &str) = (500, "With `?wait`: the upgrade is held or was rolled back.");
+pub(super) const HELD: (u16, &str) = (500, "With `?wait`: the upgrade is held or was rolled back.");
 const HELD_OR_UNREADABLE: (u16, &str) =
     (500, "With `?wait`: the upgrade is held or was rolled back. Or the blueprint cannot be read.");
-const AWAY: (u16, &str) = (
+pub(super) const AWAY: (u16, &str) = (
     503,
     "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica stops while \
      the request waits; the job goes on.",
 );
-const LATE: (u16, &str) = (504, "The wait is over; the job goes on.");
+pub(super) const LATE: (u16, &str) = (504, "The wait is over; the job goes on.");
 
 /// A command without a body.
-const COMMAND: Operation = Operation {
+pub(super) const COMMAND: Operation = Operation {
     needs: auth::Update::NEED,
     query: &JOB_QUERY,
     body: Some(Body::Nothing),
@@ -84,6 +87,7 @@ const UPGRADE: Operation = Operation {
                 "strategy": "Recreate",
                 "components": [],
                 "rollingUpdate": null,
+                "failureThreshold": "10%",
                 "deadlines": {
                     "goneSeconds": 600, "createSeconds": 300, "runningSeconds": 1800,
                     "propagateSeconds": 600, "nodeSeconds": 1800
@@ -114,10 +118,11 @@ const UPGRADE: Operation = Operation {
                     "drain": { "enabled": true, "timeoutSeconds": 1800, "onTimeout": "Hold" },
                     "failureThreshold": 1
                 },
+                "failureThreshold": null,
                 "onFailure": "Rollback",
                 "warnings": [],
                 "phase": "Paused",
-                "message": "the canary nodes are done: promote to go on"
+                "message": "the canary nodes are done; call promote to continue"
             }"#,
             ..SAMPLE
         },
@@ -125,7 +130,9 @@ const UPGRADE: Operation = Operation {
             name: "dry-run",
             label: "Only check, and show the plan",
             target: "/gum/v1/gr/enflame-gcu-resource?dryRun=true",
-            body: Some(r#"{"file": "gr.json", "deadlines": {"gone": "15m", "running": 3600}}"#),
+            body: Some(
+                r#"{"file": "gr.json", "failureThreshold": "5%", "deadlines": {"gone": "15m", "running": 3600}}"#,
+            ),
             answer: r#"{
                 "name": "enflame-gcu-resource-1",
                 "dryRun": true,
@@ -154,7 +161,10 @@ const PLAN: Operation = Operation {
     means: "The plan.",
     fails: &[
         (404, "There is no such gr or blueprint."),
-        (409, "An upgrade of this gr is under way (the text names it), or the gr is being deleted."),
+        (
+            409,
+            "An upgrade of this gr is under way (the text names it), the gr is being deleted, or this version cannot read a record of it that may be active.",
+        ),
         UNFIT,
         (500, "The blueprint cannot be read."),
     ],
@@ -176,7 +186,7 @@ const PLAN: Operation = Operation {
                     "summary": "devicePlugin of gr enflame-gcu-resource on 3 nodes, 1 at once",
                     "components": [
                         { "component": "devicePlugin", "change": "changed", "fields": ["version: latest -> 2.1.0"], "impact": "cordon" },
-                        { "component": "exporter", "because": "devicePlugin changes, and comes before it", "impact": "restart" }
+                        { "component": "exporter", "because": "depends on devicePlugin, which changes", "impact": "restart" }
                     ],
                     "maxUnavailable": 1,
                     "steps": { "count": 3, "size": 1, "between": "300 s" },
@@ -200,7 +210,7 @@ const PLAN: Operation = Operation {
             answer: "Plan (RollingUpdate): devicePlugin of gr enflame-gcu-resource on 3 nodes, 1 at once.\n\n\
                      COMPONENT      CHANGE     IMPACT    WHAT\n\
                      devicePlugin   changed    cordon    version: latest -> 2.1.0\n\
-                     exporter       restarts   restart   devicePlugin changes, and comes before it\n",
+                     exporter       restarts   restart   depends on devicePlugin, which changes\n",
         },
     ],
     ..COMMAND
@@ -242,7 +252,7 @@ const RESUME: Operation = Operation {
             "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
             "effect": "the upgrade goes on",
             "phase": "Succeeded",
-            "message": "gr enflame-gcu-resource runs the target"
+            "message": "gr enflame-gcu-resource is now at the target version"
         }"#,
         ..SAMPLE
     }],
@@ -312,7 +322,7 @@ const ROLLBACK: Operation = Operation {
                 "onFailure": "Hold",
                 "warnings": [],
                 "phase": "Succeeded",
-                "message": "gr enflame-gcu-resource runs the target"
+                "message": "gr enflame-gcu-resource is now at the target version"
             }"#,
             ..SAMPLE
         },
@@ -337,7 +347,7 @@ const RETRY: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/retry",
     id: "retryUpgrade",
     summary: "Try a held or failed upgrade again",
-    about: "Gives a held step a fresh deadline. After a failure or a rollback, starts the upgrade once more, in the \
+    about: "Gives a held step a fresh deadline, and every node that was given up another try. After a failure or a rollback, starts the upgrade once more, in the \
             manner of the last unless the body says otherwise.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The step has a fresh deadline, or the upgrade is recorded once more; with `?wait` it has ended well.",
@@ -353,7 +363,7 @@ const RETRY: Operation = Operation {
             "strategy": "RollingUpdate",
             "warnings": [],
             "phase": "Succeeded",
-            "message": "gr enflame-gcu-resource runs the target"
+            "message": "gr enflame-gcu-resource is now at the target version"
         }"#,
         ..SAMPLE
     }],

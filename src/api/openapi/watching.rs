@@ -27,16 +27,22 @@ const EVENTS_HEADERS: [Param; 1] = [Param {
 }];
 
 const NO_GR: (u16, &str) = (404, "There is no such gr.");
+const ILLEGIBLE: (u16, &str) = (
+    409,
+    "This version cannot read the gr's newest record, or one that may be active: the text names it, and says how to \
+     look at it, correct it or delete it.",
+);
 
 const STATUS: Operation = Operation {
     call: "GET /gum/v1/gr/{name}/status",
     id: "getStatus",
     summary: "How far the upgrade is",
     about: "Of the upgrade that is under way, or was the last: one line for people, counts of nodes, the efficiency \
-            of a rolling upgrade and its estimated end.",
+            of a rolling upgrade and its estimated end. `held` names the DaemonSets that are held at OnDelete now, and \
+            why; as text, a second line does when no upgrade is under way.",
     answer: Answer::ContentOrText(schemas::status),
     means: "How far it is; or that the gr has never been upgraded.",
-    fails: &[NO_GR],
+    fails: &[NO_GR, ILLEGIBLE],
     samples: &[
         Sample {
             name: "status",
@@ -54,7 +60,8 @@ const STATUS: Operation = Operation {
                 "maxUnavailable": 2,
                 "efficiency": 1.0,
                 "startedAt": "2026-01-01T09:00:06Z",
-                "waitingOn": { "reason": "Paused", "message": "paused: resume to go on", "since": "2026-01-01T09:01:30Z" }
+                "waitingOn": { "reason": "Paused", "message": "paused: resume to go on", "since": "2026-01-01T09:01:30Z" },
+                "held": [{ "component": "devicePlugin", "namespace": "kube-system", "name": "enflame-gcu-k8s-plugin", "record": "enflame-gcu-resource-3", "outdatedNodes": 2, "reason": "upgrade enflame-gcu-resource-3 is under way" }]
             }"#,
             ..SAMPLE
         },
@@ -78,7 +85,7 @@ const WHY: Operation = Operation {
             are left out, and why. Looked up live.",
     answer: Answer::ContentOrText(schemas::why),
     means: "What is waited for.",
-    fails: &[NO_GR],
+    fails: &[NO_GR, ILLEGIBLE],
     samples: &[
         Sample {
             name: "why",
@@ -114,7 +121,7 @@ const NODES: Operation = Operation {
     query: &NODES_QUERY,
     answer: Answer::Content(schemas::nodes),
     means: "The nodes.",
-    fails: &[NO_GR],
+    fails: &[NO_GR, ILLEGIBLE],
     samples: &[Sample {
         name: "node",
         label: "One node, with the pods that were replaced",
@@ -142,13 +149,15 @@ const EVENTS: Operation = Operation {
     id: "streamEvents",
     summary: "Follow an upgrade as it happens",
     about: "Server-sent events: `timeline` for each entry of the record's timeline, `progress` when phase, step, \
-            counts or what is waited for change, `end` as the last; `closing` instead, when this replica stops: \
-            connect again. A comment is sent every 15 s.",
+            counts or what is waited for change, `end` as the last; `closing` instead, when the stream ends \
+            before the upgrade does: its `status` is 503 when this replica stops and another serves whoever connects \
+            again, else what a new connection would be answered. A comment is sent every 15 s.",
     headers: &EVENTS_HEADERS,
     answer: Answer::AsIs("text/event-stream"),
     means: "The events.",
     fails: &[
         (404, "There is no such record."),
+        (409, "This version cannot read the record."),
         (503, "The API server is away, or 100 streams are open already."),
     ],
     samples: &[Sample {
@@ -157,7 +166,7 @@ const EVENTS: Operation = Operation {
         target: "/gum/v1/upgrades/enflame-gcu-resource-1/events",
         text: false,
         answer: "event: timeline\nid: 1767225606839.0-\ndata: {\"at\":\"2026-01-01T00:00:06.839Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
-                 event: end\nid: 1767225628000.0-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource runs the target\",\"phase\":\"Succeeded\"}\n\n",
+                 event: end\nid: 1767225628000.0-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
         ..SAMPLE
     }],
     ..READ
@@ -187,7 +196,7 @@ const UPGRADES: Operation = Operation {
             "finishedAt": "2026-01-01T09:00:28.105Z",
             "phase": "Succeeded",
             "step": "Done",
-            "message": "gr enflame-gcu-resource runs the target"
+            "message": "gr enflame-gcu-resource is now at the target version"
         }]"#,
         ..SAMPLE
     }],
@@ -216,9 +225,9 @@ const UPGRADE: Operation = Operation {
             "goal": "Target",
             "phase": "Succeeded",
             "step": "Done",
-            "message": "gr enflame-gcu-resource runs the target",
+            "message": "gr enflame-gcu-resource is now at the target version",
             "timeline": [{ "at": "2026-01-01T09:00:06.812Z", "step": "Recorded", "message": "taken up" }],
-            "outcome": { "phase": "Succeeded", "reason": "Succeeded", "message": "gr enflame-gcu-resource runs the target", "at": "2026-01-01T09:00:28.105Z" },
+            "outcome": { "phase": "Succeeded", "reason": "Succeeded", "message": "gr enflame-gcu-resource is now at the target version", "at": "2026-01-01T09:00:28.105Z" },
             "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "enflame-gcu-resource" } }
         }"#,
         ..SAMPLE

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use super::Seconds;
+use super::{Seconds, SecondsOrNone};
 use crate::record::rolling::{Amount, Canary, Drain, Labels, OnTimeout, Order, RollingUpdate, WaitForJobs};
 
 /// How a RollingUpdate proceeds. BCS's names `rollingManually` and `upgradeDuration` are taken too.
@@ -23,8 +23,8 @@ pub(super) struct RollingBody {
     /// So long between every `maxUnavailable` nodes.
     #[serde(alias = "upgradeDuration")]
     pause_between: Option<Seconds>,
-    /// So long a node's new pods have to be ready before it counts as done.
-    min_ready_seconds: Option<Seconds>,
+    /// How long a node's new pods have to be ready before the node counts as done; by default 10s, `0` for no time.
+    min_ready_seconds: Option<SecondsOrNone>,
     /// Only nodes with these labels.
     node_selector: Option<Selector>,
     /// Which nodes come first; by default IdleFirst.
@@ -33,9 +33,8 @@ pub(super) struct RollingBody {
     drain: DrainBody,
     /// These pods of a node may end before it is drained.
     wait_for_jobs: Option<JobsBody>,
-    /// So many failed nodes stop the rollout; by default 1.
-    #[schemars(range(min = 1))]
-    failure_threshold: Option<u32>,
+    /// The rollout stops when this number or percentage of nodes has failed or is late; by default 1.
+    failure_threshold: Option<Amount>,
 }
 
 /// serde knows the other names, and schemars does not.
@@ -89,6 +88,11 @@ struct CanaryBody(Canary);
 struct Selector(Labels);
 
 impl RollingBody {
+    /// Whether it says how many nodes may fail.
+    pub(super) fn has_failure_threshold(&self) -> bool {
+        self.failure_threshold.is_some()
+    }
+
     /// With every default filled in.
     ///
     /// # Errors
@@ -109,12 +113,6 @@ impl RollingBody {
         if !drain.enabled && asks {
             return Err("rollingUpdate.drain: enabled is false, and the other fields say how to drain: leave out one or the other".to_owned());
         }
-        if self.failure_threshold == Some(0) {
-            return Err(
-                "rollingUpdate.failureThreshold: at least 1: after so many failed nodes the rollout stops"
-                    .to_owned(),
-            );
-        }
         let manual = self.manual.unwrap_or_default();
         if manual && self.pause_between.is_some() {
             return Err(
@@ -127,7 +125,7 @@ impl RollingBody {
             canary: self.canary.as_ref().map(|c| c.0.clone()),
             manual,
             pause_between_seconds: self.pause_between.map_or(0, |s| s.0),
-            min_ready_seconds: self.min_ready_seconds.map_or(0, |s| s.0),
+            min_ready_seconds: self.min_ready_seconds.map_or(usual.min_ready_seconds, |s| s.0.0),
             node_selector: self.node_selector.as_ref().map(|s| s.0.clone()).unwrap_or_default(),
             order: self.order.unwrap_or_default(),
             drain,
@@ -135,7 +133,7 @@ impl RollingBody {
                 selector: jobs.selector.0.clone(),
                 timeout_seconds: jobs.timeout.map_or(JOBS_TIMEOUT, |s| s.0),
             }),
-            failure_threshold: self.failure_threshold.unwrap_or(1),
+            failure_threshold: self.failure_threshold.unwrap_or(usual.failure_threshold),
         })
     }
 }

@@ -7,7 +7,10 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::plan::Action;
-use crate::record::rolling::{LOCK_ANNOTATION, NODE_ANNOTATION};
+use crate::plan::fleet::SetState;
+use crate::record::rolling::{
+    HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION, NODE_ANNOTATION, RELEASE_ANNOTATION,
+};
 
 /// The versions of the eviction API, newest first. Kubernetes before 1.22 knows only the second.
 const EVICTIONS: [&str; 2] = ["policy/v1", "policy/v1beta1"];
@@ -15,25 +18,20 @@ const EVICTIONS: [&str; 2] = ["policy/v1", "policy/v1beta1"];
 /// Makes a call on a DaemonSet, a node or a pod.
 pub(super) async fn act(client: &Client, eviction: &str, action: &Action) -> Result<(), kube::Error> {
     match action {
-        Action::SetStrategy { namespace, name, uid, resource_version, strategy, remember } => {
-            let annotation = remember.as_ref().map(Value::to_string);
-            // A merge patch keeps what it does not mention.
-            let mut strategy = strategy.clone();
-            if strategy.get("rollingUpdate").is_none()
-                && let Some(fields) = strategy.as_object_mut()
-            {
-                fields.insert("rollingUpdate".to_owned(), Value::Null);
-            }
+        Action::Hold { namespace, name, uid, resource_version, strategy, hold } => {
             let patch = json!({
                 "metadata": {
                     "uid": uid,
                     "resourceVersion": resource_version,
-                    "annotations": { LOCK_ANNOTATION: annotation },
+                    "labels": { HELD_LABEL: "true" },
+                    "annotations": {
+                        LOCK_ANNOTATION: strategy.to_string(),
+                        HOLD_ANNOTATION: json!(hold).to_string(),
+                    },
                 },
-                "spec": { "updateStrategy": strategy },
+                "spec": { "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } },
             });
-            let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-            api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+            patch_daemonset(client, namespace, name, &patch).await
         }
         Action::Cordon { node, resource_version, mark } => {
             let mark = json!(mark).to_string();
@@ -61,6 +59,57 @@ pub(super) async fn act(client: &Client, eviction: &str, action: &Action) -> Res
         // The calls on grs and records are made elsewhere.
         _ => Ok(()),
     }
+}
+
+/// Gives a DaemonSet its own update strategy back, in the version that was looked at.
+///
+/// # Errors
+/// The API server's; 409 when it has changed meanwhile.
+pub(crate) async fn let_go(client: &Client, set: &SetState) -> Result<(), kube::Error> {
+    let guarded = set.hold.as_ref().is_some_and(|hold| hold.guarded);
+    // A merge patch keeps what it does not mention.
+    let mut strategy = set.lock.clone().unwrap_or_default();
+    if let Some(fields) = strategy.as_object_mut() {
+        fields.entry("rollingUpdate").or_insert(Value::Null);
+    }
+    let patch = json!({
+        "metadata": {
+            "uid": set.uid,
+            "resourceVersion": set.resource_version,
+            "labels": { HELD_LABEL: null },
+            "annotations": {
+                LOCK_ANNOTATION: null,
+                HOLD_ANNOTATION: null,
+                // For the webhook, which takes it off again.
+                RELEASE_ANNOTATION: guarded.then_some(&set.resource_version),
+            },
+        },
+        "spec": { "updateStrategy": strategy },
+    });
+    patch_daemonset(client, &set.namespace, &set.name, &patch).await
+}
+
+/// Labels a DaemonSet that an older version holds.
+///
+/// # Errors
+/// The API server's; 409 when it has changed meanwhile.
+pub(crate) async fn label(client: &Client, set: &SetState) -> Result<(), kube::Error> {
+    let patch = json!({
+        "metadata": {
+            "uid": set.uid, "resourceVersion": set.resource_version, "labels": { HELD_LABEL: "true" },
+        },
+    });
+    patch_daemonset(client, &set.namespace, &set.name, &patch).await
+}
+
+async fn patch_daemonset(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    patch: &Value,
+) -> Result<(), kube::Error> {
+    let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }
 
 async fn patch_node(client: &Client, node: &str, patch: &Value) -> Result<(), kube::Error> {

@@ -10,7 +10,7 @@ use crate::cluster;
 use crate::controller::act::Outcome;
 use crate::controller::observe;
 use crate::plan::{Decision, Snapshot, cannot_look};
-use crate::record::GcuUpgrade;
+use crate::record::{GcuUpgrade, Strategy};
 
 /// By so much the clock may be put right without a word.
 const JUMP: SignedDuration = SignedDuration::from_secs(10);
@@ -25,7 +25,10 @@ impl Worker {
             Some(record) if record.uid() == self.record.uid() => self.record = record,
             _ => return Ok(None),
         }
-        let seen = observe::live(&self.means.client, &self.record, &self.views).await?;
+        let mut seen = observe::live(&self.means.client, &self.record, &self.views).await?;
+        if self.record.spec.strategy == Strategy::RollingUpdate {
+            seen.guard = self.look_at_guard().await?;
+        }
         self.undisturbed_since.get_or_insert(self.means.clock.now());
         Ok(Some(seen))
     }

@@ -6,8 +6,8 @@ use super::{Ask, PlannedNode, deployed};
 use crate::gr::{WorkloadKind, workloads_of};
 use crate::plan::fleet::matches;
 use crate::plan::impact::{Change, ChangeKind, Impact};
-use crate::record::Strategy;
 use crate::record::rolling::{Labels, SkippedNode, WINDOW_LIMIT};
+use crate::record::{GcuUpgrade, Strategy};
 
 /// Nodes named in a warning.
 const NAMED: usize = 3;
@@ -26,6 +26,7 @@ pub(super) fn warnings(
     match ask.strategy {
         Strategy::Recreate => all.extend(holders(ask, nodes)),
         Strategy::RollingUpdate => {
+            all.extend(insisted(ask));
             all.extend(come_and_go(changes));
             all.extend(by_themselves(ask, changes));
             all.extend(drain(ask, nodes));
@@ -70,6 +71,18 @@ fn other_operator(ask: &Ask<'_>) -> Option<String> {
     let (live, target) = (live?, target?);
     (live != target).then(|| {
         format!("the gr is served as {live} and the blueprint says {target}: they are of different operators")
+    })
+}
+
+/// What earlier upgrades have found out about the operator.
+fn insisted(ask: &Ask<'_>) -> Option<String> {
+    let rolling = |record: &GcuUpgrade| record.status.as_ref().and_then(|s| s.rolling.clone());
+    let record = ask.records.iter().find(|r| rolling(r).is_some_and(|r| r.probed || r.guarded))?;
+    let name = record.metadata.name.clone().unwrap_or_default();
+    rolling(record).filter(|r| r.guarded).map(|_| {
+        format!(
+            "the operator put its own update strategy back during {name}: the keeper is needed to hold its DaemonSets"
+        )
     })
 }
 

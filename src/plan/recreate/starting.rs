@@ -9,8 +9,11 @@ use super::describe_pod;
 use crate::gr::{self, LiveGr, Source, Workload, WorkloadKind};
 use crate::plan::turn::{Next, Turn, Wait};
 use crate::plan::{Decision, PodState};
+use crate::record::rolling::Amount;
 use crate::record::{Goal, OnFailure, Phase, WaitReason};
 
+/// So many nodes decide over a Recreate when the request does not say: one broken machine of thousands does not.
+const DEFAULT_THRESHOLD: Amount = Amount::Percent(10);
 /// A failure signal counts once it has lasted this long: registries hiccup.
 pub(in crate::plan) const FAILURE_SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
@@ -33,63 +36,111 @@ impl Turn<'_> {
         if !gr.manifest.get("spec").is_some_and(|live| gr::covers(live, wanted)) {
             return self.conflict("the gr was edited by someone else while it was starting".to_owned());
         }
-        let mut heard_of = self.seen.pods.iter().filter(|p| !self.is_on_dead_node(p));
-        if let Some((pod, failure)) = heard_of.find_map(|p| p.failure.as_ref().map(|f| (p, f))) {
-            return self.failing(pod, failure);
+        if let Some(what) = self.added(gr) {
+            return self.conflict(format!("the gr was edited by someone else while it was starting: {what}"));
         }
-        self.not_running(gr).unwrap_or_else(|| self.finish())
+        let failing = self.failing_pods();
+        let nodes: BTreeSet<&str> = failing.iter().filter_map(|(pod, _)| pod.node.as_deref()).collect();
+        let decides = nodes.len() >= self.failures_that_decide()
+            || failing.iter().any(|(pod, _)| self.is_of_a_deployment(pod));
+        match failing.first() {
+            Some((pod, failure)) if decides => return self.failing(pod, failure, true),
+            _ => {}
+        }
+        if let Some(mut wait) = self.first_component_not_running(gr, &nodes) {
+            if let Some((pod, failure)) = failing.first() {
+                wait.detail = format!("{}; {}: {failure}", wait.detail, describe_pod(pod));
+            }
+            return Next::Wait(wait);
+        }
+        match failing.first() {
+            // All the others run: a person has to see to these.
+            Some((pod, failure)) => self.failing(pod, failure, false),
+            None => self.operator_has_its_time(gr).unwrap_or_else(|| self.finish()),
+        }
+    }
+
+    fn added(&self, gr: &LiveGr) -> Option<String> {
+        let wanted = self.record.manifest_for(self.status.goal)?;
+        let other = match self.status.goal {
+            Goal::Target => self.record.manifest_for(Goal::Previous).unwrap_or(&Value::Null),
+            Goal::Previous => &self.record.spec.target.manifest,
+        };
+        gr::added(&gr.manifest, wanted, other)
+    }
+
+    /// Pods that visibly cannot start, but for those on nodes that are not ready.
+    fn failing_pods(&self) -> Vec<(&PodState, &str)> {
+        let heard_of = self.seen.pods.iter().filter(|p| !self.is_on_dead_node(p));
+        heard_of.filter_map(|p| Some((p, p.failure.as_deref()?))).collect()
+    }
+
+    /// On how many nodes pods have to fail before that holds, or turns back, a Recreate.
+    fn failures_that_decide(&self) -> usize {
+        let desired = self.seen.workloads.iter().filter(|w| w.kind == WorkloadKind::DaemonSet);
+        let nodes = desired.map(|w| usize::try_from(w.desired).unwrap_or_default()).max().unwrap_or_default();
+        self.record.spec.failure_threshold.unwrap_or(DEFAULT_THRESHOLD).of(nodes)
+    }
+
+    fn is_of_a_deployment(&self, pod: &PodState) -> bool {
+        let deployments = self.seen.workloads.iter().filter(|w| w.kind == WorkloadKind::Deployment);
+        deployments.into_iter().any(|w| w.namespace == pod.namespace && w.name == pod.workload)
     }
 
     /// What of the stack does not run yet, if anything: a workload, or by the operator's word.
     pub(in crate::plan) fn not_running(&self, gr: &LiveGr) -> Option<Next> {
-        let by_its_word = || {
-            Wait::next(
-                WaitReason::OperatorDeploying,
-                format!("gcu-operator reports phase `{}`, not yet Running", gr.phase()),
-            )
-        };
-        let component = self.first_component_not_running(gr).map(Next::Wait);
-        component.or_else(|| (!gr.operator_says_running()).then(by_its_word))
+        let component = self.first_component_not_running(gr, &BTreeSet::new()).map(Next::Wait);
+        component.or_else(|| self.operator_has_its_time(gr))
     }
 
-    fn first_component_not_running(&self, gr: &LiveGr) -> Option<Wait> {
-        for workload in gr::workloads(&gr.manifest, &gr.status) {
-            let state = self.seen.workloads.iter().find(|s| {
-                s.kind == workload.kind && s.namespace == workload.namespace && s.name == workload.name
-            });
-            let pending = match state {
-                Some(state) => state.pending(self.excused(&workload)),
-                // A documented default name that a later operator has changed: its own word has to do.
-                None if workload.source == Source::Assumed
-                    && gr.reports_component_running(&workload.component) =>
-                {
-                    None
-                }
-                None => Some("does not exist yet".to_owned()),
-            };
-            if let Some(pending) = pending {
-                return Some(Wait {
-                    reason: WaitReason::ComponentStarting,
-                    message: format!(
-                        "{}: {} is not fully rolled out",
-                        workload.component,
-                        workload.describe()
-                    ),
-                    detail: format!("{}: {} {pending}", workload.component, workload.describe()),
-                    until: None,
-                });
+    /// Every workload is rolled out. The operator's word is one more piece of evidence, and waited for until the
+    /// deadline; then the cluster's own evidence has to do.
+    fn operator_has_its_time(&self, gr: &LiveGr) -> Option<Next> {
+        let late = self.status.deadline.is_some_and(|d| self.now >= d);
+        let waits = !gr.operator_says_running() && !late;
+        waits.then(|| {
+            let message = format!("gcu-operator reports phase `{}`, not yet Running", gr.phase());
+            Wait::next(WaitReason::OperatorDeploying, message)
+        })
+    }
+
+    fn first_component_not_running(&self, gr: &LiveGr, failing: &BTreeSet<&str>) -> Option<Wait> {
+        gr::workloads(&gr.manifest, &gr.status).iter().find_map(|w| self.not_rolled_out(gr, w, failing))
+    }
+
+    fn not_rolled_out(&self, gr: &LiveGr, workload: &Workload, failing: &BTreeSet<&str>) -> Option<Wait> {
+        let find = |workload: &Workload| self.seen.workloads.iter().find(|s| s.is(workload));
+        let pending = |workload: &Workload| match find(workload) {
+            Some(state) => state.pending(self.excused(workload, failing)),
+            // A documented default name that a later operator has changed: its own word has to do.
+            None if workload.source == Source::Assumed
+                && gr.reports_component_running(&workload.component) =>
+            {
+                None
             }
-        }
-        None
+            None => Some("does not exist yet".to_owned()),
+        };
+        // The operator may give its workload another name than the spec does: then its word counts.
+        let reported = gr::reported_workloads(&workload.component, &gr.status);
+        let other_name = find(workload).is_none() && reported.iter().any(|w| find(w).is_some());
+        let workloads = if other_name { reported.as_slice() } else { std::slice::from_ref(workload) };
+        let (workload, pending) = workloads.iter().find_map(|w| Some((w, pending(w)?)))?;
+        Some(Wait {
+            reason: WaitReason::ComponentStarting,
+            message: format!("{}: {} is not fully rolled out", workload.component, workload.describe()),
+            detail: format!("{}: {} {pending}", workload.component, workload.describe()),
+            until: None,
+        })
     }
 
-    /// A pod visibly cannot start. Once that has settled, roll back if asked to, else hold.
-    pub(super) fn failing(&self, pod: &PodState, failure: &str) -> Next {
+    /// A pod visibly cannot start. Once that has settled, roll back if asked to and if it `decides`, else hold.
+    pub(super) fn failing(&self, pod: &PodState, failure: &str, decides: bool) -> Next {
         let message = format!("{}: {failure}", describe_pod(pod));
         let since =
             self.status.waiting_on.as_ref().filter(|w| w.reason == WaitReason::PodFailing).map(|w| w.since);
         let settled = since.is_some_and(|s| self.now.duration_since(s) >= FAILURE_SETTLES);
-        if settled && self.status.goal == Goal::Target && self.record.spec.on_failure == OnFailure::Rollback {
+        let may_turn = decides && self.status.goal == Goal::Target;
+        if settled && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
             return Next::Do(self.back(&format!("rolling back: {message}")));
         }
         if settled && self.status.phase != Phase::Held {
@@ -103,11 +154,14 @@ impl Turn<'_> {
         })
     }
 
-    /// How many of its pods cannot become available. A daemon has one a node, beside which the old stack's
-    /// may be left; a replica whose deletion has been asked for is started again elsewhere.
-    pub(super) fn excused(&self, workload: &Workload) -> i32 {
+    /// How many of its pods cannot become available: those on nodes that are not ready, or that have failed. A daemon
+    /// has one a node, beside which the old stack's may be left; a replica whose deletion has been asked for is started
+    /// again elsewhere.
+    pub(super) fn excused(&self, workload: &Workload, failing: &BTreeSet<&str>) -> i32 {
         let theirs = |p: &&PodState| p.namespace == workload.namespace && p.workload == workload.name;
-        let pods = self.seen.pods.iter().filter(theirs).filter(|p| self.is_on_dead_node(p));
+        let pods = self.seen.pods.iter().filter(theirs).filter(|p| {
+            self.is_on_dead_node(p) || p.node.as_deref().is_some_and(|node| failing.contains(node))
+        });
         let count = match workload.kind {
             WorkloadKind::DaemonSet => pods.map(|p| &p.node).collect::<BTreeSet<_>>().len(),
             WorkloadKind::Deployment => pods.filter(|p| !p.deleting).count(),

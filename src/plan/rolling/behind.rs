@@ -21,9 +21,8 @@ use crate::record::{Goal, Phase, WaitReason};
 impl Turn<'_> {
     /// The fleet by node; what is not back yet counts as unchanged.
     pub(super) fn index<'i>(&'i self, scope: &'i [ScopedSet], rolling: &RollingStatus) -> Index<'i> {
-        let mut index = Index::of(&self.seen.fleet, scope);
-        index.unsettled = self.behind(rolling).into_iter().map(|s| s.uid.clone()).collect();
-        index
+        let unsettled = self.behind(rolling).into_iter().map(|s| s.uid.clone()).collect();
+        Index::of(&self.seen.fleet, scope, unsettled)
     }
 
     /// The locked DaemonSets that the operator has not put back, in order. None on the way forward: no node is

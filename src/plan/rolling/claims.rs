@@ -9,14 +9,16 @@ use super::node::{self, Look, Move};
 use crate::plan::Action;
 use crate::plan::fleet::NodeState;
 use crate::plan::impact::Impact;
-use crate::plan::status::after;
+use crate::plan::status::{after, shortened};
 use crate::plan::turn::Turn;
 use crate::record::rolling::{Claim, ClaimState, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind};
 
 /// Done nodes that the status names.
 const RECENT_LIMIT: usize = 10;
-/// Skipped nodes that the status names.
-const SKIPPED_LIMIT: usize = 100;
+/// The longest reason, in bytes, that the status keeps for a node that was given up.
+const REASON_LIMIT: usize = 120;
+/// The longest description of a trouble, in bytes.
+const TROUBLE_LIMIT: usize = 400;
 
 impl Turn<'_> {
     /// Moves every claim on; returns the calls that they ask for and when the first of them has to be looked at
@@ -29,10 +31,16 @@ impl Turn<'_> {
         abandon: bool,
     ) -> (Vec<Action>, Option<Timestamp>) {
         let (mut calls, mut untils) = (Vec::new(), Vec::new());
+        rolling.skipped.retain(|s| self.attempt_of(&s.node) <= s.attempt);
         for mut claim in std::mem::take(&mut rolling.active) {
+            self.retry_node(&mut claim);
             let look = node::look(self.record, &claim, index, self.now, stopping, abandon);
             untils.extend(look.until.filter(|at| *at > self.now));
             claim.trouble = self.trouble(&claim, &look);
+            if look.stage == node::Stage::Soaking && look.clock_was_set {
+                claim.soaking_since.get_or_insert(self.now);
+            }
+            claim.lost_gcus |= look.stage == node::Stage::Verifying && look.missing_gcus;
             if let (Some(trouble), Some((_, settles))) = (&claim.trouble, &look.signal) {
                 untils.extend(trouble.at.saturating_add(*settles).ok().filter(|at| *at > self.now));
             }
@@ -47,9 +55,12 @@ impl Turn<'_> {
                 Move::Skip(reason) => {
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
-                    rolling.skipped.push(SkippedNode { node: claim.node.clone(), reason });
-                    let excess = rolling.skipped.len().saturating_sub(SKIPPED_LIMIT);
-                    rolling.skipped.drain(..excess);
+                    let (node, reason) = (claim.node.clone(), shortened(&reason, REASON_LIMIT));
+                    rolling.skipped.push(SkippedNode { node, reason, attempt: claim.attempt });
+                }
+                Move::LeaveOut => {
+                    claim.state = ClaimState::Returning;
+                    claim.trouble = None;
                 }
                 Move::Done => {
                     self.finish_node(rolling, claim);
@@ -57,6 +68,8 @@ impl Turn<'_> {
                 }
                 Move::GiveBack | Move::Lost => {
                     rolling.slots.push(claim.ideal_start_ms);
+                    // A step counts nodes that are done: another takes this one's place.
+                    rolling.step_left = rolling.step_left.map(|left| left.saturating_add(1));
                     continue;
                 }
             }
@@ -96,6 +109,7 @@ impl Turn<'_> {
         rolling.slots.push(ideal_end);
         rolling.ideal_ms = rolling.ideal_ms.max(ideal_end);
         rolling.last_done_at = Some(self.now);
+        rolling.step_done = rolling.step_done.saturating_add(1);
         rolling.recent.push(DoneNode {
             node: claim.node,
             since: claim.since,
@@ -168,11 +182,37 @@ impl Turn<'_> {
             gcus: node.gcus,
             trouble: None,
             ideal_start_ms,
+            attempt: self.attempt_of(&node.name),
+            soaking_since: None,
+            lost_gcus: false,
         }
+    }
+
+    fn attempt_of(&self, node: &str) -> u32 {
+        self.record.spec.node_attempts.get(node).copied().unwrap_or_default()
+    }
+
+    /// A person has asked for another try of this node.
+    fn retry_node(&self, claim: &mut Claim) {
+        let attempt = self.attempt_of(&claim.node);
+        if attempt > claim.attempt {
+            claim.attempt = attempt;
+            self.renew(claim);
+        }
+    }
+
+    /// A fresh deadline for a node in work.
+    pub(super) fn renew(&self, claim: &mut Claim) {
+        let node = self.record.spec.deadlines.node_seconds;
+        let seconds = if claim.state == ClaimState::Swapping { node } else { self.drain_seconds() };
+        claim.trouble = None;
+        claim.deadline = after(self.now, seconds);
     }
 }
 
 fn on(claim: &Claim, message: &str) -> String {
     let prefix = format!("node {}: ", claim.node);
-    if message.starts_with(&prefix) { message.to_owned() } else { format!("{prefix}{message}") }
+    let message =
+        if message.starts_with(&prefix) { message.to_owned() } else { format!("{prefix}{message}") };
+    shortened(&message, TROUBLE_LIMIT)
 }

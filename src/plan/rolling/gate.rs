@@ -1,7 +1,7 @@
 //! The gates between the steps of a rollout: canary, `manual`, `pauseBetween`.
 
 use super::index::Index;
-use super::window::Stop;
+use super::stop::Stop;
 use crate::plan::fleet::matches;
 use crate::plan::status::after;
 use crate::plan::turn::Turn;
@@ -20,12 +20,12 @@ impl Turn<'_> {
         rolling.gated_since.get_or_insert(ended);
         let canary = rolling.step == 0 && options.canary.is_some();
         if (canary || options.manual) && self.record.spec.granted <= rolling.step {
-            let what = if canary { "the canary nodes are done" } else { "the step is done" };
-            return Some(Stop {
-                phase: Phase::Paused,
-                reason: "AwaitingPromotion",
-                message: format!("{what}: promote to go on"),
-            });
+            let nodes = if canary { "the canary nodes" } else { "the nodes of this step" };
+            let message = match rolling.step_done {
+                0 => format!("none of {nodes} could be done; promote to continue without, or see /why"),
+                _ => format!("{nodes} are done; call promote to continue"),
+            };
+            return Some(Stop { phase: Phase::Paused, reason: "AwaitingPromotion", message });
         }
         let next_at = after(ended, options.pause_between_seconds);
         if self.now < next_at {
@@ -38,6 +38,7 @@ impl Turn<'_> {
         rolling.step = rolling.step.saturating_add(1);
         rolling.step_ended_at = None;
         rolling.step_left = self.step_size(rolling);
+        rolling.step_done = 0;
         None
     }
 

@@ -13,26 +13,38 @@ pub struct Index<'a> {
     pub sets: Vec<(&'a ScopedSet, Option<&'a SetState>)>,
     /// UIDs of DaemonSets whose present template is not the one that is wanted: nothing is done about their pods.
     pub unsettled: HashSet<String>,
+    /// The position of the first DaemonSet whose pods are replaced.
+    pub first: usize,
     pods: HashMap<&'a str, Vec<(usize, &'a DaemonPod)>>,
     tenants: HashMap<&'a str, Vec<&'a Tenant>>,
 }
 
 impl<'a> Index<'a> {
-    /// Sorts the fleet.
-    pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet]) -> Self {
+    /// Sorts the fleet. Nodes are concerned by the first DaemonSet, in order, that changes or has outdated pods, and
+    /// by all after it. Pods belong to the DaemonSet that controls them. `unsettled`: see there.
+    pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet], unsettled: HashSet<String>) -> Self {
         let sets: Vec<_> = scope.iter().map(|s| (s, fleet.set(&s.namespace, &s.name))).collect();
-        let mut pods: HashMap<&str, Vec<(usize, &DaemonPod)>> = HashMap::new();
+        let positions: HashMap<&str, usize> = sets
+            .iter()
+            .enumerate()
+            .filter_map(|(position, (_, state))| Some((state.as_ref()?.uid.as_str(), position)))
+            .collect();
+        let mut index =
+            Self { fleet, sets, unsettled, first: 0, pods: HashMap::new(), tenants: HashMap::new() };
+        let position = |pod: &DaemonPod| positions.get(pod.owner.as_str()).copied();
+        let changes = index.sets.iter().position(|(s, _)| s.changed || s.unfinished);
+        let outdated = fleet.pods.iter().filter_map(|pod| Some((position(pod)?, pod)));
+        let outdated = outdated.filter(|(set, pod)| index.is_outdated(*set, pod)).map(|(set, _)| set).min();
+        index.first = changes.into_iter().chain(outdated).min().unwrap_or(index.sets.len());
         for pod in &fleet.pods {
-            let set = scope.iter().position(|s| s.name == pod.workload && s.namespace == pod.namespace);
-            if let Some(set) = set {
-                pods.entry(&pod.node).or_default().push((set, pod));
+            if let Some(set) = position(pod).filter(|set| *set >= index.first) {
+                index.pods.entry(&pod.node).or_default().push((set, pod));
             }
         }
-        let mut tenants: HashMap<&str, Vec<&Tenant>> = HashMap::new();
         for tenant in &fleet.tenants {
-            tenants.entry(&tenant.node).or_default().push(tenant);
+            index.tenants.entry(&tenant.node).or_default().push(tenant);
         }
-        Self { fleet, sets, unsettled: HashSet::new(), pods, tenants }
+        index
     }
 
     /// The pods of the DaemonSets concerned on a node, with the position of their DaemonSet.
@@ -77,6 +89,13 @@ impl<'a> Index<'a> {
             };
             self.pods(node).iter().any(|(set, pod)| is_its(*set) && self.is_outdated(*set, pod))
         })
+    }
+
+    /// On how many nodes a DaemonSet has outdated pods.
+    pub fn outdated_nodes(&self, set: usize) -> usize {
+        let has =
+            |pods: &&Vec<(usize, &DaemonPod)>| pods.iter().any(|(s, p)| *s == set && self.is_outdated(*s, p));
+        self.pods.values().filter(has).count()
     }
 
     /// The first DaemonSet, in order, with an outdated pod on this node.

@@ -9,16 +9,20 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::index::Index;
+use super::window::opted_out;
 
 pub use super::drain::{cannot_be_evicted, is_evicted, must_leave};
 use crate::plan::Action;
-use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant, matches};
+use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
+use crate::plan::impact::Impact;
 use crate::plan::status::after;
-use crate::record::GcuUpgrade;
-use crate::record::rolling::{Claim, ClaimState, ClaimedPod, Drain, NodeMark, OnTimeout, RollingUpdate};
+use crate::record::rolling::{Claim, ClaimState, ClaimedPod, RollingUpdate};
+use crate::record::{GcuUpgrade, Goal};
 
 /// A node that is not ready while it is worked on may be on its way back: a driver or a container runtime restarts.
-const NOT_READY_SETTLES: SignedDuration = SignedDuration::from_secs(300);
+pub(super) const NOT_READY_SETTLES: SignedDuration = SignedDuration::from_secs(300);
+/// GCUs that are missing may be on their way back: drivers and plugins take their time to find them.
+const GCUS_SETTLE: SignedDuration = SignedDuration::from_secs(300);
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
 
@@ -54,6 +58,8 @@ pub enum Move {
     Done,
     /// It is to be given back, and left out from now on, for this reason.
     Skip(String),
+    /// It is to be given back because a person has taken it out.
+    LeaveOut,
     /// It has been given back: the claim can be dropped.
     GiveBack,
     /// There is no such node any more.
@@ -71,16 +77,28 @@ pub struct Look {
     pub next: Move,
     /// A failure signal, and after how long it is believed.
     pub signal: Option<(String, SignedDuration)>,
+    /// Its pods are new, and it offers fewer GCUs than before.
+    pub missing_gcus: bool,
+    /// By the cluster's clock, its pods became ready in the future.
+    pub clock_was_set: bool,
     /// When to look again though nothing has changed.
     pub until: Option<Timestamp>,
 }
 
 impl Look {
-    fn new(stage: Stage, message: impl Into<String>, next: Move) -> Self {
-        Self { stage, message: message.into(), next, signal: None, until: None }
+    pub(super) fn new(stage: Stage, message: impl Into<String>, next: Move) -> Self {
+        Self {
+            stage,
+            message: message.into(),
+            next,
+            signal: None,
+            missing_gcus: false,
+            clock_was_set: false,
+            until: None,
+        }
     }
 
-    fn wait(stage: Stage, message: impl Into<String>) -> Self {
+    pub(super) fn wait(stage: Stage, message: impl Into<String>) -> Self {
         Self::new(stage, message, Move::Call(Vec::new()))
     }
 }
@@ -102,6 +120,11 @@ pub fn look(
     if abandon || (stopping && claim.state == ClaimState::Emptying) {
         return there.give_back();
     }
+    if claim.state != ClaimState::Returning
+        && let Some(why) = opted_out(node, &record.spec.skip)
+    {
+        return Look::new(Stage::Releasing, why, Move::LeaveOut);
+    }
     match claim.state {
         ClaimState::Returning => there.give_back(),
         // What called for it has been taken back meanwhile.
@@ -111,20 +134,20 @@ pub fn look(
     }
 }
 
-struct Node<'a> {
-    record: &'a GcuUpgrade,
-    claim: &'a Claim,
-    node: &'a NodeState,
-    index: &'a Index<'a>,
-    now: Timestamp,
+pub(super) struct Node<'a> {
+    pub(super) record: &'a GcuUpgrade,
+    pub(super) claim: &'a Claim,
+    pub(super) node: &'a NodeState,
+    pub(super) index: &'a Index<'a>,
+    pub(super) now: Timestamp,
 }
 
 impl Node<'_> {
-    fn options(&self) -> RollingUpdate {
+    pub(super) fn options(&self) -> RollingUpdate {
         self.record.spec.rolling_update.clone().unwrap_or_default()
     }
 
-    fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         is_ours(self.record, self.node)
     }
 
@@ -137,93 +160,15 @@ impl Node<'_> {
 
     fn release(&self, why: &str) -> Look {
         let refused = self.index.fleet.refusals.get(&self.node.subject());
-        let action = release(self.node);
+        let mut action = release(self.node);
+        let kept = self.record.spec.skip.iter().any(|s| s.node == self.node.name && s.keep_cordon);
+        if let Action::ReleaseNode { uncordon, .. } = &mut action {
+            *uncordon &= !kept;
+        }
         match refused {
             Some(refusal) => Look::wait(Stage::Releasing, format!("{why}: {refusal}")),
             None => Look::new(Stage::Releasing, why, Move::Call(vec![action])),
         }
-    }
-
-    fn emptying(&self) -> Look {
-        if !self.is_ours() {
-            return self.cordon();
-        }
-        let options = self.options();
-        let tenants = self.index.tenants(&self.node.name);
-        if let Some(jobs) = &options.wait_for_jobs {
-            let until = after(self.claim.since, jobs.timeout_seconds);
-            let running: Vec<&Tenant> =
-                tenants.iter().copied().filter(|t| matches(&t.labels, &jobs.selector)).collect();
-            if !running.is_empty() && self.now < until {
-                let mut look = Look::wait(
-                    Stage::WaitingForJobs,
-                    format!("waiting for jobs to end: {}", named(&running)),
-                );
-                look.until = Some(until);
-                return look;
-            }
-        }
-        let leaving: Vec<&Tenant> =
-            tenants.iter().copied().filter(|t| must_leave(self.claim, t, &options.drain)).collect();
-        if leaving.is_empty() {
-            return Look::new(Stage::Evicting, "empty", Move::Swap);
-        }
-        self.evict(&leaving, &options.drain)
-    }
-
-    fn cordon(&self) -> Look {
-        if self.node.cordoned || self.node.mark.is_some() || !self.node.ready || self.node.opted_out {
-            return Look::new(Stage::Cordoning, "no longer free to be worked on", Move::GiveBack);
-        }
-        if let Some(refusal) = self.index.fleet.refusals.get(&self.node.subject()) {
-            return Look::wait(Stage::Cordoning, format!("the cordon is refused: {refusal}"));
-        }
-        let mark = NodeMark {
-            record: self.record.metadata.name.clone().unwrap_or_default(),
-            uid: self.record.metadata.uid.clone().unwrap_or_default(),
-            state: "Claimed".to_owned(),
-            attempt: self.record.spec.attempt,
-            deadline: self.claim.deadline,
-            pre_cordoned: false,
-        };
-        let action = Action::Cordon {
-            node: self.node.name.clone(),
-            resource_version: self.node.resource_version.clone(),
-            mark,
-        };
-        Look::new(Stage::Cordoning, "being cordoned", Move::Call(vec![action]))
-    }
-
-    fn evict(&self, leaving: &[&Tenant], drain: &Drain) -> Look {
-        let late = self.now >= self.claim.deadline;
-        let (mut calls, mut blocked) = (Vec::new(), Vec::new());
-        for tenant in leaving {
-            let (namespace, name, uid) = (tenant.namespace.clone(), tenant.name.clone(), tenant.uid.clone());
-            let refusal = self.index.fleet.refusals.get(&uid);
-            if tenant.deleting {
-                blocked.push(format!("pod {namespace}/{name} is terminating"));
-            } else if late && drain.on_timeout == OnTimeout::Force && refusal.is_none() {
-                calls.push(Action::DeletePod { namespace, name, uid });
-            } else if let Some(why) = cannot_be_evicted(tenant, drain) {
-                blocked.push(why);
-            } else if let Some(refusal) = refusal {
-                blocked.push(format!("pod {namespace}/{name} cannot be evicted: {refusal}"));
-            } else {
-                calls.push(Action::Evict { namespace, name, uid });
-            }
-        }
-        if late && drain.on_timeout == OnTimeout::Skip {
-            let reason = format!("not drained in time: {}", blocked.join("; "));
-            return Look::new(Stage::Evicting, reason.clone(), Move::Skip(reason));
-        }
-        let message = match blocked.first() {
-            Some(first) if blocked.len() > 1 => format!("{first}; and {} more", blocked.len() - 1),
-            Some(first) => first.clone(),
-            None => format!("evicting {}", named(leaving)),
-        };
-        let mut look = Look::new(Stage::Evicting, message, Move::Call(calls));
-        look.until = Some(self.claim.deadline);
-        look
     }
 
     fn swapping(&self) -> Look {
@@ -247,11 +192,17 @@ impl Node<'_> {
                 .filter(|(s, _)| *s == position)
                 .map(|(_, p)| *p)
                 .collect();
-            let nothing = claimed.is_empty() && (!scoped.may_be_outdated() || here.is_empty());
+            let nothing = claimed.is_empty() && (!scoped.changed || here.is_empty());
             if nothing || self.index.is_unsettled(position) {
                 continue;
             }
             if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
+                if scoped.impact == Impact::Evict
+                    && !old.deleting
+                    && let Some(look) = self.arrived()
+                {
+                    return look;
+                }
                 return self.replace(&scoped.component, old);
             }
             let hash = state.and_then(|s| s.hash.as_ref());
@@ -326,17 +277,25 @@ impl Node<'_> {
             look.stage = Stage::Verifying;
             return look;
         }
-        if self.claim.cordon && self.node.gcus < self.claim.gcus {
+        // On the way back, what was lost before is not waited for.
+        let lost_before = self.claim.lost_gcus && self.record.status_or_default().goal == Goal::Previous;
+        if self.claim.cordon && self.node.gcus < self.claim.gcus && !lost_before {
             let (has, had) = (self.node.gcus, self.claim.gcus);
             let mut look = self.swap_wait(format!("its pods are new; it offers {has} of {had} GCUs"));
             look.stage = Stage::Verifying;
+            look.signal = Some((look.message.clone(), GCUS_SETTLE));
+            look.missing_gcus = true;
             return look;
         }
         let soak = self.options().min_ready_seconds;
-        let soaked = newest_ready.map(|since| after(since, soak));
+        // Ready in the future: our clock was set back. Then the time counts from when that was noticed.
+        let ahead = newest_ready.is_some_and(|since| since > after(self.now, soak));
+        let since = if ahead { Some(self.claim.soaking_since.unwrap_or(self.now)) } else { newest_ready };
+        let soaked = since.map(|since| after(since, soak));
         if soak > 0 && soaked.is_some_and(|at| self.now < at) {
             let mut look = Look::wait(Stage::Soaking, format!("ready; watched for {soak} s"));
             look.until = soaked;
+            look.clock_was_set = ahead;
             return look;
         }
         if self.claim.cordon && self.is_ours() {
@@ -367,7 +326,7 @@ pub fn claimed(index: &Index<'_>, set: usize, pod: &DaemonPod) -> ClaimedPod {
     ClaimedPod { component, name: pod.name.clone(), uid: pod.uid.clone(), created_at: pod.created_at }
 }
 
-fn named(pods: &[&Tenant]) -> String {
+pub(super) fn named(pods: &[&Tenant]) -> String {
     let names: Vec<String> =
         pods.iter().take(PODS_NAMED).map(|p| format!("{}/{}", p.namespace, p.name)).collect();
     let more = pods.len().saturating_sub(PODS_NAMED);

@@ -1,13 +1,12 @@
 //! The steps around the nodes: locking, probing, patching, propagating, restoring.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{LOCK_SETTLES, RELOCK_LIMIT};
 use crate::gr::{self, LiveGr};
-use crate::plan::fleet::SetState;
+use crate::plan::fleet::{DaemonPod, SetState};
+use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
-use crate::plan::status::{End, after, goal_name};
+use crate::plan::status::{End, goal_name};
 use crate::plan::turn::{Next, Turn, Wait};
 use crate::plan::{Action, Decision};
 use crate::record::rolling::{LockedSet, RollingStatus};
@@ -23,22 +22,20 @@ impl Turn<'_> {
             return self
                 .fail("Conflict", "there is no gr to change in place; nothing was touched".to_owned());
         }
-        let mut locked = Vec::new();
-        for (component, set) in self.sets_to_lock() {
-            let Some(hash) = set.hash.clone().filter(|_| set.observed) else {
-                let what = format!("{component}: DaemonSet {}/{} is not settled", set.namespace, set.name);
-                return Wait::next(WaitReason::ComponentStarting, what);
-            };
-            locked.push(LockedSet {
-                namespace: set.namespace.clone(),
-                name: set.name.clone(),
-                uid: set.uid.clone(),
-                // Left locked by an upgrade that had to leave nodes out: its annotation knows.
-                strategy: set.lock.clone().unwrap_or_else(|| set.strategy.clone()),
-                hash,
-            });
+        let Some(pins) = self.pins() else { return self.abandon("the gr was deleted by someone else") };
+        if !pins.refused.is_empty() {
+            return self.fail("NotResolved", format!("{}; nothing was touched", pins.refused.join("; ")));
         }
-        let message = format!("holding {} DaemonSets at OnDelete", locked.len());
+        let mut locked = Vec::new();
+        for pin in &pins.found {
+            let SetState { namespace, name, hash, observed, .. } = pin.set;
+            if hash.is_none() || !observed {
+                let what = format!("{}: DaemonSet {namespace}/{name} is not settled", pin.component);
+                return Wait::next(WaitReason::ComponentStarting, what);
+            }
+            locked.push(pin.record());
+        }
+        let message = format!("setting {} DaemonSets to updateStrategy OnDelete", locked.len());
         let attempt = self.record.spec.attempt;
         let draft = self.draft().with(|s| {
             s.attempt = attempt;
@@ -47,184 +44,87 @@ impl Turn<'_> {
         Next::Do(Decision::Record(draft.step(Step::Locking, self.seconds_for(Step::Locking), message)))
     }
 
-    /// The DaemonSets of the components that change, and the one that is probed with.
-    fn sets_to_lock(&self) -> Vec<(String, &SetState)> {
-        let changed = self.scope().into_iter().filter(ScopedSet::may_be_outdated);
-        let mut wanted: Vec<(String, String, String)> =
-            changed.map(|s| (s.component, s.namespace, s.name)).collect();
-        if let Some((component, namespace, name)) = self.probe_set() {
-            wanted.push((component, namespace, name));
-        }
-        let mut found: Vec<(String, &SetState)> = Vec::new();
-        for (component, namespace, name) in wanted {
-            if let Some(set) = self.seen.fleet.set(&namespace, &name)
-                && !found.iter().any(|(_, s)| s.uid == set.uid)
-            {
-                found.push((component, set));
-            }
-        }
-        found
-    }
-
-    /// The last harmless component that is deployed before and after; none when nothing else than harmless
-    /// components change, and there is nothing to be careful of.
-    fn probe_component(&self) -> Option<String> {
-        if self.scope().iter().all(|s| s.impact <= Impact::Restart) {
-            return None;
-        }
+    /// The DaemonSet of the last harmless component that is held, with the component's key.
+    pub(super) fn probe_set(&self) -> Option<(&str, &LockedSet)> {
         let previous = &self.record.spec.previous.as_ref()?.manifest;
-        let harmless = gr::components(previous).into_iter().rev().find(|c| {
-            c.is_deployed()
-                && impact_of(c.key) == Impact::Restart
-                && self.daemonset_of(c.key).is_some()
-                && c.fields.get("env").is_none_or(Value::is_array)
-        });
-        harmless.map(|c| c.key.to_owned())
-    }
-
-    fn daemonset_of(&self, key: &str) -> Option<&SetState> {
-        let previous = &self.record.spec.previous.as_ref()?.manifest;
-        let component = gr::components(previous).into_iter().find(|c| c.key == key)?;
-        let status = self.seen.gr.as_ref().map_or(&Value::Null, |g| &g.status);
-        gr::workloads_of(component, status).iter().find_map(|w| self.seen.fleet.set(&w.namespace, &w.name))
-    }
-
-    fn probe_set(&self) -> Option<(String, String, String)> {
-        let key = self.probe_component()?;
-        let set = self.daemonset_of(&key)?;
-        Some((key, set.namespace.clone(), set.name.clone()))
+        let pins = &self.status.rolling.as_ref()?.locked;
+        gr::components(previous).into_iter().rev().find_map(|c| {
+            let fits = impact_of(c.key) == Impact::Restart && c.fields.get("env").is_none_or(Value::is_array);
+            let pin = pins.iter().find(|pin| fits && pin.component == c.key)?;
+            Some((pin.component.as_str(), pin))
+        })
     }
 
     /// The gr from before with one more environment variable in the probed component.
     pub(super) fn probe_manifest(&self) -> Option<Value> {
-        let key = self.probe_component()?;
+        let (key, _) = self.probe_set()?;
         let mut manifest = self.record.spec.previous.as_ref()?.manifest.clone();
-        let component = manifest.pointer_mut("/spec")?.get_mut(&key)?.as_object_mut()?;
+        let component = manifest.pointer_mut("/spec")?.get_mut(key)?.as_object_mut()?;
         let env = component.entry("env").or_insert_with(|| json!([])).as_array_mut()?;
         env.push(json!({ "name": PROBE, "value": self.record.metadata.name }));
         Some(manifest)
     }
 
-    /// The locked DaemonSets that are not at OnDelete.
-    pub(super) fn unlocked(&self, rolling: &RollingStatus) -> Vec<(&SetState, Value)> {
-        let found = rolling.locked.iter().filter_map(|locked| {
-            let set = self.seen.fleet.locked(locked).filter(|set| !set.is_on_delete())?;
-            Some((set, locked.strategy.clone()))
-        });
-        found.collect()
-    }
-
-    /// The calls that hold them at OnDelete.
-    pub(super) fn lock_calls(&self, unlocked: Vec<(&SetState, Value)>) -> Vec<Action> {
-        let open = unlocked.into_iter().filter(|(set, _)| !self.is_refused(&set.uid));
-        open.map(|(set, strategy)| Action::SetStrategy {
-            namespace: set.namespace.clone(),
-            name: set.name.clone(),
-            uid: set.uid.clone(),
-            resource_version: set.resource_version.clone(),
-            strategy: json!({ "type": "OnDelete", "rollingUpdate": null }),
-            remember: Some(strategy),
-        })
-        .collect()
-    }
-
-    fn is_refused(&self, subject: &str) -> bool {
-        self.seen.fleet.refusals.contains_key(subject)
-    }
-
-    pub(super) fn locking(&self) -> Next {
-        let mut rolling = self.rolling_status();
-        let unlocked = self.unlocked(&rolling);
-        // Put back so fast that it was never seen held: what it had before is remembered on it all the same.
-        let never_kept = self.is_late() && unlocked.iter().any(|(set, _)| set.lock.is_some());
-        if rolling.relocks >= RELOCK_LIMIT || never_kept {
-            return self.give_up("StrategyNotKept", "the operator puts its update strategy back into its DaemonSets, so their pods cannot be replaced node by node; use strategy Recreate".to_owned());
-        }
-        let refused = unlocked.iter().find_map(|(set, _)| self.seen.fleet.refused(&set.uid));
-        let unlocked = !unlocked.is_empty();
-        if let Some(decision) = self.keep_locked(&mut rolling) {
-            return Next::Do(decision);
-        }
-        if let Some(refusal) = refused {
-            return Wait::next(WaitReason::CallRefused, refusal);
-        }
-        let Some(since) = rolling.locked_since.filter(|_| !unlocked) else {
-            return Wait::next(WaitReason::LockSettling, "waiting for the DaemonSets to be at OnDelete");
-        };
-        if Some(&rolling) != self.status.rolling.as_ref() {
-            let draft = self.draft().with(|s| s.rolling = Some(rolling));
-            return Next::Do(Decision::Record(draft.quietly()));
-        }
-        let settled = since.saturating_add(LOCK_SETTLES).unwrap_or(self.now);
-        if self.now < settled {
-            let message = "seeing whether the operator leaves the DaemonSets at OnDelete".to_owned();
-            let (reason, detail) = (WaitReason::LockSettling, message.clone());
-            return Next::Wait(Wait { reason, message, detail, until: Some(settled) });
-        }
-        match self.probe_set() {
-            Some((component, ..)) => self.enter(
-                Step::Probing,
-                format!("changing the environment of {component}, to see whether the operator changes its DaemonSets in place"),
-            ),
-            None => self.enter(Step::Patching, "changing the gr in place".to_owned()),
-        }
-    }
-
-    /// Until the probed DaemonSet has another template, and is still the same object.
+    /// Until the probed DaemonSet has had another template and has its own again, is still the same object, and is
+    /// still held.
     pub(super) fn probing(&self) -> Next {
-        let (Some(gr), Some(manifest), Some((component, namespace, name))) =
+        let (Some(gr), Some(manifest), Some((component, pin))) =
             (&self.seen.gr, self.probe_manifest(), self.probe_set())
         else {
             return self.probe_shows_recreation();
         };
+        let Some(set) = self.seen.fleet.locked(pin) else { return self.probe_shows_recreation() };
         let rolling = self.rolling_status();
-        let Some(locked) = rolling.locked.iter().find(|l| l.namespace == namespace && l.name == name) else {
-            return self.probe_shows_recreation();
-        };
-        let Some(set) = self.seen.fleet.locked(locked) else { return self.probe_shows_recreation() };
+        let (probe, unprobe) = (self.probe_mark("probe"), self.probe_mark("unprobe"));
+        let sent = [&probe, &unprobe].contains(&&gr.mark.clone().unwrap_or_default());
+        if sent && self.let_go_by_others(&rolling) {
+            return self.operator_insists();
+        }
+        if let Some(missing) = self.not_locked_yet() {
+            return missing;
+        }
         let hash = set.hash.as_ref().filter(|_| set.observed);
         // The probe is taken back before anything else: an operator that waits for the pods of what it changes
         // first would not come round to it.
-        if gr.mark.as_deref() == Some(self.patch_mark("unprobe").as_str()) {
-            if hash == Some(&locked.hash) {
-                let message = "the operator changes its DaemonSets in place: changing the gr".to_owned();
-                return self.enter(Step::Patching, message);
+        if gr.mark.as_ref() == Some(&unprobe) {
+            if hash == Some(&pin.hash) {
+                let message =
+                    "the operator changes its DaemonSets in place and leaves them held: changing the gr";
+                let draft = self.draft().with(|s| s.rolling.get_or_insert_default().probed = true);
+                let seconds = self.seconds_for(Step::Patching);
+                return Next::Do(Decision::Record(draft.step(Step::Patching, seconds, message)));
             }
         } else if !gr::covers(spec_of(&gr.manifest), spec_of(&manifest)) {
-            return self.patch(gr, &manifest, "probe");
+            return self.patch(gr, &manifest, probe);
         } else if let (Some(hash), Some(before)) = (hash, &self.record.spec.previous)
-            && *hash != locked.hash
+            && *hash != pin.hash
         {
-            return self.patch(gr, &before.manifest, "unprobe");
+            return self.patch(gr, &before.manifest, unprobe);
         }
         if self.is_late() {
             return self.give_up("OperatorDoesNotRoll", format!("the operator did not put a change of {component} into its DaemonSet in time, so nothing can be replaced node by node; use strategy Recreate"));
         }
+        let LockedSet { namespace, name, .. } = pin;
         let message = format!("waiting for the operator to put the change into DaemonSet {namespace}/{name}");
         let (reason, detail, until) = (WaitReason::OperatorPropagating, message.clone(), self.late_at());
         Next::Wait(Wait { reason, message, detail, until })
+    }
+
+    /// Another one once the webhook keeps the DaemonSets held: then the operator is tried again.
+    fn probe_mark(&self, what: &str) -> String {
+        let guarded = self.status.rolling.as_ref().is_some_and(|r| r.guarded);
+        self.patch_mark(if guarded { format!("guarded-{what}") } else { what.to_owned() }.as_str())
     }
 
     fn probe_shows_recreation(&self) -> Next {
         self.give_up("OperatorRecreates", "the operator makes its DaemonSets anew for every change, so their pods cannot be replaced node by node; use strategy Recreate".to_owned())
     }
 
-    fn is_late(&self) -> bool {
-        self.late_at().is_none_or(|at| self.now >= at)
-    }
-
-    /// When the operator has had its time, since the step began and since the API server was last away.
-    fn late_at(&self) -> Option<Timestamp> {
-        let again = self.seen.undisturbed_since.map(|at| after(at, self.seconds_for(self.status.step)));
-        self.status.deadline.map(|d| again.map_or(d, |again| d.max(again)))
-    }
-
     fn patch_mark(&self, what: &str) -> String {
         format!("{}:{what}", self.record.mark(self.status.goal))
     }
 
-    fn patch(&self, gr: &LiveGr, manifest: &Value, what: &str) -> Next {
-        let mark = self.patch_mark(what);
+    fn patch(&self, gr: &LiveGr, manifest: &Value, mark: String) -> Next {
         Next::Call(Action::PatchGr {
             uid: gr.uid.clone(),
             resource_version: gr.resource_version.clone(),
@@ -240,9 +140,9 @@ impl Turn<'_> {
             return self.fail("Conflict", "there is no version to go to".to_owned());
         };
         let Some(gr) = &self.seen.gr else { return self.abandon("the gr was deleted by someone else") };
-        let marked = gr.mark.as_deref() == Some(self.patch_mark("spec").as_str());
-        if !marked || !gr::covers(spec_of(&gr.manifest), spec_of(manifest)) {
-            return self.patch(gr, manifest, "spec");
+        let mark = self.patch_mark("spec");
+        if gr.mark.as_ref() != Some(&mark) || !gr::covers(spec_of(&gr.manifest), spec_of(manifest)) {
+            return self.not_locked_yet().unwrap_or_else(|| self.patch(gr, manifest, mark));
         }
         let what = goal_name(self.status.goal);
         self.enter(Step::Propagating, format!("the gr asks for {what}: waiting for the operator"))
@@ -250,24 +150,20 @@ impl Turn<'_> {
 
     /// No node is touched before the operator has put the change into its DaemonSets.
     pub(super) fn propagating(&self) -> Next {
-        let mut rolling = self.rolling_status();
-        if let Some(decision) = self.keep_locked(&mut rolling) {
-            return Next::Do(decision);
+        if let Some(missing) = self.not_locked_yet() {
+            return missing;
         }
+        let rolling = self.rolling_status();
         let scope = self.scope();
         let goal = self.status.goal;
         let (mut taken, mut behind) = (0, None);
-        for locked in &rolling.locked {
-            let changed =
-                scope.iter().any(|s| s.changed && s.name == locked.name && s.namespace == locked.namespace);
-            let Some(set) = self.seen.fleet.locked(locked) else {
-                if goal == Goal::Target {
-                    return self.probe_shows_recreation();
-                }
-                continue;
-            };
-            let moved = set.hash.as_ref().is_some_and(|hash| *hash != locked.hash);
-            let there = set.observed && set.hash.is_some() && moved == (changed && goal == Goal::Target);
+        for pin in &rolling.locked {
+            let is_it = |s: &&ScopedSet| s.name == pin.name && s.namespace == pin.namespace;
+            let changed = scope.iter().filter(is_it).any(|s| s.changed);
+            let Some(set) = self.seen.fleet.locked(pin) else { continue };
+            let moved = set.hash.as_ref().is_some_and(|hash| *hash != pin.hash);
+            // An operator may put into all of them what only one of them asks for.
+            let there = set.observed && set.hash.is_some() && (!changed || moved == (goal == Goal::Target));
             if there && changed {
                 taken += 1;
             }
@@ -300,7 +196,7 @@ impl Turn<'_> {
     /// left alone.
     pub(super) fn restoring(&self) -> Next {
         let rolling = self.rolling_status();
-        let scope = self.scope_with_unfinished();
+        let scope = self.scope();
         let index = self.index(&scope, &rolling);
         let abandoned = self.giving_up().is_some_and(|g| g.abandon);
         if !abandoned && self.free(&index, &rolling).next().is_some() {
@@ -310,32 +206,29 @@ impl Turn<'_> {
             return Next::Do(Decision::Record(draft.step(Step::Rolling, 0, message)));
         }
         let left_out = index.left_out().count();
-        let mut refused = None;
-        for locked in &rolling.locked {
-            let Some(set) = self.seen.fleet.locked(locked).filter(|s| s.lock.is_some()) else { continue };
-            let was_on_delete = locked.strategy.get("type").and_then(Value::as_str) == Some("OnDelete");
-            if index.is_left_behind(&set.uid) && !was_on_delete && !abandoned {
-                continue;
-            }
-            if let Some(refusal) = self.seen.fleet.refusals.get(&set.uid) {
-                refused = Some(refusal.clone());
-                continue;
-            }
-            return Next::Do(Decision::ActAll(vec![Action::SetStrategy {
-                namespace: set.namespace.clone(),
-                name: set.name.clone(),
-                uid: set.uid.clone(),
-                resource_version: set.resource_version.clone(),
-                strategy: locked.strategy.clone(),
-                remember: None,
-            }]));
-        }
-        if let Some(refusal) = refused {
-            return Wait::next(WaitReason::CallRefused, refusal);
+        let pods = |set: &SetState| {
+            let uid = set.uid.clone();
+            self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(move |p: &&DaemonPod| p.owner == uid)
+        };
+        let mut live = rolling.locked.iter().filter_map(|pin| self.seen.fleet.locked(pin));
+        // They are let go of together. Of pods on nodes that are gone nothing is left to do but for the garbage
+        // collector.
+        let stay = live.clone().any(|set| match kept_by_pods(set, pods(set)) {
+            Some(Kept::Outdated(nodes)) => nodes.iter().any(|node| self.seen.fleet.node(node).is_some()),
+            _ => false,
+        });
+        let going = live.find(|set| set.lock.is_some()).filter(|_| !stay);
+        if let Some(set) = going.filter(|_| !abandoned) {
+            let message = format!(
+                "waiting for DaemonSet {}/{} to get its update strategy back",
+                set.namespace, set.name
+            );
+            let refusal = self.seen.not_released.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            return Wait::next(WaitReason::RestoringStrategies, format!("{message}{refusal}"));
         }
         if let Some(giving_up) = self.giving_up() {
             let untouched = if self.status.goal == Goal::Previous { "; the old version runs" } else { "" };
-            let message = format!("{}{untouched}", giving_up.message);
+            let message = format!("{}{untouched}{}", giving_up.message, kept(left_out));
             let end = End { phase: Phase::Failed, reason: &giving_up.reason, message };
             return Next::Do(Decision::Record(self.draft().end(end)));
         }
@@ -350,19 +243,25 @@ impl Turn<'_> {
 
     fn finish_rolling(&self, left_out: usize) -> Next {
         let name = &self.record.spec.gr;
-        let kept = match left_out {
-            0 => String::new(),
-            n => format!(
-                "; {n} nodes were left out and have old pods: the DaemonSets stay at OnDelete until an upgrade has done them all"
-            ),
-        };
-        let (phase, reason, message) = match self.status.goal {
-            Goal::Target => (Phase::Succeeded, "Succeeded", format!("gr {name} runs the target{kept}")),
-            Goal::Previous => {
-                (Phase::RolledBack, "RolledBack", format!("gr {name} is back at the previous version{kept}"))
+        let kept = kept(left_out);
+        Next::Do(match self.status.goal {
+            Goal::Target => {
+                self.well_ended(Phase::Succeeded, format!("gr {name} is now at the target version{kept}"))
             }
-        };
-        Next::Do(self.end(phase, reason, message))
+            Goal::Previous => {
+                self.well_ended(Phase::RolledBack, format!("gr {name} is back at the previous version{kept}"))
+            }
+        })
+    }
+}
+
+/// What is said of nodes that are left with old pods.
+fn kept(left_out: usize) -> String {
+    match left_out {
+        0 => String::new(),
+        n => format!(
+            "; {n} nodes were left out and have old pods: the DaemonSets stay at OnDelete until an upgrade has done them all"
+        ),
     }
 }
 

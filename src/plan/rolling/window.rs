@@ -10,31 +10,35 @@ use jiff::Timestamp;
 use super::RELOCK_LIMIT;
 use super::index::Index;
 use super::node::{self, is_evicted};
+use super::stop::Stop;
 use crate::plan::fleet::{Mark, NodeState, matches};
 use crate::plan::status::after;
 use crate::plan::turn::Turn;
 use crate::plan::{Action, Decision};
 use crate::record::rolling::{
-    Claim, NodeCounts, Order, RollingStatus, RollingUpdate, Trouble, TroubleKind, WINDOW_LIMIT,
+    Claim, NodeCounts, Order, RollingStatus, RollingUpdate, SKIP_LABEL, Trouble, TroubleKind, WINDOW_LIMIT,
 };
-use crate::record::{Goal, Intent, OnFailure, Phase, Step, WaitReason};
+use crate::record::{Goal, Intent, OnFailure, Phase, SkipNode, Step, WaitReason};
 
-/// Why no further node may be taken, and how that is shown.
-pub(super) struct Stop {
-    pub(super) phase: Phase,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
+/// Claims are begun while they take up less of the record than this: it has to stay writable with any names.
+const CLAIMS_BYTES: usize = 192 * 1024;
 
 impl Turn<'_> {
     pub(super) fn rolling(&self) -> Decision {
         let scope = self.scope();
         let mut rolling = self.rolling_status();
+        let abandon = self.giving_up().is_some_and(|g| g.abandon);
+        // No claimed node is released on account of a workload that is not what it was.
+        if let Some(changed) = self.changed_workload(&rolling).filter(|_| !abandon) {
+            return self.hold_for(&changed);
+        }
         let index = self.index(&scope, &rolling);
         if let Some(decision) = self.keep_locked(&mut rolling) {
             return decision;
         }
-        let abandon = self.giving_up().is_some_and(|g| g.abandon);
+        if rolling.relocks >= RELOCK_LIMIT && self.can_guard(&rolling) && !abandon {
+            return self.carry_out(self.operator_insists());
+        }
         if rolling.max_unavailable == 0 && !abandon {
             return self.open_window(&index, rolling);
         }
@@ -43,20 +47,22 @@ impl Turn<'_> {
         if !abandon {
             self.claim_what_was_taken(&index, &mut rolling);
         }
-        let failed = rolling.active.iter().filter(|c| is(c, TroubleKind::Failed)).count();
-        let threshold = usize::try_from(self.options().failure_threshold).unwrap_or(usize::MAX);
+        let failures = self.failures(&index, &rolling);
         let may_turn = self.status.goal == Goal::Target && self.giving_up().is_none();
-        if failed >= threshold && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
+        if failures.rolls_back && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
             return self.turn_back(&format!("rolling back: {}", first_trouble(&rolling)));
         }
         if rolling.active.is_empty() && (abandon || self.free(&index, &rolling).next().is_none()) {
             if let Some(set) = self.behind(&rolling).first().filter(|_| !abandon) {
                 return self.wait_for_the_operator(set, rolling);
             }
+            if let Some(unseen) = self.unseen(&index).filter(|_| !abandon) {
+                return self.wait_for_pods(&unseen, rolling);
+            }
             return self.all_nodes_done(&index, rolling);
         }
         let canaries = self.canaries(&index, &rolling);
-        let stop = self.stop(&mut rolling, failed >= threshold, canaries);
+        let stop = self.stop(&mut rolling, &failures, canaries);
         let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
         if stop.is_none() && !stopping && !full && rolling.step_left != Some(0) {
             let left = self.candidates(&index, &rolling);
@@ -89,6 +95,9 @@ impl Turn<'_> {
                 rolling.step_left = Some(u32::try_from(size).unwrap_or(u32::MAX));
             }
         }
+        for pin in &mut rolling.locked {
+            pin.unfinished = index.is_left_behind(&pin.uid);
+        }
         self.count(index, &mut rolling);
         let message = format!(
             "{} nodes to do, {} at once",
@@ -98,37 +107,10 @@ impl Turn<'_> {
         Decision::Record(self.draft().with(|s| s.rolling = Some(rolling)).step(Step::Rolling, 0, message))
     }
 
-    /// Why no further node is taken now, if so.
-    fn stop(&self, rolling: &mut RollingStatus, failed: bool, canaries: Option<usize>) -> Option<Stop> {
-        let held = |reason, message| Some(Stop { phase: Phase::Held, reason, message });
-        if failed {
-            return held("NodesFailed", first_trouble(rolling));
-        }
-        if rolling.active.iter().any(|c| is(c, TroubleKind::Late)) {
-            return held("DeadlineExceeded", first_trouble(rolling));
-        }
-        let over = rolling.active.len() > usize::try_from(rolling.max_unavailable).unwrap_or(usize::MAX);
-        if rolling.uncommanded > 1 || (rolling.uncommanded > 0 && over) {
-            let message = "the operator put back its update strategy, and pods were replaced on nodes that nobody had claimed; retry to go on";
-            return held("UncommandedRollout", message.to_owned());
-        }
-        if self.record.spec.intent == Intent::Pause {
-            if rolling.active.is_empty() {
-                rolling.gated_since.get_or_insert(self.now);
-            }
-            return Some(Stop {
-                phase: Phase::Paused,
-                reason: "Paused",
-                message: "paused: resume to go on".to_owned(),
-            });
-        }
-        self.gate(rolling, canaries)
-    }
-
     fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) {
         for node in left {
             let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
-            if full || rolling.step_left == Some(0) {
+            if full || rolling.step_left == Some(0) || bytes_of(&rolling.active) > CLAIMS_BYTES {
                 break;
             }
             if let Some(since) = rolling.gated_since.take() {
@@ -161,7 +143,8 @@ impl Turn<'_> {
             .populated()
             .filter(move |name| !claimed.contains(name) && index.first_outdated(name).is_some())
             .filter_map(|name| index.fleet.node(name))
-            .filter(move |node| matches(&node.labels, &selector) && why_skipped(node, rolling).is_none())
+            .filter(move |node| matches(&node.labels, &selector))
+            .filter(move |node| why_skipped(node, rolling, &self.record.spec.skip).is_none())
     }
 
     /// The same in the order in which they are taken.
@@ -183,7 +166,7 @@ impl Turn<'_> {
             if claimed.contains(node.name.as_str()) {
             } else if index.first_outdated(&node.name).is_none() {
                 counts.done += 1;
-            } else if why_skipped(node, rolling).is_some() {
+            } else if why_skipped(node, rolling, &self.record.spec.skip).is_some() {
                 counts.skipped += 1;
             } else {
                 counts.waiting += 1;
@@ -191,7 +174,8 @@ impl Turn<'_> {
         }
         counts.total = number(concerned.len());
         counts.active = number(rolling.active.len());
-        counts.failed = number(rolling.active.iter().filter(|c| is(c, TroubleKind::Failed)).count());
+        let failed = |c: &&Claim| is(c, TroubleKind::Failed) || is(c, TroubleKind::Late);
+        counts.failed = number(rolling.active.iter().filter(failed).count());
         rolling.nodes = counts;
     }
 
@@ -259,27 +243,6 @@ impl Turn<'_> {
         };
         Decision::Wait { status: self.draft().waiting(reason, &message), until }
     }
-
-    /// A strategy that somebody has put back is put aside again at once, a few times; then that is said.
-    pub(super) fn keep_locked(&self, rolling: &mut RollingStatus) -> Option<Decision> {
-        if self.giving_up().is_some_and(|g| g.abandon) {
-            return None;
-        }
-        let unlocked = self.unlocked(rolling);
-        if unlocked.is_empty() {
-            rolling.locked_since.get_or_insert(self.now);
-            return None;
-        }
-        if rolling.locked_since.take().is_some() {
-            rolling.relocks = rolling.relocks.saturating_add(1);
-            let rolling = rolling.clone();
-            return Some(Decision::Record(self.draft().with(|s| s.rolling = Some(rolling)).quietly()));
-        }
-        // Beyond the limit it is left to the operator: a write war helps nobody.
-        let calls = self.lock_calls(unlocked);
-        let insists = rolling.relocks > RELOCK_LIMIT.saturating_mul(4);
-        (!insists && !calls.is_empty()).then_some(Decision::ActAll(calls))
-    }
 }
 
 /// The nodes that a rollout may work on at all.
@@ -299,9 +262,9 @@ pub fn in_order(nodes: &mut [&NodeState], index: &Index<'_>, options: &RollingUp
 }
 
 /// Why a node is left out now, if so. It is looked at anew each time: a node that comes back is taken.
-pub fn why_skipped(node: &NodeState, rolling: &RollingStatus) -> Option<String> {
-    if node.opted_out {
-        return Some("it is labelled to be left out".to_owned());
+pub fn why_skipped(node: &NodeState, rolling: &RollingStatus, skip: &[SkipNode]) -> Option<String> {
+    if let Some(reason) = opted_out(node, skip) {
+        return Some(reason);
     }
     if let Some(skipped) = rolling.skipped.iter().find(|s| s.node == node.name) {
         return Some(skipped.reason.clone());
@@ -317,11 +280,26 @@ pub fn why_skipped(node: &NodeState, rolling: &RollingStatus) -> Option<String> 
     (!node.ready).then(|| "it is not ready".to_owned())
 }
 
-fn is(claim: &Claim, kind: TroubleKind) -> bool {
+/// Why a person does not want this node to be worked on, if so.
+pub(super) fn opted_out(node: &NodeState, skip: &[SkipNode]) -> Option<String> {
+    if node.opted_out {
+        return Some(format!("its label {SKIP_LABEL} is true"));
+    }
+    let skipped = skip.iter().find(|s| s.node == node.name)?;
+    let why = skipped.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+    Some(format!("skipped by request{why}"))
+}
+
+/// What the claims take up of the record.
+fn bytes_of(claims: &[Claim]) -> usize {
+    serde_json::to_vec(claims).map_or(usize::MAX, |text| text.len())
+}
+
+pub(super) fn is(claim: &Claim, kind: TroubleKind) -> bool {
     claim.trouble.as_ref().is_some_and(|t| t.kind == kind)
 }
 
-fn first_trouble(rolling: &RollingStatus) -> String {
+pub(super) fn first_trouble(rolling: &RollingStatus) -> String {
     let mut troubles: Vec<&Trouble> = rolling
         .active
         .iter()

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Kubelet, KubeletBehaviour, Life, RUNS_FOR, STOPS_IN};
 use crate::sandbox::{
-    actor::{Key, delete_exactly, is_moot, label, lock},
+    actor::{Key, delete_exactly, is_moot, lock, workload_of},
     fit,
 };
 
@@ -86,7 +86,7 @@ impl Kubelet {
         pod: &Pod,
         behaviour: &KubeletBehaviour,
     ) -> Result<Option<Duration>, kube::Error> {
-        if behaviour.stuck_terminating.contains(label(pod, "app.kubernetes.io/name")) {
+        if behaviour.stuck_terminating.contains(workload_of(pod)) {
             return Ok(None);
         }
         let now = Instant::now();
@@ -122,7 +122,8 @@ impl Kubelet {
         if !pulled && now < start {
             return Ok(Some(start - now));
         }
-        if !pulled && has(&behaviour.bad_images) {
+        let home = fit::home_of(pod).unwrap_or_default();
+        if !pulled && (has(&behaviour.bad_images) || behaviour.full_nodes.contains(home)) {
             return self.fail_to_pull(key, pod).await;
         }
         if has(&behaviour.crashing_images) {

@@ -10,13 +10,14 @@ use kube::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Settings, UpdateStrategy};
+use super::{OperatorBehaviour, Settings};
 use crate::sandbox::WORLD_LABEL;
 
 /// The annotation in which the operator keeps what it rendered, to know later whether that has changed.
 pub(super) const RENDERED: &str = "gcu-operator.enflame.com/rendered";
-/// The label on a workload, in its selector and on its pods.
-pub(super) const NAME_LABEL: &str = "app.kubernetes.io/name";
+/// The annotation with the key of the component that a workload belongs to. The product must not know it; it tells a
+/// test's oracle what is what, however a workload is named.
+const COMPONENT: &str = "gcu-operator.enflame.com/component";
 
 /// Keys of `spec` in dependency order, the name of the workload when `spec` has none, and whether it is one of the
 /// five that `readyResource` counts.
@@ -89,7 +90,7 @@ pub(crate) fn default_name(key: &str) -> String {
 pub(super) fn components(
     gr: &DynamicObject,
     settings: &Settings,
-    strategy: Option<UpdateStrategy>,
+    behaviour: &OperatorBehaviour,
 ) -> Vec<Component> {
     let empty = Map::new();
     let spec = gr.data.get("spec").and_then(Value::as_object).unwrap_or(&empty);
@@ -98,17 +99,18 @@ pub(super) fn components(
     let wanted = known.chain(unknown).filter_map(|(key, value)| Some((key, value.as_object()?)));
     let deployed =
         wanted.filter(|(_, fields)| fields.get("notDeploy").and_then(Value::as_bool) != Some(true));
-    deployed.map(|(key, fields)| component(gr, settings, strategy, key, fields)).collect()
+    deployed.map(|(key, fields)| component(gr, settings, behaviour, key, fields)).collect()
 }
 
 fn component(
     gr: &DynamicObject,
     settings: &Settings,
-    strategy: Option<UpdateStrategy>,
+    behaviour: &OperatorBehaviour,
     key: &str,
     fields: &Map<String, Value>,
 ) -> Component {
-    let base = text(fields, "name").map_or_else(|| default_name(key), str::to_owned);
+    let asked = text(fields, "name").map_or_else(|| default_name(key), str::to_owned);
+    let base = behaviour.name_for(&asked);
     let usual = if key == "nightingale" { "enflame" } else { "kube-system" };
     let namespace = text(fields, "namespace").unwrap_or(usual).to_owned();
     let (kind, names) = match key {
@@ -117,17 +119,17 @@ fn component(
         _ => (Kind::DaemonSet, vec![base]),
     };
     let render = |name: String| {
-        let mut manifest = manifest(gr, settings, key, fields, kind, &namespace, &name);
+        let mut manifest = manifest(gr, settings, behaviour, (key, fields), kind, &namespace, &name);
         let digest = Sha256::digest(manifest.get("spec").unwrap_or(&Value::Null).to_string().as_bytes());
         let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("annotations".to_owned(), json!({ RENDERED: digest }));
+            metadata.insert("annotations".to_owned(), json!({ RENDERED: digest, COMPONENT: key }));
         }
         // Not part of what was rendered: it comes from the operator, not from `spec`.
-        if let (Kind::DaemonSet, Some(strategy)) = (kind, strategy)
+        if let (Kind::DaemonSet, Some(strategy)) = (kind, behaviour.rendered_strategy())
             && let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut)
         {
-            spec.insert("updateStrategy".to_owned(), json!({ "type": strategy.as_str() }));
+            spec.insert("updateStrategy".to_owned(), strategy);
         }
         Workload { kind, namespace: namespace.clone(), name, manifest, digest }
     };
@@ -143,13 +145,13 @@ fn component(
 fn manifest(
     gr: &DynamicObject,
     settings: &Settings,
-    key: &str,
-    fields: &Map<String, Value>,
+    behaviour: &OperatorBehaviour,
+    (key, fields): (&str, &Map<String, Value>),
     kind: Kind,
     namespace: &str,
     name: &str,
 ) -> Value {
-    let labels = json!({ NAME_LABEL: name });
+    let labels = json!({ behaviour.label(): name });
     let mut selector = fields.get("nodeSelector").and_then(Value::as_object).cloned().unwrap_or_default();
     if let Some(world) = &settings.world {
         selector.insert(WORLD_LABEL.to_owned(), json!(world));

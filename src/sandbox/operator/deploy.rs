@@ -10,12 +10,15 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    OnChange, Operator, OperatorBehaviour, UpdateStrategy, belongs_to,
-    components::{Component, Kind, NAME_LABEL, RENDERED, Workload},
+    OnChange, Operator, OperatorBehaviour, belongs_to,
+    components::{Component, Kind, RENDERED, Workload},
     runs, standing,
     status::{Phase, Report, shown_phase},
 };
-use crate::sandbox::actor::{controller_uid, delete_exactly, is_moot};
+use crate::sandbox::{
+    actor::{controller_uid, delete_exactly, is_moot},
+    json,
+};
 
 /// The next thing to do for a gr.
 enum Step<'a> {
@@ -29,6 +32,8 @@ enum Step<'a> {
 
 /// How often the operator looks whether pods are gone: it does not watch pods.
 pub(super) const LOOK_FOR_PODS: Duration = Duration::from_secs(1);
+/// How long a phase lasts that flaps.
+const FLAP: Duration = Duration::from_secs(3);
 
 impl Operator {
     /// Does the next thing that the gr lacks, and reports how it stands.
@@ -42,7 +47,7 @@ impl Operator {
             self.reassert(gr, components, behaviour).await?;
         }
         let step = self.next_step(gr, components, behaviour);
-        let phase = self.phase(gr, step.as_ref());
+        let phase = self.said(self.phase(gr, step.as_ref()), gr, behaviour);
         let waits_for = match &step {
             Some(Step::Wait(what)) => Some(what.clone()),
             Some(Step::Create(workload) | Step::Change(workload, _)) => {
@@ -57,7 +62,21 @@ impl Operator {
             Some(Step::Create(workload)) => self.create(gr, workload, behaviour).await,
             Some(Step::Change(workload, live)) => self.change(gr, workload, &live, behaviour).await,
             Some(Step::Delete(kind, workload)) => self.delete(gr, kind, &workload, behaviour).await,
-            Some(Step::Wait(_)) | None => Ok(None),
+            Some(Step::Wait(_)) | None => Ok(behaviour.phase_flaps.then_some(FLAP)),
+        }
+    }
+
+    /// The phase that an operator with moods reports in place of the right one.
+    fn said(&self, right: Phase, gr: &DynamicObject, behaviour: &OperatorBehaviour) -> Phase {
+        let other = behaviour.phase_flaps && self.clock.now().as_second() / FLAP.as_secs() as i64 % 2 == 1;
+        match (right, shown_phase(gr)) {
+            (Phase::Running, Some(Phase::Running | Phase::Upgrading))
+                if behaviour.never_says_running || other =>
+            {
+                Phase::Upgrading
+            }
+            (Phase::Running, _) if behaviour.never_says_running => Phase::Deploying,
+            _ => right,
         }
     }
 
@@ -139,7 +158,7 @@ impl Operator {
         {
             return Ok(Some(left));
         }
-        if behaviour.waits_for_pods && self.has_pods(&workload.namespace, &workload.name).await? {
+        if behaviour.waits_for_pods && self.has_pods(workload, behaviour).await? {
             return Ok(Some(LOOK_FOR_PODS));
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
@@ -172,14 +191,7 @@ impl Operator {
         {
             return Ok(Some(left));
         }
-        let mut changed = live.clone();
-        changed.annotations_mut().insert(RENDERED.to_owned(), workload.digest.clone());
-        if let (Some(template), Some(spec)) = (
-            workload.manifest.pointer("/spec/template"),
-            changed.data.get_mut("spec").and_then(Value::as_object_mut),
-        ) {
-            spec.insert("template".to_owned(), template.clone());
-        }
+        let changed = changed(workload, live, behaviour).map_err(kube::Error::SerdeError)?;
         let api = self.workloads(workload.kind, &workload.namespace);
         match api.replace(&workload.name, &PostParams::default(), &changed).await {
             Err(error) if !is_moot(&error) => Err(error),
@@ -212,22 +224,21 @@ impl Operator {
         components: &[Component],
         behaviour: &OperatorBehaviour,
     ) -> Result<(), kube::Error> {
-        let own = behaviour.update_strategy.unwrap_or(UpdateStrategy::RollingUpdate).as_str();
+        let own = behaviour.own_strategy();
+        let word = own.get("type").and_then(Value::as_str).unwrap_or_default();
         for (kind, live) in self.owned(gr) {
             let wanted = components.iter().flat_map(|component| &component.workloads);
             if kind != Kind::DaemonSet
                 || live.metadata.deletion_timestamp.is_some()
                 || !wanted.into_iter().any(|workload| is_for(workload, kind, &live))
-                || live.data.pointer("/spec/updateStrategy/type").and_then(Value::as_str).unwrap_or(own)
-                    == own
+                || live.data.pointer("/spec/updateStrategy/type").and_then(Value::as_str).unwrap_or(word)
+                    == word
             {
                 continue;
             }
-            let rolling = if own == "RollingUpdate" { json!({ "maxUnavailable": 1 }) } else { Value::Null };
-            let patch = json!({
-                "metadata": { "uid": live.uid() },
-                "spec": { "updateStrategy": { "type": own, "rollingUpdate": rolling } },
-            });
+            let mut strategy = own.clone();
+            json::default(&mut strategy, &["rollingUpdate"], Value::Null);
+            let patch = json!({ "metadata": { "uid": live.uid() }, "spec": { "updateStrategy": strategy } });
             let api = self.workloads(kind, &live.namespace().unwrap_or_default());
             match api.patch(&live.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
                 Err(error) if !is_moot(&error) => return Err(error),
@@ -242,11 +253,40 @@ impl Operator {
     }
 
     /// Whether pods of a workload of this name are left, of whichever object that had it.
-    pub(super) async fn has_pods(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let own = ListParams::default().labels(&format!("{NAME_LABEL}={name}"));
+    pub(super) async fn has_pods(
+        &self,
+        workload: &Workload,
+        behaviour: &OperatorBehaviour,
+    ) -> Result<bool, kube::Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &workload.namespace);
+        let own = ListParams::default().labels(&format!("{}={}", behaviour.label(), workload.name));
         Ok(pods.list(&own).await?.items.iter().any(|pod| controller_uid(pod).is_some()))
     }
+}
+
+/// The live object as the operator writes it when the template has changed.
+fn changed(
+    workload: &Workload,
+    live: &DynamicObject,
+    behaviour: &OperatorBehaviour,
+) -> Result<DynamicObject, serde_json::Error> {
+    if behaviour.replaces_whole_objects {
+        let mut whole: DynamicObject = serde_json::from_value(workload.manifest.clone())?;
+        whole.metadata.resource_version.clone_from(&live.metadata.resource_version);
+        return Ok(whole);
+    }
+    let mut changed = live.clone();
+    changed.annotations_mut().insert(RENDERED.to_owned(), workload.digest.clone());
+    if let (Some(template), Some(spec)) = (
+        workload.manifest.pointer("/spec/template"),
+        changed.data.get_mut("spec").and_then(Value::as_object_mut),
+    ) {
+        spec.insert("template".to_owned(), template.clone());
+        if behaviour.strategy_with_template && workload.kind == Kind::DaemonSet {
+            spec.insert("updateStrategy".to_owned(), behaviour.own_strategy());
+        }
+    }
+    Ok(changed)
 }
 
 fn is_for(workload: &Workload, kind: Kind, live: &DynamicObject) -> bool {

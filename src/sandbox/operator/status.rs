@@ -124,7 +124,8 @@ impl Report<'_> {
     }
 
     fn resources(&self, behaviour: &OperatorBehaviour) -> Vec<Value> {
-        let listed = self.components.iter().filter(|(component, _)| component.key != "nfd");
+        let said = |key: &String| key != "nfd" && !behaviour.unreported_components.contains(key);
+        let listed = self.components.iter().filter(|(component, _)| said(&component.key));
         let entry = |(component, runs): &(&Component, bool)| {
             let word = if *runs { Phase::Running.word() } else { self.phase_of_resource().word() };
             let mut entry =

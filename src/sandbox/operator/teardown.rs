@@ -47,7 +47,7 @@ impl Operator {
             let done = components.iter().enumerate().filter(|(at, _)| next.is_none_or(|next| *at > next));
             let still_to_go = owned.first().is_some_and(|(_, live)| place(&live.name_any()).is_none());
             for workload in done.filter(|_| !still_to_go).flat_map(|(_, component)| &component.workloads) {
-                if self.has_pods(&workload.namespace, &workload.name).await? {
+                if self.has_pods(workload, behaviour).await? {
                     return Ok(Some(LOOK_FOR_PODS));
                 }
             }

@@ -185,3 +185,24 @@ async fn the_pods_of_a_deleted_node_are_collected() {
     let gr = scene.world.gr().await.unwrap();
     assert_eq!(status(&gr, "clusterGCUNodes"), &json!(["node-1", "node-2"]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_pulls_nothing_more_and_keeps_what_runs() {
+    let scene = scene(World::default()).await;
+    scene.settled().await;
+    scene.world.change_kubelet(|kubelet| kubelet.full_nodes = ["node-1".to_owned()].into());
+    tokio::time::sleep(MINUTE).await;
+    assert!(scene.pods(ORDER[1]).await.iter().all(is_ready), "what runs does not care");
+    let pods: Api<Pod> = Api::namespaced(scene.server.client(), "kube-system");
+    for pod in scene.pods(ORDER[1]).await {
+        pods.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+    }
+    tokio::time::sleep(MINUTE).await;
+    let ready = |pod: &&Pod| is_ready(pod);
+    let on = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
+    assert_eq!(scene.pods(ORDER[1]).await.iter().filter(ready).count(), 2);
+    assert!(scene.pods(ORDER[1]).await.iter().filter(ready).all(|pod| on(pod) != "node-1"));
+    scene.world.change_kubelet(|kubelet| kubelet.full_nodes.clear());
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(scene.pods(ORDER[1]).await.iter().filter(ready).count(), 3);
+}

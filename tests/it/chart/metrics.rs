@@ -23,6 +23,7 @@ fn metrics() -> BTreeSet<String> {
     metrics.written(Strategy::Recreate, &step(Step::Recorded, 0), &step(Step::Deleting, 1));
     metrics.api_call("get", 200, Duration::ZERO);
     metrics.blueprints(0, 0);
+    metrics.held(0, 0);
     metrics.request(&http::Method::GET, 200, Duration::ZERO);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
@@ -68,7 +69,7 @@ fn every_alert_tells_what_is_wrong_and_what_to_do() {
             metrics_in(rule["expr"].as_str().unwrap()).into_iter().filter(|m| !metrics.contains(m)).collect();
         assert!(unknown.is_empty(), "{name}: there is no {unknown:?}");
     }
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 9);
 }
 
 #[test]

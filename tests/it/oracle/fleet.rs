@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gcu_upgrade_manager::plan::impact::{Impact, impact_of};
 use gcu_upgrade_manager::record::rolling::{
     Claim, ClaimState, LOCK_ANNOTATION, NODE_ANNOTATION, OnTimeout, RollingStatus,
 };
@@ -17,14 +18,14 @@ use super::{Entry, Log, follow, list, uid};
 use crate::faults::Call;
 
 /// Written by an admin of the scenarios in one patch with a cordon.
-const ADMIN: &str = "example.com/admin";
+pub(super) const ADMIN: &str = "example.com/admin";
 const GCU: &str = "enflame.com/gcu";
 
 /// Everything that was seen.
 pub(super) struct Logs {
-    nodes: Log,
-    pods: Log,
-    sets: Log,
+    pub(super) nodes: Log,
+    pub(super) pods: Log,
+    pub(super) sets: Log,
 }
 
 /// What the service did, for a scenario to compare.
@@ -110,13 +111,13 @@ enum What {
 
 /// The UIDs of pods whose deletion or eviction the service asked for, and how often.
 #[derive(Default)]
-struct Asked {
-    deleted: BTreeMap<String, usize>,
-    evicted: BTreeSet<String>,
+pub(super) struct Asked {
+    pub(super) deleted: BTreeMap<String, usize>,
+    pub(super) evicted: BTreeSet<String>,
 }
 
 impl Asked {
-    fn of(calls: &[Call]) -> Self {
+    pub(super) fn of(calls: &[Call]) -> Self {
         let mut asked = Self::default();
         for call in calls.iter().filter(|c| c.path.contains("/pods/")) {
             let body: Value = serde_json::from_str(&call.body).unwrap_or_default();
@@ -165,19 +166,19 @@ struct Replay {
     seen: Seen,
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str)
 }
 
-fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+pub(super) fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["annotations"][key].as_str()
 }
 
-fn is_cordoned(node: &Value) -> bool {
+pub(super) fn is_cordoned(node: &Value) -> bool {
     node["spec"]["unschedulable"] == true
 }
 
-fn is_ready(object: &Value) -> bool {
+pub(super) fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
@@ -188,7 +189,7 @@ fn ready_since(pod: &Value) -> Option<&str> {
     ready["lastTransitionTime"].as_str()
 }
 
-fn owner<'a>(pod: &'a Value, field: &str) -> &'a str {
+pub(super) fn owner<'a>(pod: &'a Value, field: &str) -> &'a str {
     pod["metadata"]["ownerReferences"][0][field].as_str().unwrap_or_default()
 }
 
@@ -203,7 +204,7 @@ fn gcus(pod: &Value) -> i64 {
     asked.filter_map(|n| n.parse::<i64>().ok()).sum()
 }
 
-fn name(object: &Value) -> String {
+pub(super) fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -415,9 +416,10 @@ impl Replay {
                 self.pods.values().filter(|p| p["spec"]["nodeName"] == claim.node.as_str() && is_component(p))
             {
                 let since: Option<jiff::Timestamp> = ready_since(pod).and_then(|at| at.parse().ok());
-                // Without a time to wait, clocks that differ do not matter.
-                let soaked = since
-                    .is_some_and(|at| soak == 0 || done.at.duration_since(at).as_secs() >= i64::from(soak));
+                // Without a time to wait, clocks that differ do not matter; a clock that was set back counts anew.
+                let soaked = since.is_some_and(|at| {
+                    soak == 0 || done.at < at || done.at.duration_since(at).as_secs() >= i64::from(soak)
+                });
                 assert!(
                     soaked,
                     "{}: done at {}, pod {} ready since {since:?}",
@@ -455,7 +457,10 @@ impl Replay {
         }
         let holding =
             matches!(self.step(), Some(Step::Probing | Step::Patching | Step::Propagating | Step::Rolling));
-        let locked = self.rolling().is_some_and(|r| r.locked.iter().any(|l| l.uid == uid));
+        // An operator may be found to insist by a component that no node is cordoned for.
+        let matters = |component: &str| impact_of(component) > Impact::Restart;
+        let pins = self.rolling().map(|r| r.locked.as_slice()).unwrap_or_default();
+        let locked = pins.iter().any(|l| l.uid == uid && matters(&l.component));
         if holding && locked && !self.uncommanded {
             let strategy = &set["spec"]["updateStrategy"]["type"];
             assert_eq!(strategy, "OnDelete", "DaemonSet {} was let go of too early", name(set));

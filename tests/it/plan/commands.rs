@@ -1,44 +1,69 @@
 //! Commands: every state against every command, as the table in `src/plan/commands.rs` has it.
 
+use gcu_upgrade_manager::plan::commands::nodes::{NodeChange, Skipping, is_named, retry, skip};
 use gcu_upgrade_manager::plan::commands::{Command, Effect, State, effect};
 use gcu_upgrade_manager::plan::preflight::{Refusal, may};
+use gcu_upgrade_manager::record::SkipNode;
+use gcu_upgrade_manager::record::rolling::TroubleKind;
 
 use super::*;
 
-const COMMANDS: [Command; 6] =
-    [Command::Pause, Command::Resume, Command::Cancel, Command::Promote, Command::Rollback, Command::Retry];
+const COMMANDS: [Command; 9] = [
+    Command::Pause,
+    Command::Resume,
+    Command::Cancel,
+    Command::Promote,
+    Command::Rollback,
+    Command::Retry,
+    Command::Close,
+    Command::Skip,
+    Command::RetryNode,
+];
 
-/// `-` is a refusal; `run` and `back` what a resume leads to; `turn`, `grant`, `time` and `new` as they say.
+/// `-` is a refusal; `run` and `back` what a resume leads to; `node` where the node decides; `turn`, `grant`, `time`,
+/// `close` and `new` as they say.
 #[rustfmt::skip]
-const TABLE: [(&str, [&str; 6]); 27] = [
-    //                                    pause    resume  cancel  promote  rollback  retry
-    ("Recreate Pending",                 ["-",     "-",    "turn", "-",     "turn",   "-"]),
-    ("Recreate Running",                 ["-",     "-",    "turn", "-",     "turn",   "-"]),
-    ("Recreate Held",                    ["-",     "-",    "turn", "-",     "turn",   "time"]),
-    ("Recreate Running told",            ["-",     "-",    "-",    "-",     "-",      "-"]),
-    ("Recreate Running back",            ["-",     "-",    "-",    "-",     "-",      "-"]),
-    ("Recreate Held back",               ["-",     "-",    "-",    "-",     "-",      "time"]),
-    ("Recreate Running paused",          ["-",     "run",  "turn", "-",     "turn",   "-"]),
-    ("Recreate Succeeded",               ["-",     "-",    "-",    "-",     "new",    "-"]),
-    ("Recreate RolledBack",              ["-",     "-",    "-",    "-",     "new",    "new"]),
-    ("Recreate Failed",                  ["-",     "-",    "-",    "-",     "new",    "new"]),
-    ("RollingUpdate Pending",            ["pause", "-",    "turn", "-",     "turn",   "-"]),
-    ("RollingUpdate Running",            ["pause", "-",    "turn", "-",     "turn",   "-"]),
-    ("RollingUpdate Running restoring",  ["-",     "-",    "turn", "-",     "turn",   "-"]),
-    ("RollingUpdate Running giving-up",  ["pause", "-",    "-",    "-",     "-",      "-"]),
-    ("RollingUpdate Paused awaiting",    ["pause", "-",    "turn", "grant", "turn",   "-"]),
-    ("RollingUpdate Paused awaiting paused", ["-", "run",  "turn", "-",     "turn",   "-"]),
-    ("RollingUpdate Paused paused",      ["-",     "run",  "turn", "-",     "turn",   "-"]),
-    ("RollingUpdate Running paused",     ["-",     "run",  "turn", "-",     "turn",   "-"]),
-    ("RollingUpdate Held",               ["pause", "-",    "turn", "-",     "turn",   "time"]),
-    ("RollingUpdate Held paused",        ["-",     "run",  "turn", "-",     "turn",   "time"]),
-    ("RollingUpdate Running told",       ["-",     "-",    "-",    "-",     "-",      "-"]),
-    ("RollingUpdate Running back",       ["pause", "-",    "-",    "-",     "-",      "-"]),
-    ("RollingUpdate Paused back paused", ["-",     "back", "-",    "-",     "-",      "-"]),
-    ("RollingUpdate Held back",          ["pause", "-",    "-",    "-",     "-",      "time"]),
-    ("RollingUpdate Succeeded",          ["-",     "-",    "-",    "-",     "new",    "-"]),
-    ("RollingUpdate RolledBack",         ["-",     "-",    "-",    "-",     "new",    "new"]),
-    ("RollingUpdate Failed",             ["-",     "-",    "-",    "-",     "new",    "new"]),
+const TABLE: [(&str, [&str; 9]); 39] = [
+    //                                    pause    resume  cancel  promote  rollback  retry   close    skip    retry-node
+    ("Recreate Pending",                 ["-",     "-",    "turn", "-",     "turn",   "-",    "close", "-",    "-"]),
+    ("Recreate Running",                 ["-",     "-",    "turn", "-",     "turn",   "-",    "close", "-",    "-"]),
+    ("Recreate Running gone",            ["-",     "-",    "turn", "-",     "turn",   "-",    "-",     "-",    "-"]),
+    ("Recreate Running starting",        ["-",     "-",    "turn", "-",     "turn",   "-",    "close", "-",    "-"]),
+    ("Recreate Held gone",               ["-",     "-",    "turn", "-",     "turn",   "time", "-",     "-",    "-"]),
+    ("Recreate Held starting",           ["-",     "-",    "turn", "-",     "turn",   "time", "close", "-",    "-"]),
+    ("Recreate Running told",            ["-",     "-",    "-",    "-",     "-",      "-",    "close", "-",    "-"]),
+    ("Recreate Running told gone",       ["-",     "-",    "-",    "-",     "-",      "time", "-",     "-",    "-"]),
+    ("Recreate Running back gone",       ["-",     "-",    "-",    "-",     "-",      "time", "-",     "-",    "-"]),
+    ("Recreate Running back starting",   ["-",     "-",    "-",    "-",     "-",      "-",    "close", "-",    "-"]),
+    ("Recreate Held back gone",          ["-",     "-",    "-",    "-",     "-",      "time", "-",     "-",    "-"]),
+    ("Recreate Held back starting",      ["-",     "-",    "-",    "-",     "-",      "time", "close", "-",    "-"]),
+    ("Recreate Running paused gone",     ["-",     "run",  "turn", "-",     "turn",   "-",    "-",     "-",    "-"]),
+    ("Recreate Running closing",         ["-",     "-",    "-",    "-",     "-",      "-",    "close", "-",    "-"]),
+    ("Recreate Succeeded",               ["-",     "-",    "-",    "-",     "new",    "-",    "-",     "-",    "-"]),
+    ("Recreate RolledBack",              ["-",     "-",    "-",    "-",     "new",    "new",  "-",     "-",    "-"]),
+    ("Recreate Failed",                  ["-",     "-",    "-",    "-",     "new",    "new",  "-",     "-",    "-"]),
+    ("RollingUpdate Pending",            ["pause", "-",    "turn", "-",     "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Running",            ["pause", "-",    "turn", "-",     "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Running restoring",  ["-",     "-",    "turn", "-",     "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Running giving-up",  ["pause", "-",    "-",    "-",     "-",      "-",    "close", "node", "node"]),
+    ("RollingUpdate Held giving-up",     ["pause", "-",    "-",    "-",     "-",      "time", "close", "node", "node"]),
+    ("RollingUpdate Paused awaiting",    ["pause", "-",    "turn", "grant", "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Paused awaiting paused", ["-", "run",  "turn", "-",     "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Paused paused",      ["-",     "run",  "turn", "-",     "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Running paused",     ["-",     "run",  "turn", "-",     "turn",   "-",    "close", "node", "node"]),
+    ("RollingUpdate Held",               ["pause", "-",    "turn", "-",     "turn",   "time", "close", "node", "node"]),
+    ("RollingUpdate Held paused",        ["-",     "run",  "turn", "-",     "turn",   "time", "close", "node", "node"]),
+    ("RollingUpdate Running told",       ["-",     "-",    "-",    "-",     "-",      "-",    "close", "node", "node"]),
+    ("RollingUpdate Running back",       ["pause", "-",    "-",    "-",     "-",      "-",    "close", "node", "node"]),
+    ("RollingUpdate Paused back paused", ["-",     "back", "-",    "-",     "-",      "-",    "close", "node", "node"]),
+    ("RollingUpdate Held back",          ["pause", "-",    "-",    "-",     "-",      "time", "close", "node", "node"]),
+    ("RollingUpdate Running closing",    ["-",     "-",    "-",    "-",     "-",      "-",    "close", "-",    "-"]),
+    ("RollingUpdate Held closing",       ["-",     "-",    "-",    "-",     "-",      "-",    "close", "-",    "-"]),
+    ("RollingUpdate Running back closing giving-up", ["-", "-", "-", "-",   "-",      "-",    "close", "-",    "-"]),
+    ("RollingUpdate Succeeded",          ["-",     "-",    "-",    "-",     "new",    "-",    "-",     "-",    "-"]),
+    ("RollingUpdate Failed closing",     ["-",     "-",    "-",    "-",     "new",    "new",  "-",     "-",    "-"]),
+    ("RollingUpdate RolledBack",         ["-",     "-",    "-",    "-",     "new",    "new",  "-",     "-",    "-"]),
+    ("RollingUpdate Failed",             ["-",     "-",    "-",    "-",     "new",    "new",  "-",     "-",    "-"]),
 ];
 
 fn state(words: &str) -> State {
@@ -49,7 +74,7 @@ fn state(words: &str) -> State {
         intent: Intent::Run,
         awaiting: None,
         giving_up: false,
-        restoring: false,
+        step: Step::Recorded,
         next_attempt: 4,
     };
     for word in words.split(' ') {
@@ -62,7 +87,10 @@ fn state(words: &str) -> State {
             "paused" => state.intent = Intent::Pause,
             "awaiting" => state.awaiting = Some(2),
             "giving-up" => state.giving_up = true,
-            "restoring" => state.restoring = true,
+            "restoring" => state.step = Step::Restoring,
+            "gone" => state.step = Step::WaitingGone,
+            "starting" => state.step = Step::WaitingRunning,
+            "closing" => state.intent = Intent::Close,
             phase => state.phase = serde_json::from_value(json!(phase)).unwrap(),
         }
     }
@@ -78,6 +106,8 @@ fn word(effect: Result<Effect, &str>) -> &'static str {
         Ok(Effect::TurnBack) => "turn",
         Ok(Effect::Grant(3)) => "grant",
         Ok(Effect::FreshDeadline(4)) => "time",
+        Ok(Effect::Close) => "close",
+        Ok(Effect::OfNode) => "node",
         Ok(Effect::NewJob) => "new",
         Ok(other) => panic!("{other:?}"),
     }
@@ -91,15 +121,33 @@ fn every_state_takes_the_commands_that_the_table_says() {
     }
 }
 
+const CLOSING: &str = "is being closed: it ends with the present state";
+
+const STEPS: [Step; 12] = [
+    Step::Recorded,
+    Step::Deleting,
+    Step::WaitingGone,
+    Step::Creating,
+    Step::WaitingRunning,
+    Step::Locking,
+    Step::Probing,
+    Step::Patching,
+    Step::Propagating,
+    Step::Rolling,
+    Step::Restoring,
+    Step::Done,
+];
+
 /// Every state that there can be, reachable or not.
 fn all_states() -> Vec<State> {
     let mut all = Vec::new();
     let phases = ["Pending", "Running", "Paused", "Held", "Succeeded", "RolledBack", "Failed"];
     for strategy in ["Recreate", "RollingUpdate"] {
         for phase in phases {
-            for asked in ["", " paused", " told", " back", " back paused"] {
-                for more in ["", " awaiting", " giving-up", " restoring", " awaiting giving-up restoring"] {
-                    all.push(state(&format!("{strategy} {phase}{asked}{more}")));
+            for asked in ["", " paused", " told", " back", " back paused", " closing", " back closing"] {
+                for more in ["", " awaiting", " giving-up", " awaiting giving-up"] {
+                    let state = state(&format!("{strategy} {phase}{asked}{more}"));
+                    all.extend(STEPS.map(|step| State { step, ..state }));
                 }
             }
         }
@@ -132,6 +180,47 @@ fn what_is_said_holds_in_every_state_there_can_be() {
     }
 }
 
+#[test]
+fn no_state_that_is_not_final_refuses_everything() {
+    for state in all_states().into_iter().filter(|s| !s.phase.is_final()) {
+        let ways: Vec<Command> = COMMANDS
+            .into_iter()
+            .filter(|c| !matches!(c, Command::Pause | Command::Skip | Command::RetryNode))
+            .filter(|c| effect(*c, &state).is_ok())
+            .collect();
+        assert!(!ways.is_empty(), "{state:?}");
+        if state.strategy == Strategy::RollingUpdate {
+            assert!(ways.contains(&Command::Close), "a RollingUpdate can always be closed: {state:?}");
+        }
+    }
+}
+
+#[test]
+fn a_recreate_whose_stack_is_down_is_not_closed_and_has_another_way() {
+    for state in all_states().into_iter().filter(|s| !s.phase.is_final() && s.intent != Intent::Close) {
+        let down = state.strategy == Strategy::Recreate
+            && !matches!(state.step, Step::Recorded | Step::WaitingRunning);
+        let closed = effect(Command::Close, &state);
+        assert_eq!(closed.is_err(), down, "{state:?}");
+        let Err(why) = closed else { continue };
+        let other = if state.turned_back() || state.giving_up { Command::Retry } else { Command::Cancel };
+        assert!(why.contains(other.word()), "{why}: {state:?}");
+        if state.intent != Intent::Pause {
+            assert!(effect(other, &state).is_ok(), "what is advised is legal: {why}: {state:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_being_closed_takes_no_other_command() {
+    for state in all_states().into_iter().filter(|s| !s.phase.is_final() && s.intent == Intent::Close) {
+        for command in COMMANDS {
+            let wanted = if command == Command::Close { Ok(Effect::Close) } else { Err(CLOSING) };
+            assert_eq!(effect(command, &state), wanted, "{command:?} in {state:?}");
+        }
+    }
+}
+
 /// The state after a command, before the controller has seen it.
 fn after(command: Command, state: &State) -> State {
     let mut next = *state;
@@ -140,7 +229,8 @@ fn after(command: Command, state: &State) -> State {
         Ok(Effect::Resume(intent)) => next.intent = intent,
         Ok(Effect::TurnBack) => next.intent = Intent::Rollback,
         Ok(Effect::FreshDeadline(attempt)) => next.next_attempt = attempt + 1,
-        Ok(Effect::Grant(_) | Effect::NewJob) | Err(_) => {}
+        Ok(Effect::Close) => next.intent = Intent::Close,
+        Ok(Effect::Grant(_) | Effect::NewJob | Effect::OfNode) | Err(_) => {}
     }
     next
 }
@@ -157,12 +247,20 @@ fn of_every_pair_of_commands_the_second_is_judged_on_what_the_first_left() {
                     // Saying it twice does nothing more.
                     (Command::Promote, Command::Promote) => assert_eq!(one, two, "{about}"),
                     (Command::Retry, Command::Retry) => {}
+                    (Command::Close, Command::Close) => assert_eq!(one, two, "{about}"),
+                    (Command::Close, _) if one.is_ok() => assert_eq!(two, Err(CLOSING), "{about}"),
+                    // One node is no reason to refuse what is said of another, or of the upgrade.
+                    (Command::Skip | Command::RetryNode, _) => {
+                        assert_eq!(two, effect(second, &state), "{about}")
+                    }
                     _ if first == second && one.is_ok() => assert!(two.is_err(), "{about}"),
                     (Command::Pause, Command::Resume) if one.is_ok() => {
                         assert!(two.is_ok() && after(second, &between).intent == state.intent, "{about}");
                     }
                     (Command::Cancel | Command::Rollback, _) if one.is_ok() => {
                         let steers = matches!(two, Ok(Effect::Pause | Effect::Resume(_) | Effect::Grant(_)));
+                        let closes = effect(second, &state).is_ok();
+                        assert!(second != Command::Close || two.is_ok() == closes, "{about}");
                         assert!(!steers, "{about}");
                     }
                     (Command::Pause, Command::Cancel) if one.is_ok() && !state.turned_back() => {
@@ -185,7 +283,8 @@ fn a_state_is_read_off_the_record() {
     let rolling = status.rolling.get_or_insert_default();
     rolling.step_ended_at = Some(now());
     rolling.step = 1;
-    assert_eq!(State::of(&record).next_attempt, 3);
+    status.step = Step::Rolling;
+    assert_eq!((State::of(&record).next_attempt, State::of(&record).step), (3, Step::Rolling));
     assert_eq!(State::of(&record).awaiting, None, "a pause between steps ends by itself");
     record.spec.rolling_update.get_or_insert_default().manual = true;
     assert_eq!(State::of(&record).awaiting, Some(1));
@@ -206,7 +305,160 @@ fn without_any_record_there_is_nothing_to_steer() {
             continue;
         }
         let Err(Refusal::Nothing(why)) = answer else { panic!("{command:?}: {answer:?}") };
-        let wanted = format!("gr \"gcu\" has never been upgraded: nothing to {}", command.word());
+        let verb = if command == Command::RetryNode { "retry" } else { command.word() };
+        let wanted = format!("gr \"gcu\" has never been upgraded: nothing to {verb}");
         assert_eq!(why, wanted);
     }
+}
+
+/// A RollingUpdate with `node-1` in work, in this trouble if in any, at attempt 2; `given-up` was not drained in time.
+fn rolling(trouble: Option<&str>) -> GcuUpgrade {
+    let mut record = record();
+    record.spec.strategy = Strategy::RollingUpdate;
+    let trouble = trouble.map(|kind| json!({ "kind": kind, "message": "m", "at": now() }));
+    let rolling = json!({
+        "active": [{
+            "node": "node-1", "since": now(), "state": "Swapping", "deadline": now(), "cordon": true, "pods": [],
+            "gcus": 8, "attempt": 2, "trouble": trouble,
+        }],
+        "skipped": [{ "node": "given-up", "reason": "not drained in time" }],
+    });
+    let status = record.status.get_or_insert_default();
+    status.rolling = Some(serde_json::from_value(rolling).unwrap());
+    record
+}
+
+fn named(node: &str) -> Skipping {
+    Skipping { node: node.to_owned(), ..Skipping::default() }
+}
+
+fn entry(node: &str, reason: Option<&str>, keep_cordon: bool) -> SkipNode {
+    SkipNode { node: node.to_owned(), reason: reason.map(str::to_owned), keep_cordon }
+}
+
+#[test]
+fn a_node_is_skipped_once_and_what_is_said_anew_takes_the_place_of_what_was_said() {
+    let mut record = rolling(None);
+    let because = Skipping { reason: Some("fan".to_owned()), ..named("node-1") };
+    let change = skip(&record, &because).unwrap();
+    assert_eq!(change.skip, Some(vec![entry("node-1", Some("fan"), false)]));
+    assert_eq!(change.attempt, None);
+    record.spec.skip = change.skip.unwrap();
+    record.spec.skip.push(entry("node-2", None, true));
+    for same in [&because, &named("node-1"), &named("node-2")] {
+        assert!(skip(&record, same).unwrap().is_empty(), "{same:?}");
+    }
+    let keeps = Skipping { keep_cordon: Some(true), ..named("node-1") };
+    let change = skip(&record, &keeps).unwrap();
+    assert_eq!(
+        change.skip,
+        Some(vec![entry("node-1", Some("fan"), true), entry("node-2", None, true)]),
+        "in its place, with what was said before"
+    );
+}
+
+#[test]
+fn a_retried_node_is_skipped_no_more_and_counts_above_every_attempt_before() {
+    let both = |change: Result<NodeChange, String>| change.map(|c| (c.skip, c.attempt));
+    for kind in [TroubleKind::Failed, TroubleKind::Late] {
+        let mut record = rolling(Some(&format!("{kind:?}")));
+        assert_eq!(both(retry(&record, "node-1")), Ok((None, Some(3))), "above the claim's");
+        record.spec.node_attempts.insert("node-1".to_owned(), 7);
+        assert_eq!(both(retry(&record, "node-1")), Ok((None, Some(8))), "above the record's");
+    }
+    let mut record = rolling(None);
+    assert_eq!(both(retry(&record, "given-up")), Ok((None, Some(1))));
+    record.spec.skip = vec![entry("node-9", None, false), entry("node-1", Some("fan"), true)];
+    assert_eq!(
+        both(retry(&record, "node-1")),
+        Ok((Some(vec![entry("node-9", None, false)]), Some(3))),
+        "the others stay skipped"
+    );
+    assert_eq!(both(retry(&record, "node-9")).unwrap().1, Some(1));
+    for node in ["node-1", "node-9", "given-up"] {
+        assert!(is_named(&record, node), "{node}");
+    }
+    assert!(!is_named(&record, "node-2"));
+}
+
+#[test]
+fn only_a_node_that_is_left_out_or_stuck_is_retried() {
+    for (trouble, node, says) in [
+        (
+            None,
+            "node-1",
+            "has node node-1 in work, which has not failed and is not late: nothing to retry yet",
+        ),
+        (
+            Some("Settling"),
+            "node-1",
+            "has node node-1 in work, which has not failed and is not late: nothing to retry yet",
+        ),
+        (None, "node-2", "has not skipped node node-2, and it is not in work: nothing to retry"),
+    ] {
+        assert_eq!(retry(&rolling(trouble), node), Err(says.to_owned()), "{trouble:?} {node}");
+    }
+}
+
+#[test]
+fn a_record_names_five_hundred_nodes_and_says_what_to_do_beyond() {
+    let mut record = rolling(Some("Failed"));
+    record.spec.skip = (0..499).map(|n| entry(&format!("n-{n}"), None, false)).collect();
+    let change = skip(&record, &named("one-more")).unwrap();
+    record.spec.skip = change.skip.unwrap();
+    let refused = skip(&record, &named("too-many")).unwrap_err();
+    assert_eq!(
+        refused,
+        "names 500 nodes that are skipped by request, and can hold no more: set the label gum.enflame.com/skip=true on node too-many, which does the same"
+    );
+    assert!(skip(&record, &named("n-7")).unwrap().is_empty(), "one that is there already is no more");
+    record.spec.node_attempts = (0..500).map(|n| (format!("n-{n}"), 1)).collect();
+    let refused = retry(&record, "node-1").unwrap_err();
+    assert!(
+        refused.starts_with("has retried 500 nodes, and can count no more: retry the upgrade"),
+        "{refused}"
+    );
+    assert_eq!(retry(&record, "n-7").unwrap().attempt, Some(2), "one that is counted already is no more");
+    let taken = retry(&record, "one-more").unwrap();
+    assert_eq!((taken.skip.unwrap().len(), taken.attempt), (499, None), "it is taken again all the same");
+}
+
+#[test]
+fn what_people_say_of_nodes_is_bounded_in_bytes_too() {
+    let mut record = rolling(None);
+    let worst = |n: usize| Skipping {
+        node: format!("{n:0>253}"),
+        reason: Some("\u{1}".repeat(256)),
+        keep_cordon: Some(true),
+    };
+    let mut said = 0;
+    while let Ok(change) = skip(&record, &worst(said)) {
+        record.spec.skip = change.skip.unwrap();
+        said += 1;
+    }
+    let bytes = serde_json::to_vec(&record.spec.skip).unwrap().len();
+    assert!((50..500).contains(&said) && bytes <= 96 * 1024, "{said} nodes, {bytes} bytes");
+    let usual = Skipping {
+        reason: Some("being repaired, ticket 12345".to_owned()),
+        ..named("gcu-node-0001.rack-12")
+    };
+    record.spec.skip.clear();
+    for n in 0..500 {
+        let node = format!("{}{n}", usual.node);
+        record.spec.skip = skip(&record, &Skipping { node, ..usual.clone() }).unwrap().skip.unwrap();
+    }
+    assert_eq!(record.spec.skip.len(), 500, "names and reasons as they are fit 500 times");
+}
+
+#[test]
+fn each_command_is_recorded_by_the_word_that_the_resource_documents() {
+    let crd = serde_json::to_value(gcu_upgrade_manager::record::crd()).unwrap();
+    let place =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/steeredBy/properties/command";
+    let documented = crd.pointer(place).unwrap()["description"].as_str().unwrap().replace(" or ", ", ");
+    let mut documented: Vec<&str> = documented.trim_end_matches('.').split(", ").collect();
+    let mut words = COMMANDS.map(Command::word);
+    documented.sort_unstable();
+    words.sort_unstable();
+    assert_eq!(documented, words);
 }

@@ -1,7 +1,7 @@
 //! What is said before anything is written.
 
 use gcu_upgrade_manager::plan::preflight::{
-    Refusal, active, is_success, may_start, records_of, revision, revisions,
+    Refusal, Wanted, active, may_start, records_of, revision, revisions,
 };
 
 use super::*;
@@ -64,10 +64,12 @@ fn one_job_at_a_time() {
 fn a_job_that_could_not_be_carried_through_does_not_start() {
     let going = terminating(gr("u", &previous()));
     assert_eq!(may_start("gcu", Some(&going), &[], &target()), Err(Refusal::Deleting("gcu".to_owned())));
-    let half = stack(&"x".repeat(270_000));
-    assert!(may_start("gcu", None, &[], &half).is_ok());
-    let refusal = may_start("gcu", Some(&gr("u", &half)), &[], &half).unwrap_err();
-    assert!(matches!(refusal, Refusal::TooLarge { bytes, .. } if bytes > 540_000), "{refusal}");
+    let (half, more) = (stack(&"x".repeat(48_000)), stack(&"x".repeat(52_000)));
+    assert!(may_start("gcu", None, &[], &more).is_ok());
+    assert!(may_start("gcu", Some(&gr("u", &half)), &[], &half).is_ok(), "both together count");
+    let refusal = may_start("gcu", Some(&gr("u", &half)), &[], &more).unwrap_err();
+    assert!(matches!(refusal, Refusal::TooLarge { bytes, .. } if bytes > 100_000), "{refusal}");
+    assert!(refusal.to_string().ends_with("more than the 98304 that a record can hold"), "{refusal}");
     let (longest, too_long) = ("g".repeat(251), "g".repeat(252));
     assert!(may_start(&longest, None, &[], &target()).is_ok());
     assert_eq!(may_start(&too_long, None, &[], &target()), Err(Refusal::NameTooLong(too_long)));
@@ -143,7 +145,8 @@ fn a_job_succeeds_when_it_ends_as_asked() {
     for phase in
         [Phase::Pending, Phase::Running, Phase::Held, Phase::Failed, Phase::Succeeded, Phase::RolledBack]
     {
-        assert_eq!(is_success(false, phase), phase == Phase::Succeeded, "{phase:?}");
-        assert_eq!(is_success(true, phase), phase == Phase::RolledBack, "{phase:?}");
+        assert_eq!(Wanted::Target.is_reached(phase), phase == Phase::Succeeded, "{phase:?}");
+        assert_eq!(Wanted::Previous.is_reached(phase), phase == Phase::RolledBack, "{phase:?}");
+        assert_eq!(Wanted::End.is_reached(phase), phase.is_final(), "{phase:?}");
     }
 }

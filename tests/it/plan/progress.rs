@@ -21,6 +21,9 @@ fn claim(since: Timestamp, ideal_start_ms: u64) -> Claim {
         gcus: 8,
         trouble: None,
         ideal_start_ms,
+        attempt: 0,
+        lost_gcus: false,
+        soaking_since: None,
     }
 }
 
@@ -133,6 +136,8 @@ fn a_budget_blocks_the_pods_that_it_selects_while_it_allows_none() {
         deleting: false,
         keeper: Keeper::Controller,
         empty_dir: false,
+        created_at: ago(100),
+        tolerates_cordon: false,
     };
     let none = || json!({ "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 2 });
     let rule = |operator: &str, values: Value| json!({ "matchExpressions": [{ "key": "app", "operator": operator, "values": values }] });

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::LiveGr;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant};
+use gcu_upgrade_manager::plan::hold::verdicts;
 use gcu_upgrade_manager::plan::{Action, Decision, Snapshot, WorkloadState, decide};
-use gcu_upgrade_manager::record::rolling::{Amount, Labels, NodeMark, RollingUpdate};
+use gcu_upgrade_manager::record::rolling::{Amount, Hold, Labels, NodeMark, RollingUpdate};
 use gcu_upgrade_manager::record::{
-    GcuUpgrade, GcuUpgradeStatus, Intent, OnFailure, Phase, Previous, Strategy,
+    GcuUpgrade, GcuUpgradeStatus, Goal, Intent, OnFailure, Phase, Previous, Strategy,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ use super::{RECORDED, ago, now, record};
 const DRIVER: usize = 0;
 const PLUGIN: usize = 1;
 const NAMES: [&str; 2] = ["driver", "plugin"];
+/// The DaemonSets, with their components.
+const SETS: [(&str, &str); 3] = [("driver", "driver"), ("plugin", "devicePlugin"), ("gfd", "gfd")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Life {
@@ -68,7 +71,10 @@ struct World {
     /// Templates of the driver's and of the probed component's DaemonSet.
     driver: u8,
     probed: u8,
-    locked: [bool; 2],
+    /// For which goal each of [`SETS`] is held.
+    held: [Option<Goal>; 3],
+    /// The DaemonSet controller has taken a pod by itself.
+    taken: bool,
     machines: Vec<Machine>,
     intent: u8,
     /// The status, with what only people read left out.
@@ -115,7 +121,8 @@ impl World {
             mark: None,
             driver: 0,
             probed: 0,
-            locked: [false; 2],
+            held: [None; 3],
+            taken: false,
             machines: vec![machine; config.nodes],
             intent: 0,
             status: json!(GcuUpgradeStatus::default()).to_string(),
@@ -140,24 +147,34 @@ impl World {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let set = |name: &str, template: u8, locked: bool| {
+        let set = |which: usize, template: u8, pods: usize| {
+            let (name, component) = SETS[which];
+            let held = self.held[which];
             Arc::new(SetState {
                 namespace: "kube-system".to_owned(),
                 name: name.to_owned(),
                 uid: format!("set-{name}"),
                 resource_version: "7".to_owned(),
                 observed: true,
-                strategy: json!({ "type": if locked { "OnDelete" } else { "RollingUpdate" } }),
-                lock: locked.then(|| json!({ "type": "RollingUpdate" })),
+                owners: Vec::new(),
+                strategy: json!({ "type": if held.is_some() { "OnDelete" } else { "RollingUpdate" } }),
+                lock: held.map(|_| json!({ "type": "RollingUpdate" })),
+                hold: held.map(|goal| Hold {
+                    gr: "gcu".to_owned(),
+                    component: component.to_owned(),
+                    record: "gcu-1".to_owned(),
+                    uid: "u".to_owned(),
+                    goal,
+                    guarded: false,
+                }),
+                labelled: held.is_some(),
                 hash: Some(format!("h{template}")),
+                pods,
             })
         };
+        let there = |kind: usize| self.machines.iter().filter(|m| m.pods[kind].life != Life::Missing).count();
         let mut fleet = Fleet {
-            sets: vec![
-                set("driver", self.driver, self.locked[0]),
-                set("gfd", self.probed, self.locked[1]),
-                set("plugin", 0, false),
-            ],
+            sets: vec![set(0, self.driver, there(DRIVER)), set(1, 0, there(PLUGIN)), set(2, self.probed, 0)],
             ..Fleet::default()
         };
         for (number, machine) in self.machines.iter().enumerate() {
@@ -187,6 +204,7 @@ impl World {
                     name: format!("{}-{number}-{}", NAMES[kind], pod.serial),
                     uid: format!("{}-{number}-{}", NAMES[kind], pod.serial),
                     workload: NAMES[kind].to_owned(),
+                    owner: format!("set-{}", NAMES[kind]),
                     node: name.clone(),
                     hash: format!("h{}", pod.template),
                     deleting: pod.life == Life::Deleting,
@@ -206,6 +224,8 @@ impl World {
                     deleting: machine.guest == Guest::Leaving,
                     keeper: Keeper::Controller,
                     empty_dir: false,
+                    created_at: ago(5000),
+                    tolerates_cordon: false,
                 }));
             }
         }
@@ -222,6 +242,8 @@ impl World {
             desired: 2,
             updated: 2,
             available: 2,
+            selector: Labels::new(),
+            owners: Vec::new(),
         };
         Snapshot {
             gr: Some(gr),
@@ -296,9 +318,9 @@ impl World {
                 });
                 w.spec = wanted.unwrap_or_else(|| panic!("{change} leads nowhere"));
             }),
-            Action::SetStrategy { name, remember, .. } => {
-                let which = usize::from(name != "driver");
-                self.changed(|w| w.locked[which] = remember.is_some())
+            Action::Hold { name, hold, .. } => {
+                let which = SETS.iter().position(|(set, _)| set == name).unwrap();
+                self.changed(|w| w.held[which] = Some(hold.goal))
             }
             Action::Cordon { node: name, .. } => self.changed(|w| w.machines[node(name)].marked = true),
             Action::ReleaseNode { node: name, uncordon, .. } => {
@@ -356,12 +378,13 @@ impl World {
             down <= usize::try_from(config.at_once).unwrap(),
             "I2: {down} nodes are down because of us: {self:#?}"
         );
+        assert!(!self.taken, "L3: the DaemonSet controller has taken a pod: {self:#?}");
         if status.phase.is_final() {
             assert!(self.machines.iter().all(|m| !m.marked), "I10: a cordon is left: {self:#?}");
             let wanted = if status.phase == Phase::Succeeded { Spec::Target } else { Spec::Previous };
             assert_eq!(self.spec, wanted, "I6, I7: {self:#?}");
             let old = self.machines.iter().any(|m| m.pods[DRIVER].template != self.driver);
-            assert!(!self.locked[1] && (old || !self.locked[0]), "a lock is left: {self:#?}");
+            assert!(old || self.held == [None; 3], "a lock is left: {self:#?}");
             assert!(
                 !old || self.machines.iter().any(|m| !m.ready),
                 "a node that could have been done is left: {self:#?}"
@@ -393,11 +416,25 @@ impl World {
                 }
             }
         }
+        self.lets_go(&record, &mut all);
         self.clusters_moves(config, &mut all);
         if config.people {
             self.peoples_moves(&known, &mut all);
         }
         all
+    }
+
+    /// What the loop does that lets go of DaemonSets.
+    fn lets_go(&self, record: &GcuUpgrade, all: &mut Vec<(bool, Self)>) {
+        let seen = self.snapshot();
+        let held: Vec<_> = seen.fleet.sets.iter().filter(|set| set.lock.is_some()).cloned().collect();
+        let records = std::slice::from_ref(record);
+        for (set, kept) in verdicts(&held, &seen.fleet.pods, records, &[]) {
+            let which = SETS.iter().position(|(name, _)| *name == set.name).unwrap();
+            if kept.is_none() {
+                all.push((true, self.changed(|w| w.held[which] = None)));
+            }
+        }
     }
 
     fn clusters_moves(&self, config: &Config, all: &mut Vec<(bool, Self)>) {
@@ -429,6 +466,12 @@ impl World {
                     }
                     Life::Failing => becomes(Life::Ready),
                     Life::Deleting => becomes(Life::Missing),
+                    Life::Ready if self.held[kind].is_none() && pod.template != template => {
+                        push(self.changed(|w| {
+                            w.machines[number].pods[kind].life = Life::Deleting;
+                            w.taken = true;
+                        }));
+                    }
                     Life::Ready => {}
                 }
             }

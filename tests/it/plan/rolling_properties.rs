@@ -7,7 +7,7 @@ use gcu_upgrade_manager::gr::merge_patch;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant};
 use gcu_upgrade_manager::plan::rolling::node::is_ours;
 use gcu_upgrade_manager::record::rolling::{
-    Amount, Claim, ClaimState, ClaimedPod, Labels, LockedSet, NodeMark, RollingStatus, RollingUpdate,
+    Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, RollingStatus, RollingUpdate,
     WINDOW_LIMIT,
 };
 use proptest::collection::vec;
@@ -80,6 +80,9 @@ fn claim(node: usize, state: ClaimState) -> Claim {
         gcus: 0,
         trouble: None,
         ideal_start_ms: 0,
+        attempt: 0,
+        lost_gcus: false,
+        soaking_since: None,
     }
 }
 
@@ -89,7 +92,17 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
     record.spec.intent = intent;
     record.spec.rolling_update =
         Some(RollingUpdate { max_unavailable: Amount::Number(at_once), ..RollingUpdate::default() });
+    let hold = Hold {
+        gr: "gcu".to_owned(),
+        component: "driver".to_owned(),
+        record: "gcu-1".to_owned(),
+        uid: "u".to_owned(),
+        goal: Goal::Target,
+        guarded: false,
+    };
     let locked = LockedSet {
+        component: "driver".to_owned(),
+        unfinished: false,
         namespace: "kube-system".to_owned(),
         name: "driver".to_owned(),
         uid: "set".to_owned(),
@@ -118,8 +131,12 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
             resource_version: "7".to_owned(),
             observed: true,
             strategy: json!({ "type": "OnDelete" }),
+            owners: Vec::new(),
             lock: Some(json!({ "type": "RollingUpdate" })),
+            hold: Some(hold),
+            labelled: true,
             hash: Some("new".to_owned()),
+            pods: nodes.len(),
         })],
         ..Fleet::default()
     };
@@ -150,6 +167,7 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
             name: uid(number),
             uid: if thrown.new { format!("{}-new", uid(number)) } else { uid(number) },
             workload: "driver".to_owned(),
+            owner: "set".to_owned(),
             node: name.clone(),
             hash: if thrown.new { "new" } else { "old" }.to_owned(),
             deleting: thrown.deleting,
@@ -168,6 +186,8 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
                 deleting: false,
                 keeper: if thrown.bare { Keeper::Nobody } else { Keeper::Controller },
                 empty_dir: false,
+                created_at: ago(5000),
+                tolerates_cordon: false,
             }));
         }
     }

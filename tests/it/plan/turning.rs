@@ -81,7 +81,12 @@ fn an_end_is_said_in_phase_conditions_and_message() {
     };
     let running = rollout(3, 3);
     let ends = [
-        (made(Goal::Target).workload(running.clone()), Phase::Succeeded, "True", "gr gcu runs the target"),
+        (
+            made(Goal::Target).workload(running.clone()),
+            Phase::Succeeded,
+            "True",
+            "gr gcu is now at the target version",
+        ),
         (
             made(Goal::Previous).workload(running),
             Phase::RolledBack,

@@ -59,7 +59,8 @@ async fn a_stream_tells_everything_once_and_ends_and_can_be_taken_up_at_any_even
     assert!(progress.windows(2).all(|two| two[0] != two[1]), "{progress:#?}");
     let counts: Vec<u64> = progress.iter().filter_map(|p| p["nodes"]["done"].as_u64()).collect();
     assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&0), Some(&3)), "{progress:#?}");
-    let end = json!({ "phase": "Succeeded", "message": "gr enflame-gcu-resource runs the target" });
+    let end =
+        json!({ "phase": "Succeeded", "message": "gr enflame-gcu-resource is now at the target version" });
     assert_eq!((all.last().unwrap().kind.as_str(), &all.last().unwrap().data), ("end", &end));
     assert_eq!(told(&all, "end").len(), 1);
 

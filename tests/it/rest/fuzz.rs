@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 
 /// Parts of paths that have led elsewhere in other services, and ordinary ones.
-const SEGMENTS: [&str; 36] = [
+const SEGMENTS: [&str; 39] = [
     "gum",
     "v1",
     "gr",
@@ -27,6 +27,9 @@ const SEGMENTS: [&str; 36] = [
     "status",
     "why",
     "nodes",
+    "node-1",
+    "skip",
+    "close",
     "history",
     "1",
     "upgrades",

@@ -60,7 +60,7 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
         ]
     );
     assert_eq!(said["components"][0]["fields"], json!(["version: latest -> 9.9.9"]));
-    assert_eq!(said["components"][1]["because"], "driver changes, and comes before it");
+    assert_eq!(said["components"][1]["because"], "depends on driver, which changes");
     assert_eq!(names(&said["nodes"]), ["node-5", "node-1", "node-2"], "idle ones first");
     assert_eq!(names(&said["skipped"]), ["node-3", "node-4"]);
     assert_eq!(said["maxUnavailable"], 2);
@@ -89,7 +89,7 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
         "Plan (RollingUpdate): driver, devicePlugin of gr enflame-gcu-resource on 3 nodes, 2 at once.",
         "COMPONENT      CHANGE     IMPACT    WHAT",
         "driver         changed    evict     version: latest -> 9.9.9",
-        "toolkit        restarts   evict     driver changes, and comes before it",
+        "toolkit        restarts   evict     depends on driver, which changes",
         "1       0      node-5   evict    -",
         "node-4     it was cordoned by someone else",
         "Steps   2: a canary of 1, then promote; then the rest, 2 at once",

@@ -46,7 +46,7 @@ async fn done(stage: &Stage, number: u64) -> u32 {
 }
 
 /// Versions of the driver that run on the nodes.
-async fn versions(stage: &Stage) -> Vec<String> {
+pub(super) async fn versions(stage: &Stage) -> Vec<String> {
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
         kube::Api::namespaced(stage.client.clone(), "kube-system");
     let only = kube::api::ListParams::default().labels("app.kubernetes.io/name=enflame-gcu-driver");
@@ -104,7 +104,7 @@ async fn a_canary_waits_for_promote_and_its_end_ends_a_wait() {
         "{}",
         put.text
     );
-    assert_eq!(put.json()["content"]["message"], "the canary nodes are done: promote to go on");
+    assert_eq!(put.json()["content"]["message"], "the canary nodes are done; call promote to continue");
     assert_eq!(versions(&stage).await.iter().filter(|v| *v == "9.9.9").count(), 1);
     let resume = say(&stage, "resume").await;
     assert_eq!(resume.status, 409);
@@ -174,7 +174,7 @@ async fn a_retry_and_a_rollback_go_as_the_last_upgrade_went_unless_told_otherwis
     assert_eq!(forth.status, 200, "{}", forth.text);
     let content = forth.json()["content"].clone();
     assert_eq!(content["rollingUpdate"]["maxUnavailable"], "50%");
-    assert_eq!(content["rollingUpdate"]["minReadySeconds"], 0, "other options, and no more of the old ones");
+    assert_eq!(content["rollingUpdate"]["minReadySeconds"], 10, "other options, and no more of the old ones");
 
     let body = r#"{"revision": 0, "strategy": "RollingUpdate", "components": ["driver"]}"#;
     let part = stage.must("POST", &format!("{GR}/rollback?wait=1h"), body).await;
@@ -230,7 +230,7 @@ async fn a_held_node_is_retried_and_what_a_job_takes_is_refused_while_it_runs() 
 #[tokio::test(start_paused = true)]
 async fn a_recreate_takes_cancel_and_no_pause() {
     let mut stage = stage().await;
-    for command in ["pause", "resume", "cancel", "promote"] {
+    for command in ["pause", "resume", "cancel", "promote", "close"] {
         let nothing = say(&stage, command).await;
         assert_eq!(nothing.status, 409, "{}", nothing.text);
         assert!(nothing.error().contains("has never been upgraded: nothing to"), "{}", nothing.text);
@@ -251,38 +251,72 @@ async fn every_pair_of_commands_comes_to_an_end_that_its_answers_announced() {
     let commands = ["pause", "resume", "cancel", "promote", "rollback", "retry"];
     for first in commands {
         for second in commands {
-            let mut stage = fleet(2).await;
-            start(&stage, &json!({ "canary": 1 })).await;
-            until_phase(&mut stage, 1, Phase::Paused).await;
-            let one = say(&stage, first).await;
-            let two = say(&stage, second).await;
-            let about = format!("{first}: {}{second}: {}", one.text, two.text);
-            let turned = [(first, &one), (second, &two)]
-                .iter()
-                .any(|(c, a)| ["cancel", "rollback"].contains(c) && a.status == 200);
-            for answer in [&one, &two] {
-                assert!([200, 409].contains(&answer.status.as_u16()), "{about}");
-            }
-            sleep(Duration::from_secs(600)).await;
-            let record = stage.record(1).await.unwrap();
-            if record.spec.intent == Intent::Pause {
-                assert_eq!(record.phase(), Phase::Paused, "{about}");
-                assert_eq!(say(&stage, "resume").await.status, 200, "{about}");
-                sleep(Duration::from_secs(60)).await;
-            }
-            if stage.record(1).await.unwrap().phase() == Phase::Paused {
-                assert_eq!(say(&stage, "promote").await.status, 200, "{about}");
-            }
-            let wanted = if turned { Phase::RolledBack } else { Phase::Succeeded };
-            assert_eq!(stage.until_final(1).await, wanted, "{about}");
-            let version = versions(&stage).await;
-            assert_eq!(
-                version.iter().filter(|v| *v == "9.9.9").count(),
-                if turned { 0 } else { 2 },
-                "{about}"
-            );
+            come_to_the_end_that_was_announced(first, second).await;
         }
     }
+}
+
+/// Nothing but `close` is legal after a `close`, and a node's commands do not change what others come to: each is tried
+/// with those alone that it could meet.
+#[tokio::test(start_paused = true)]
+async fn closing_and_skipping_go_together_with_other_commands() {
+    for (first, second) in [
+        ("pause", "close"),
+        ("cancel", "close"),
+        ("close", "cancel"),
+        ("close", "close"),
+        (SKIP, "close"),
+        (SKIP, SKIP),
+        (SKIP, RETRY),
+        (RETRY, SKIP),
+        (SKIP, "pause"),
+        ("pause", SKIP),
+        (SKIP, "cancel"),
+        ("cancel", SKIP),
+    ] {
+        come_to_the_end_that_was_announced(first, second).await;
+    }
+}
+
+const SKIP: &str = "nodes/node-2/skip";
+const RETRY: &str = "nodes/node-2/retry";
+
+/// Says the two after the canary, and holds the end against what was answered.
+async fn come_to_the_end_that_was_announced(first: &str, second: &str) {
+    let mut stage = fleet(2).await;
+    start(&stage, &json!({ "canary": 1 })).await;
+    until_phase(&mut stage, 1, Phase::Paused).await;
+    let one = say(&stage, first).await;
+    let two = say(&stage, second).await;
+    let about = format!("{first}: {}{second}: {}", one.text, two.text);
+    let said = |words: &[&str]| {
+        let all = [(first, &one), (second, &two)];
+        all.iter().any(|(c, a)| words.contains(c) && a.status == 200)
+    };
+    let (turned, closed) = (said(&["cancel", "rollback"]), said(&["close"]));
+    let skipped = said(&[SKIP]) && !(second == RETRY && two.status == 200);
+    for answer in [&one, &two] {
+        assert!([200, 409].contains(&answer.status.as_u16()), "{about}");
+    }
+    sleep(Duration::from_secs(600)).await;
+    let record = stage.record(1).await.unwrap();
+    // Without node-2 there is nothing left to do, paused or not.
+    if record.spec.intent == Intent::Pause && !skipped {
+        assert_eq!(record.phase(), Phase::Paused, "{about}");
+        assert_eq!(say(&stage, "resume").await.status, 200, "{about}");
+        sleep(Duration::from_secs(60)).await;
+    }
+    if stage.record(1).await.unwrap().phase() == Phase::Paused {
+        assert_eq!(say(&stage, "promote").await.status, 200, "{about}");
+    }
+    let (phase, new) = match (closed, turned) {
+        (true, _) => (Phase::Failed, None),
+        (false, true) => (Phase::RolledBack, Some(0)),
+        (false, false) => (Phase::Succeeded, Some(if skipped { 1 } else { 2 })),
+    };
+    assert_eq!(stage.until_final(1).await, phase, "{about}");
+    let there = versions(&stage).await.iter().filter(|v| *v == "9.9.9").count();
+    assert!(new.is_none_or(|new| new == there), "{new:?} {there}: {about}");
 }
 
 #[tokio::test(start_paused = true)]

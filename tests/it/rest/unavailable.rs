@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gcu_upgrade_manager::record::{CRD_REVISION, CRD_REVISION_ANNOTATION, crd};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use tokio::time::sleep;
@@ -105,4 +106,46 @@ async fn a_cluster_that_was_never_reached_is_not_called_one_without_operator() {
     stage.faults.heal();
     stage.ready().await;
     assert_eq!(stage.must("GET", "/readyz", "").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crd_that_is_older_and_not_ours_to_update_is_said_with_both_revisions_and_asked_for_rarely() {
+    let world = World { nodes: 1, ..World::default() };
+    let forbidden = Rule {
+        on: "PUT customresourcedefinitions".to_owned(),
+        skip: 0,
+        times: usize::MAX,
+        fault: Fault::Answer(403),
+    };
+    let mut stage =
+        Stage::set_without_service(Backend::Sandbox, world, Faults::new(vec![forbidden])).await.unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let mut older = crd();
+    older
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(CRD_REVISION_ANNOTATION.to_owned(), "2".to_owned());
+    crds.create(&PostParams::default(), &older).await.unwrap();
+    stage.start_service().await;
+    sleep(Duration::from_secs(290)).await;
+    let ready = stage.must("GET", "/readyz", "").await;
+    assert_eq!(ready.status, 503, "{}", ready.text);
+    let needed = format!("is of revision 2, this version needs {CRD_REVISION} and may not update it");
+    for words in [needed.as_str(), "made up by a fault", "gcu-upgrade-manager crd | kubectl apply -f -"] {
+        assert!(ready.error().contains(words), "says {words}: {}", ready.text);
+    }
+    let calls = stage.faults.calls();
+    let tries =
+        calls.iter().filter(|c| c.method == "PUT" && c.path.contains("customresourcedefinitions")).count();
+    assert!((1..=3).contains(&tries), "{tries} tries in five minutes");
+    // A person applies it, and that is all it takes.
+    let mut newer = crd();
+    newer.metadata.resource_version =
+        crds.get("gcuupgrades.gum.enflame.com").await.unwrap().metadata.resource_version;
+    crds.replace("gcuupgrades.gum.enflame.com", &PostParams::default(), &newer).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.must("GET", "/readyz", "").await.status, 200);
+    stage.write("gr.json", BLUEPRINT);
+    assert_eq!(stage.must("PUT", GR, PUT_BODY).await.status, 200);
 }

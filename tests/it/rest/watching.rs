@@ -113,7 +113,10 @@ async fn a_rollout_is_one_line_with_counts_efficiency_and_an_estimate() {
     let off = rolling.last_done_at.unwrap().duration_since(estimated).as_secs().abs();
     assert!(off <= 5, "estimated {estimated}, done {:?}", rolling.last_done_at);
     let ended = see(&stage, "status").await;
-    assert_eq!(ended["message"], "enflame-gcu-resource-1 succeeded: gr enflame-gcu-resource runs the target");
+    assert_eq!(
+        ended["message"],
+        "enflame-gcu-resource-1 succeeded: gr enflame-gcu-resource is now at the target version"
+    );
     assert!(ended.get("estimatedEnd").is_none() && ended["finishedAt"].is_string(), "{ended:#}");
 }
 
@@ -144,7 +147,10 @@ async fn a_budget_that_blocks_is_named_with_what_happens_when() {
     );
     assert!(stuck["since"].is_string() && stuck["until"].is_string(), "{why:#}");
     assert_eq!(stuck["then"], "the upgrade is held, and goes on by itself when the node is empty");
-    assert_eq!(why["skipped"], json!([{ "node": "node-3", "reason": "it is labelled to be left out" }]));
+    assert_eq!(
+        why["skipped"],
+        json!([{ "node": "node-3", "reason": "its label gum.enflame.com/skip is true" }])
+    );
     let text = as_text(&stage, "why").await;
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
@@ -159,7 +165,7 @@ async fn a_budget_that_blocks_is_named_with_what_happens_when() {
         why["message"]
             .as_str()
             .unwrap()
-            .contains("is held at Rolling (1 of 3 nodes done, 1 in work, 1 left out): node node-2:"),
+            .contains("is held at Rolling (1 of 3 nodes done, 1 in work, 1 of these failed or late, 1 left out): node node-2:"),
         "{why:#}"
     );
     assert_eq!(why["nodes"][0]["trouble"], "Late");

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::neighbours;
 use super::tenants::{self, NAMESPACE, Tenant};
 use super::world::{WorldSpec, named};
 use super::{Manifests, changed};
@@ -23,7 +24,7 @@ use crate::stage::{Backend, Stage};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Act {
-    /// A request to the service. `{gr}` stands for the gr's name.
+    /// A request to the service. `{gr}` stands for the gr's name, `{node-1}` for that node's in this world.
     Call {
         request: String,
         #[serde(default)]
@@ -31,6 +32,13 @@ pub(crate) enum Act {
         status: u16,
         /// What the answer has to contain.
         #[serde(default)]
+        says: Vec<String>,
+    },
+    /// A request for an upgrade that must not be begun: refused at once, or by a record that ends as Failed. Either way
+    /// this is said.
+    Refused {
+        request: String,
+        body: Value,
         says: Vec<String>,
     },
     /// Until record `record` is so.
@@ -112,7 +120,12 @@ pub(crate) enum Act {
     PatchRecord {
         record: u64,
         patch: Value,
+        /// The code with which the API server has to refuse it.
+        #[serde(default)]
+        refused: Option<u16>,
     },
+    /// The record of another gr that this version cannot read: of a schema that accepted more.
+    UnreadableRecord(String),
     /// A person writes a status by hand, `null` for none.
     CutStatus(u64),
     /// The blueprint file changes.
@@ -143,6 +156,11 @@ pub(crate) enum Act {
     /// The process dies, and all that it has left is as its first version wrote it: the record's CRD of revision 1
     /// and the records without the fields that came later.
     OlderVersion {},
+    /// The process dies, and all that it has left is as 2.0.0 would have left it in the middle of a rollout, with these
+    /// DaemonSets held.
+    Version200 {
+        held: Vec<String>,
+    },
     /// The process is killed and started again.
     Restart {},
     /// Another process of the service runs beside the first from now on.
@@ -153,6 +171,7 @@ impl Act {
     pub(super) async fn play(&self, stage: &mut Stage, manifests: &Manifests, at: &str) {
         match self {
             Self::Call { request, body, status, says } => call(stage, request, body, *status, says, at).await,
+            Self::Refused { request, body, says } => refused(stage, request, body, says, at).await,
             Self::Until { record, phase, step, waiting_on, says, active, claim, done } => {
                 let prefix = stage.prefix();
                 let wanted = |r: Option<&GcuUpgrade>| {
@@ -180,7 +199,8 @@ impl Act {
                 let sets: Api<DaemonSet> = Api::namespaced(stage.client.clone(), "kube-system");
                 let patch = json!({ "spec": { "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": null } } });
                 let name = named(&stage.prefix(), name);
-                sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+                let set = sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+                stage.oracle.forgive(&set.uid().unwrap());
             }
             Self::Pass(time) => sleep(duration(time)).await,
             Self::UntilNode { node, cordoned, ready, gcus } => {
@@ -217,10 +237,17 @@ impl Act {
             Self::DeleteRecord(number) => {
                 stage.records().delete(&stage.record_name(*number), &DeleteParams::default()).await.unwrap();
             }
-            Self::PatchRecord { record, patch } => {
+            Self::PatchRecord { record, patch, refused } => {
                 let (name, params) = (stage.record_name(*record), PatchParams::default());
-                stage.records().patch(&name, &params, &Patch::Merge(patch)).await.unwrap();
+                let patched = stage.records().patch(&name, &params, &Patch::Merge(patch)).await;
+                let code = patched.err().map(|e| match e {
+                    kube::Error::Api(status) => status.code,
+                    // It was taken, and cannot be read back.
+                    _ => 200,
+                });
+                assert_eq!(code, *refused, "{at}: {self:?}");
             }
+            Self::UnreadableRecord(name) => neighbours::unreadable(stage, name).await,
             Self::CutStatus(record) => {
                 let (name, params) = (stage.record_name(*record), PatchParams::default());
                 stage.oracle.forgive(&name);
@@ -259,6 +286,10 @@ impl Act {
                 crd.status = None;
                 crds.create(&PostParams::default(), &crd).await.unwrap();
             }
+            Self::Version200 { held } => {
+                stage.kill();
+                super::older::make_2_0_0(stage, held).await;
+            }
             Self::OlderVersion {} => {
                 stage.kill();
                 make_older(stage).await;
@@ -294,11 +325,49 @@ impl Act {
     }
 }
 
+/// The path with the names of this world.
+fn filled(stage: &Stage, path: &str) -> String {
+    let mut path = path.replace("{gr}", stage.gr());
+    while let Some((before, name, after)) = path
+        .split_once('{')
+        .and_then(|(before, rest)| rest.split_once('}').map(|(name, after)| (before, name, after)))
+    {
+        path = format!("{before}{}{after}", named(&stage.prefix(), name));
+    }
+    path
+}
+
+async fn refused(stage: &mut Stage, request: &str, body: &Value, says: &[String], at: &str) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let path = filled(stage, path);
+    let Some(answer) = stage.call(method, &path, &body.to_string()).await else {
+        // Lost with the process: who asks again is told the same.
+        stage.revive_if_dead().await;
+        return Box::pin(refused(stage, request, body, says, at)).await;
+    };
+    let mut said = answer.text.clone();
+    if answer.status.is_success() {
+        let ended = stage.until_final(1).await;
+        let status = stage.record(1).await.unwrap().status_or_default();
+        assert_eq!(ended, Phase::Failed, "{at}: it was begun: {:#?}", status.timeline);
+        said = status.message;
+    }
+    for words in says {
+        assert!(said.contains(words.as_str()), "{at}: {request} is refused with {words:?}: {said}");
+    }
+}
+
 /// A call that starts a job and is lost with the process is what a client retries, after a look whether it
 /// was taken: the record tells.
 async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says: &[String], at: &str) {
     let (method, path) = request.split_once(' ').unwrap();
-    let path = path.replace("{gr}", stage.gr());
+    let path = filled(stage, path);
+    let mut body = body.clone();
+    // Real seconds are dear: what says nothing of the time that pods are watched is not about it.
+    if stage.backend == Backend::Real && body["strategy"] == "RollingUpdate" {
+        let rolling = body.as_object_mut().unwrap().entry("rollingUpdate").or_insert_with(|| json!({}));
+        rolling.as_object_mut().unwrap().entry("minReadySeconds").or_insert_with(|| json!(0));
+    }
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let before = stage.newest().await;
     if method == "DELETE"

@@ -7,6 +7,7 @@ use gcu_upgrade_manager::record::rolling::{LOCK_ANNOTATION, NODE_ANNOTATION};
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
@@ -88,7 +89,10 @@ impl Scenario {
             timeout(stage.backend.patience(), gone).await.expect("the deleted gr does not go");
         }
         let gr = stage.world.grs().get_opt(stage.gr()).await.unwrap();
-        let mut records = stage.records().list(&Default::default()).await.unwrap().items;
+        // A neighbour's may be one that cannot be read.
+        let all: Api<DeserializeGuard<GcuUpgrade>> = Api::all(stage.client.clone());
+        let all = all.list(&Default::default()).await.unwrap().items;
+        let mut records: Vec<GcuUpgrade> = all.into_iter().filter_map(|record| record.0.ok()).collect();
         records.retain(|r| r.spec.gr == stage.gr());
         records.sort_by_key(GcuUpgrade::number);
         let spec = gr.as_ref().map(|g| g.data["spec"].clone()).unwrap_or_default();
@@ -133,6 +137,8 @@ impl Scenario {
         fleet.is_at_rest(&named(&self.expect.left_out), self.expect.runs == "nothing");
         let seen = stage.oracle.check_fleet(&calls, happened, self.expect.uncommanded);
         self.expect.compare(&seen, named);
+        let breaches = stage.oracle.breaches(&calls);
+        assert!(breaches.is_empty(), "against the lock: {breaches:#?}");
         End {
             fleet,
             evicted: seen.evicted,

@@ -22,6 +22,8 @@ pub(crate) struct WorldSpec {
     pub(crate) empty: bool,
     /// Changes to the documented gr that stands there at the start.
     pub(crate) gr: BTreeMap<String, Value>,
+    /// The service has a keeper.
+    pub(crate) keeper: bool,
     /// A cluster from before `policy/v1`.
     pub(crate) without_policy_v1: bool,
     /// Pods of users.
@@ -36,6 +38,8 @@ pub(crate) struct WorldSpec {
     pub(crate) pod_stop: Option<String>,
     pub(crate) component_delay: Option<String>,
     pub(crate) bad_images: Option<Vec<String>>,
+    /// Nodes on which no further image can be pulled.
+    pub(crate) full_nodes: Option<Vec<String>>,
     pub(crate) crashing_images: Option<Vec<String>>,
     pub(crate) stuck_terminating: Option<Vec<String>>,
     pub(crate) dead_nodes: Option<Vec<String>>,
@@ -51,6 +55,17 @@ pub(crate) struct WorldSpec {
     pub(crate) reasserts_strategy: Option<bool>,
     /// `OnDelete` or `RollingUpdate`.
     pub(crate) update_strategy: Option<String>,
+    /// How many pods the operator's own `RollingUpdate` replaces at once.
+    pub(crate) max_unavailable: Option<String>,
+    pub(crate) strategy_with_template: Option<bool>,
+    pub(crate) replaces_whole_objects: Option<bool>,
+    /// From the start of the operator.
+    pub(crate) other_labels: Option<bool>,
+    pub(crate) name_differs: Option<bool>,
+    pub(crate) unreported_components: Option<Vec<String>>,
+    /// From when the world has settled.
+    pub(crate) never_says_running: Option<bool>,
+    pub(crate) phase_flaps: Option<bool>,
 }
 
 /// With the prefix of the world, where several share a cluster.
@@ -92,6 +107,7 @@ impl WorldSpec {
         set::<Duration>(&mut kubelet.pod_stop, &time(&self.pod_stop));
         set::<Duration>(&mut operator.component_delay, &time(&self.component_delay));
         set(&mut kubelet.bad_images, &self.bad_images);
+        set(&mut kubelet.full_nodes, &all(&self.full_nodes));
         set(&mut kubelet.crashing_images, &self.crashing_images);
         set(&mut kubelet.stuck_terminating, &all(&self.stuck_terminating));
         set(&mut kubelet.dead_nodes, &all(&self.dead_nodes));
@@ -103,6 +119,15 @@ impl WorldSpec {
         set(&mut operator.reports_observed_generation, &self.reports_observed_generation);
         set(&mut operator.lower_case_phase, &self.lower_case_phase);
         set(&mut operator.reasserts_strategy, &self.reasserts_strategy);
+        set(&mut operator.max_unavailable, &self.max_unavailable.clone().map(Some));
+        set(&mut operator.strategy_with_template, &self.strategy_with_template);
+        set(&mut operator.replaces_whole_objects, &self.replaces_whole_objects);
+        set(&mut operator.other_labels, &self.other_labels);
+        set(&mut operator.name_differs, &self.name_differs);
+        let unreported = self.unreported_components.clone().map(|l| l.into_iter().collect());
+        set(&mut operator.unreported_components, &unreported);
+        set(&mut operator.never_says_running, &self.never_says_running);
+        set(&mut operator.phase_flaps, &self.phase_flaps);
         for (asked, what) in
             [(self.ignores_changes, OnChange::Ignore), (self.recreates_on_change, OnChange::Recreate)]
         {

@@ -1,0 +1,179 @@
+//! `/gum/v1/gr/{name}/nodes`: the components' pods on every node, old and new.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::Context;
+use super::auth::{self, May};
+use super::envelope::{ApiError, Reply};
+use super::query::NodesQuery;
+use super::request::Name;
+use crate::observe::fleet::{self, Interest};
+use crate::plan::fleet::{DaemonPod, Fleet};
+use crate::plan::preflight;
+use crate::record::rolling::{ClaimedPod, RollingStatus};
+
+/// `GET /gum/v1/gr/{name}/nodes`
+pub(super) async fn nodes(
+    context: May<auth::Get>,
+    Name(name): Name,
+    query: NodesQuery,
+) -> Result<Reply, ApiError> {
+    let looks = &context.shares.looks;
+    let rendered = Box::pin(async {
+        let seen = looks.nodes(&name, Box::pin(context.look_at_nodes(&name))).await?;
+        let _turn = looks.turn_to_write().await?;
+        Ok(Reply::rendered(&seen.view(&query)))
+    });
+    looks.reply("nodes", &format!("{name} {query:?}"), rendered).await
+}
+
+/// What was seen of a gr's pods.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    record: Option<String>,
+    rolling: Option<RollingStatus>,
+    /// The component of each workload, by namespace and name.
+    components: BTreeMap<(String, String), String>,
+    fleet: Fleet,
+    /// Each with when its deletion ends, if that has been asked for.
+    pods: Vec<(Arc<DaemonPod>, Option<Timestamp>)>,
+}
+
+impl Context {
+    async fn look_at_nodes(&self, name: &str) -> Result<Nodes, ApiError> {
+        let _turn = self.shares.looks.turn().await?;
+        let live = self.find(name).await?.live;
+        let records = self.records(name).await?;
+        let record = preflight::active(&records).or(records.first());
+        let workloads = crate::gr::workloads(&live.manifest, &live.status);
+        let components =
+            workloads.iter().map(|w| ((w.namespace.clone(), w.name.clone()), w.component.clone())).collect();
+        let interest = Interest::default().with_workloads(workloads);
+        let sets = fleet::live_sets(&self.client, &interest).await?;
+        Ok(Nodes {
+            record: record.map(ResourceExt::name_any),
+            rolling: record.and_then(|r| r.status_or_default().rolling),
+            components,
+            fleet: Fleet { sets, ..Fleet::default() },
+            pods: fleet::live_pods(&self.client, &interest).await?,
+        })
+    }
+}
+
+/// The answer's content.
+#[derive(Serialize)]
+struct View<'a> {
+    name: Option<&'a str>,
+    nodes: Vec<NodeView<'a>>,
+}
+
+#[derive(Serialize)]
+struct NodeView<'a> {
+    components: Vec<ComponentView<'a>>,
+    node: &'a str,
+}
+
+#[derive(Serialize)]
+struct ComponentView<'a> {
+    component: &'a str,
+    pods: Vec<PodView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PodView<'a> {
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a str>,
+    phase: &'static str,
+    pod: &'a str,
+    version: &'static str,
+}
+
+impl<'a> ComponentView<'a> {
+    fn of((component, mut pods): (&'a str, Vec<PodView<'a>>)) -> Self {
+        pods.sort_by_key(|pod| pod.created_at);
+        Self { component, pods }
+    }
+}
+
+/// Component by component on each node.
+type ByNode<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<PodView<'a>>>>;
+
+impl Nodes {
+    fn view(&self, query: &NodesQuery) -> impl Serialize + use<'_> {
+        let is_asked_for = |node: &str| query.node.as_ref().is_none_or(|wanted| wanted == node);
+        let mut all: ByNode<'_> = BTreeMap::new();
+        for (pod, deleted_at) in self.pods.iter().filter(|(pod, _)| is_asked_for(&pod.node)) {
+            let component = self.components.get(&(pod.namespace.clone(), pod.workload.clone()));
+            let shown =
+                all.entry(&pod.node).or_default().entry(component.unwrap_or(&pod.workload)).or_default();
+            shown.push(self.shown(pod, *deleted_at));
+        }
+        if query.all {
+            self.add_replaced(&mut all);
+            all.retain(|node, _| is_asked_for(node));
+        }
+        let nodes = all.into_iter().map(|(node, components)| NodeView {
+            components: components.into_iter().map(ComponentView::of).collect(),
+            node,
+        });
+        View { name: self.record.as_deref(), nodes: nodes.collect() }
+    }
+
+    fn shown<'a>(&'a self, pod: &'a DaemonPod, deleted_at: Option<Timestamp>) -> PodView<'a> {
+        let hash = self.fleet.set(&pod.namespace, &pod.workload).and_then(|s| s.hash.as_ref());
+        let version = match hash {
+            Some(hash) if *hash == pod.hash => "new",
+            Some(_) => "old",
+            None => "—",
+        };
+        let phase = match (pod.deleting, pod.ready_since) {
+            (true, _) => "terminating",
+            (false, Some(_)) => "ready",
+            (false, None) => "starting",
+        };
+        PodView {
+            created_at: pod.created_at,
+            deleted_at,
+            failure: pod.failure.as_deref(),
+            phase,
+            pod: &pod.name,
+            version,
+        }
+    }
+
+    /// The pods that the record has seen replaced. Each went at the latest when its successor was made.
+    fn add_replaced<'a>(&'a self, all: &mut ByNode<'a>) {
+        let Some(rolling) = &self.rolling else { return };
+        let there: BTreeSet<&str> = self.pods.iter().map(|(pod, _)| pod.uid.as_str()).collect();
+        let active = rolling.active.iter().map(|c| (&c.node, &c.pods, None));
+        let done = rolling.recent.iter().map(|d| (&d.node, &d.pods, Some(d.at)));
+        for (node, pods, done_at) in active.chain(done) {
+            for pod in pods.iter().filter(|p| !there.contains(p.uid.as_str())) {
+                let shown = all.entry(node).or_default().entry(&pod.component).or_default();
+                let later = shown.iter().map(|other| other.created_at).filter(|at| *at > pod.created_at);
+                let successor = later.min();
+                shown.push(replaced(pod, successor.or(done_at)));
+            }
+        }
+    }
+}
+
+fn replaced(pod: &ClaimedPod, deleted_at: Option<Timestamp>) -> PodView<'_> {
+    PodView {
+        created_at: pod.created_at,
+        deleted_at,
+        failure: None,
+        phase: "deleted",
+        pod: &pod.name,
+        version: "old",
+    }
+}

@@ -1,0 +1,121 @@
+//! What records look like in answers.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::{object, record, set, text, time, waiting_on, with};
+use crate::record::rolling::{RollingStatus, RollingUpdate};
+use crate::record::{
+    Deadlines, Goal, Intent, OnFailure, Operation, Phase, Steered, Step, Strategy, TimelineEntry,
+};
+
+/// A record's own fields in a list.
+fn summary(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "name": text("The record: `<gr>-<n>`."),
+        "gr": text("The gr."),
+        "operation": generator.subschema_for::<Operation>(),
+        "strategy": generator.subschema_for::<Strategy>(),
+        "blueprint": text("The blueprint that it came from."),
+        "sha256": text("SHA-256 of that file."),
+        "ofRevision": { "type": "integer", "minimum": 0, "description": "The revision that this one repeats." },
+        "reason": text("Why, in the words of who asked."),
+        "requestedBy": text("Who asked, where the service asks who it is."),
+        "steeredBy": generator.subschema_for::<Steered>(),
+        "requestedAt": time("When it was asked for."),
+        "startedAt": time("When it was taken up."),
+        "finishedAt": time("When it ended."),
+        "phase": generator.subschema_for::<Phase>(),
+        "step": generator.subschema_for::<Step>(),
+        "message": text("The last thing worth knowing."),
+    })
+}
+
+const SUMMARY: [&str; 7] = ["name", "gr", "operation", "strategy", "phase", "step", "message"];
+
+/// What the view of one record has besides.
+fn more(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "intent": generator.subschema_for::<Intent>(),
+        "onFailure": generator.subschema_for::<OnFailure>(),
+        "deadlines": generator.subschema_for::<Deadlines>(),
+        "goal": generator.subschema_for::<Goal>(),
+        "stepSince": time("Since when this step is being done."),
+        "deadline": time("When this step is held if it has not ended by then."),
+        "waitingOn": waiting_on(generator),
+        "components": { "type": "array", "items": { "type": "string" } },
+        "rollingUpdate": generator.subschema_for::<RollingUpdate>(),
+        "rolling": generator.subschema_for::<RollingStatus>(),
+        "timeline": { "type": "array", "items": generator.subschema_for::<TimelineEntry>() },
+        "outcome": {
+            "type": "object",
+            "description": "How it ended.",
+            "required": ["phase", "reason", "message"],
+            "properties": {
+                "phase": generator.subschema_for::<Phase>(),
+                "reason": text("A word for programs."),
+                "message": text("A sentence for people."),
+                "at": time("When."),
+            },
+        },
+        "target": object(generator),
+        "previous": object(generator),
+    })
+}
+
+pub(in crate::api::openapi) fn upgrades(generator: &mut SchemaGenerator) -> Schema {
+    let known = record(&SUMMARY, summary(generator));
+    json_schema!({ "type": "array", "items": { "anyOf": [known, unreadable()] } })
+}
+
+pub(in crate::api::openapi) fn upgrade(generator: &mut SchemaGenerator) -> Schema {
+    let required =
+        [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline", "target"]].concat();
+    let known = with(record(&required, summary(generator)), more(generator));
+    json_schema!({ "anyOf": [known, unreadable()] })
+}
+
+/// What is shown of a record that this version cannot read.
+fn unreadable() -> Value {
+    json!({
+        "type": "object",
+        "description": "A record that this version cannot read.",
+        "required": ["name", "unreadable", "message"],
+        "properties": {
+            "name": text("The record."),
+            "gr": text("Its gr, where at least that can be read."),
+            "unreadable": { "const": true },
+            "requestedAt": time("When."),
+            "message": text("What of it cannot be read."),
+        },
+    })
+}
+
+fn revision_fields() -> Value {
+    json!({
+        "revision": { "type": "integer", "minimum": 0, "description": "Its number, for a rollback." },
+        "current": { "type": "boolean", "description": "Whether it runs, as far as the records tell." },
+    })
+}
+
+pub(in crate::api::openapi) fn history(generator: &mut SchemaGenerator) -> Schema {
+    let schema = with(record(&["revision", "current", "message"], summary(generator)), revision_fields());
+    let replaced = json!({
+        "outcome": { "const": "Replaced", "description": "Of what the oldest record replaced." },
+        "unreadable": { "const": true, "description": "Of a record that this version cannot read: `message` says why." },
+    });
+    json_schema!({ "type": "array", "items": with(schema.as_object().cloned().unwrap_or_default(), replaced) })
+}
+
+pub(in crate::api::openapi) fn revision(generator: &mut SchemaGenerator) -> Schema {
+    let mut more = more(generator);
+    let outcome = more.pointer("/outcome").cloned().unwrap_or_default();
+    set(&mut more, "/outcome", json!({ "anyOf": [outcome, { "const": "Replaced" }] }));
+    set(
+        &mut more,
+        "/unreadable",
+        json!({ "const": true, "description": "This version cannot read the record." }),
+    );
+    let schema = with(record(&["revision", "current", "message"], summary(generator)), more);
+    with(schema.as_object().cloned().unwrap_or_default(), revision_fields())
+}

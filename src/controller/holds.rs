@@ -1,0 +1,217 @@
+//! The loop that lets go of held DaemonSets. Level-triggered: it asks of each what [`crate::plan::hold`] says, whether
+//! an upgrade is under way, has ended in whatever way, or has no record any more.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::Means;
+use super::act::rolling::{label, let_go};
+use super::view::View;
+use crate::cluster::error_text;
+use crate::observe::fleet::{self, Interest, SeenPod};
+use crate::plan::fleet::{DaemonPod, SetState};
+use crate::plan::hold::{Kept, Unreadable, needed_by, verdicts};
+use crate::record::GcuUpgrade;
+
+/// Lets a burst of events be looked at once.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Between looks while something does not settle, or the API server refuses a call.
+const RETRY: Duration = Duration::from_secs(5);
+/// Nothing polls; this only bounds the harm of a wake-up that was lost.
+const SAFETY_NET: Duration = Duration::from_secs(300);
+
+/// Runs until dropped. `active` are the records with something left to do, as they were last seen.
+pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpgrade>>>) {
+    let wake = Arc::new(Notify::new());
+    let api: Api<DaemonSet> = Api::all(means.client.clone());
+    let held = |d: DaemonSet| Some(fleet::set(&d)).filter(|s| s.lock.is_some());
+    let sets = View::start("held daemonsets", api, watcher::Config::default(), held, wake.clone());
+    // One of an earlier life may have been left behind.
+    let mut guarded = means.keeper.is_some();
+    loop {
+        let held = sets.items();
+        let records = active.borrow_and_update().clone();
+        let needed = |set: &Arc<SetState>| needed_by(set, records.iter().map(AsRef::as_ref), &[]).is_some();
+        // What an upgrade under way needs is not looked at: its status changes with every pod.
+        guarded |= held.iter().any(|set| is_guarded(set));
+        let is_unused = sets.is_ready() && guarded && !held.iter().any(|set| is_guarded(set));
+        if is_unused && records.iter().all(|r| !needs_guard(r)) {
+            guarded = !remove_guard(&means).await;
+        }
+        let pause = if !sets.is_ready() {
+            SAFETY_NET
+        } else if guarded && is_unused {
+            RETRY
+        } else if held.iter().all(needed) {
+            means.metrics.held(held.len(), 0);
+            SAFETY_NET
+        } else {
+            look(&means).await.unwrap_or_else(|error| {
+                let why = error_text(&error);
+                warn!("cannot look whether DaemonSets may be let go of: {why}");
+                say(&means, Some(why));
+                RETRY
+            })
+        };
+        tokio::select! {
+            () = wake.notified() => sleep(DEBOUNCE).await,
+            changed = active.changed() => match changed {
+                Ok(()) => sleep(DEBOUNCE).await,
+                // The controller has ended.
+                Err(_) => return,
+            },
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Looks at every held DaemonSet once; answers when to come back though nothing has changed.
+async fn look(means: &Means) -> Result<Duration, kube::Error> {
+    let client = &means.client;
+    // DaemonSets first: an upgrade that begins, or turns, writes to each of them before it relies on it, and then the
+    // version that was read here is an older one.
+    let sets = held_sets(client).await?;
+    let sets = with_hashes(client, sets).await?;
+    let pods = pods(client, &sets).await?;
+    let (records, unreadable) = records(client).await?;
+    let (mut busy, mut kept, mut settled, mut refused) = (0, 0, true, None);
+    for (set, verdict) in verdicts(&sets, &pods, &records, &unreadable) {
+        let SetState { namespace, name, .. } = set;
+        match verdict {
+            None => {
+                let (released, refusal) = release(client, set).await;
+                settled &= released;
+                refused = refused.or(refusal);
+            }
+            Some(Kept::Upgrading(_)) => busy += 1,
+            Some(why) => {
+                kept += 1;
+                settled &= !matches!(why, Kept::Unsettled | Kept::PodsUnseen { .. });
+                debug!(%namespace, %name, "the DaemonSet stays at OnDelete: {}", why.describe());
+                if !set.labelled
+                    && let Err(error) = label(client, set).await
+                {
+                    debug!(%namespace, %name, "not labelled: {}", error_text(&error));
+                }
+            }
+        }
+    }
+    means.metrics.held(busy, kept);
+    say(means, refused);
+    Ok(if settled { SAFETY_NET } else { RETRY })
+}
+
+fn is_guarded(set: &SetState) -> bool {
+    set.hold.as_ref().is_some_and(|hold| hold.guarded)
+}
+
+fn needs_guard(record: &GcuUpgrade) -> bool {
+    let status = record.status_or_default();
+    !status.phase.is_final() && status.rolling.is_some_and(|r| r.guarded)
+}
+
+/// Has the API server ask the webhook no more, unless something that it is for has come meanwhile.
+async fn remove_guard(means: &Means) -> bool {
+    let Some(keeper) = &means.keeper else { return true };
+    let looked = async {
+        let (records, _) = records(&means.client).await?;
+        let sets = held_sets(&means.client).await?;
+        Ok::<_, kube::Error>(records.iter().any(needs_guard) || sets.iter().any(|set| is_guarded(set)))
+    };
+    match looked.await {
+        Ok(true) => return false,
+        Ok(false) => {}
+        Err(error) => {
+            warn!("cannot look whether the keeper is needed: {}", error_text(&error));
+            return false;
+        }
+    }
+    match keeper.remove().await {
+        Ok(()) => true,
+        Err(error) => {
+            warn!("{error}");
+            false
+        }
+    }
+}
+
+/// For the upgrades that wait until their DaemonSets are let go of.
+fn say(means: &Means, why: Option<String>) {
+    *means.not_released.lock().unwrap_or_else(PoisonError::into_inner) = why;
+}
+
+/// Whether it is done, and what the API server says against it.
+async fn release(client: &Client, set: &SetState) -> (bool, Option<String>) {
+    let SetState { namespace, name, .. } = set;
+    match let_go(client, set).await {
+        Ok(()) => {
+            info!(%namespace, %name, "the DaemonSet has its update strategy back");
+            (true, None)
+        }
+        // It has changed meanwhile, and the watch will say how.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => (false, None),
+        Err(error) => {
+            let why = error_text(&error);
+            warn!(%namespace, %name, "the DaemonSet could not be given its update strategy back: {why}");
+            (false, Some(why))
+        }
+    }
+}
+
+async fn held_sets(client: &Client) -> Result<Vec<Arc<SetState>>, kube::Error> {
+    let mut sets = Vec::new();
+    let api: Api<DaemonSet> = Api::all(client.clone());
+    fleet::each(api, ListParams::default(), |d| {
+        sets.extend(Some(fleet::set(&d)).filter(|s| s.lock.is_some()));
+    })
+    .await?;
+    Ok(sets)
+}
+
+async fn with_hashes(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc<SetState>>, kube::Error> {
+    let mut templates = Vec::new();
+    let namespaces: BTreeSet<String> = sets.iter().map(|s| s.namespace.clone()).collect();
+    for namespace in &namespaces {
+        let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+        fleet::each(api, ListParams::default(), |r| templates.extend(fleet::template(&r))).await?;
+    }
+    Ok(fleet::with_hashes(sets, &templates))
+}
+
+async fn pods(client: &Client, sets: &[Arc<SetState>]) -> Result<Vec<Arc<DaemonPod>>, kube::Error> {
+    let interest = Interest::of_sets(sets);
+    let mut pods = Vec::new();
+    for namespace in interest.workloads.keys() {
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        fleet::each(api, ListParams::default(), |p| {
+            if let Some(SeenPod::Daemon(pod)) = fleet::pod(&p, &interest) {
+                pods.push(pod);
+            }
+        })
+        .await?;
+    }
+    Ok(pods)
+}
+
+async fn records(client: &Client) -> Result<(Vec<GcuUpgrade>, Vec<Unreadable>), kube::Error> {
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
+    fleet::each(api, ListParams::default(), |record| match record.0 {
+        Ok(record) => records.push(record),
+        Err(invalid) => unreadable
+            .push((invalid.metadata.name.unwrap_or_default(), invalid.metadata.uid.unwrap_or_default())),
+    })
+    .await?;
+    Ok((records, unreadable))
+}

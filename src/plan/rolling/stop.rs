@@ -1,0 +1,121 @@
+//! Why no further node is taken: failures, interference, pauses, steps.
+
+use super::RELOCK_LIMIT;
+use super::index::Index;
+use super::lock::INSISTS;
+use super::window::{first_trouble, is};
+use crate::plan::Decision;
+use crate::plan::hold::{Kept, kept_by_pods};
+use crate::plan::status::after;
+use crate::plan::turn::Turn;
+use crate::record::rolling::{RollingStatus, TroubleKind};
+use crate::record::{Intent, Phase, WaitReason};
+
+/// Nodes that were given up are named until they take up more of the record than this.
+const SKIPPED_BYTES: usize = 64 * 1024;
+
+/// What the failed and late nodes come to.
+pub(super) struct Failures {
+    /// No further node is taken.
+    pub(super) holds: bool,
+    /// So many visibly cannot work that the threshold is reached.
+    pub(super) rolls_back: bool,
+}
+
+/// Why no further node may be taken, and how that is shown.
+pub(super) struct Stop {
+    pub(super) phase: Phase,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Turn<'_> {
+    /// How many nodes have failed, and what that comes to.
+    pub(super) fn failures(&self, index: &Index<'_>, rolling: &RollingStatus) -> Failures {
+        let total = usize::try_from(rolling.nodes.total).unwrap_or(usize::MAX);
+        let threshold = self.options().failure_threshold.of(total);
+        let failed = rolling.active.iter().filter(|c| is(c, TroubleKind::Failed)).count();
+        let late = rolling.active.iter().filter(|c| is(c, TroubleKind::Late)).count();
+        let troubled = failed.saturating_add(late);
+        let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
+        let nothing_else = troubled > 0
+            && troubled == rolling.active.len()
+            && (full || self.free(index, rolling).next().is_none());
+        // Slowness alone never rolls back.
+        Failures { holds: troubled >= threshold || nothing_else, rolls_back: failed >= threshold }
+    }
+
+    /// A DaemonSet of which its controller counts more pods than are seen: nothing is known to be done then.
+    pub(super) fn unseen(&self, index: &Index<'_>) -> Option<String> {
+        let sets = index.sets.iter().filter_map(|(_, state)| *state);
+        sets.filter(|set| !index.unsettled.contains(&set.uid)).find_map(|set| {
+            let pods = self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(|p| p.owner == set.uid);
+            match kept_by_pods(set, pods)? {
+                Kept::Outdated(_) => None,
+                kept => Some(format!("DaemonSet {}/{}: {}", set.namespace, set.name, kept.describe())),
+            }
+        })
+    }
+
+    pub(super) fn wait_for_pods(&self, message: &str, rolling: RollingStatus) -> Decision {
+        let changed = Some(&rolling) != self.status.rolling.as_ref();
+        let draft = self.draft().with(|s| s.rolling = Some(rolling));
+        if changed {
+            return Decision::Record(draft.quietly());
+        }
+        let since = self.status.waiting_on.as_ref().filter(|w| w.reason == WaitReason::ComponentStarting);
+        let deadline = after(since.map_or(self.now, |w| w.since), self.record.spec.deadlines.running_seconds);
+        let late = self.now >= deadline;
+        if late && self.status.phase != Phase::Held {
+            return Decision::Record(draft.hold("DeadlineExceeded", message));
+        }
+        let status = draft.waiting(WaitReason::ComponentStarting, message);
+        Decision::Wait { status, until: (!late).then_some(deadline) }
+    }
+
+    /// Why no further node is taken now, if so.
+    pub(super) fn stop(
+        &self,
+        rolling: &mut RollingStatus,
+        failures: &Failures,
+        canaries: Option<usize>,
+    ) -> Option<Stop> {
+        let held = |reason, message| Some(Stop { phase: Phase::Held, reason, message });
+        if failures.holds {
+            let failed = rolling.active.iter().any(|c| is(c, TroubleKind::Failed));
+            let reason = if failed { "NodesFailed" } else { "DeadlineExceeded" };
+            return held(reason, first_trouble(rolling));
+        }
+        if rolling.relocks >= RELOCK_LIMIT {
+            return held("StrategyNotKept", INSISTS.to_owned());
+        }
+        if skipped_bytes(rolling) > SKIPPED_BYTES {
+            let message = format!(
+                "{} nodes could not be drained in time, more than the record can name: retry tries them again, close ends the upgrade here",
+                rolling.skipped.len()
+            );
+            return held("TooManySkipped", message);
+        }
+        let over = rolling.active.len() > usize::try_from(rolling.max_unavailable).unwrap_or(usize::MAX);
+        if rolling.uncommanded > 1 || (rolling.uncommanded > 0 && over) {
+            let message = "the operator put back its update strategy, and pods were replaced on nodes that nobody had claimed; retry to go on";
+            return held("UncommandedRollout", message.to_owned());
+        }
+        if self.record.spec.intent == Intent::Pause {
+            if rolling.active.is_empty() {
+                rolling.gated_since.get_or_insert(self.now);
+            }
+            return Some(Stop {
+                phase: Phase::Paused,
+                reason: "Paused",
+                message: "paused: resume to go on".to_owned(),
+            });
+        }
+        self.gate(rolling, canaries)
+    }
+}
+
+fn skipped_bytes(rolling: &RollingStatus) -> usize {
+    // Field names, quotes and the two texts.
+    rolling.skipped.iter().map(|s| s.node.len().saturating_add(s.reason.len()).saturating_add(30)).sum()
+}

@@ -1,0 +1,178 @@
+//! Records that this version cannot read: they harm no other gr, are shown, and say how to get rid of them.
+
+use gcu_upgrade_manager::cluster::gr_resource;
+use gcu_upgrade_manager::record::{CRD_REVISION_ANNOTATION, FINALIZER, Phase};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, Patch, PatchParams};
+
+use super::*;
+
+const CRD: &str = "gcuupgrades.gum.enflame.com";
+
+fn any_records(stage: &Stage) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        kind: "GcuUpgrade".to_owned(),
+        plural: "gcuupgrades".to_owned(),
+        ..gr_resource("gum.enflame.com/v1")
+    };
+    Api::all_with(stage.client.clone(), &resource)
+}
+
+/// As another version, or a person, may have left it.
+async fn without_schema(stage: &Stage) {
+    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let mut crd = crds.get(CRD).await.unwrap();
+    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema =
+        serde_json::from_value(anything).unwrap();
+    let newer = (CRD_REVISION_ANNOTATION.to_owned(), "999".to_owned());
+    crd.metadata.annotations.get_or_insert_default().extend([newer]);
+    crds.replace(CRD, &PostParams::default(), &crd).await.unwrap();
+}
+
+async fn put_record(stage: &Stage, name: &str, gr: Value, phase: Option<&str>) {
+    let record = json!({
+        "apiVersion": "gum.enflame.com/v1", "kind": "GcuUpgrade",
+        "metadata": { "name": name },
+        "spec": {
+            "gr": gr, "operation": "Upgrade", "target": { "manifest": {} },
+            "rollingUpdate": { "maxUnavailable": "150%" },
+        },
+    });
+    let records = any_records(stage);
+    records.create(&PostParams::default(), &serde_json::from_value(record).unwrap()).await.unwrap();
+    if let Some(phase) = phase {
+        let status = Patch::Merge(json!({ "status": { "phase": phase } }));
+        records.patch_status(name, &PatchParams::default(), &status).await.unwrap();
+    }
+}
+
+/// A gr that was upgraded once, in a cluster where records are not checked any more.
+async fn upgraded() -> Stage {
+    let mut stage = stage().await;
+    assert_eq!(stage.must("PUT", GR, PUT_BODY).await.status, 200);
+    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
+    without_schema(&stage).await;
+    stage
+}
+
+const CALLS: [(&str, &str, &str); 7] = [
+    ("GET", "status", ""),
+    ("GET", "why", ""),
+    ("GET", "nodes", ""),
+    ("POST", "plan", PUT_BODY),
+    ("POST", "retry", ""),
+    ("POST", "rollback?dryRun=true", ""),
+    ("POST", "pause", ""),
+];
+
+#[tokio::test(start_paused = true)]
+async fn one_of_another_gr_is_shown_and_changes_nothing_else() {
+    let stage = upgraded().await;
+    let mut before = Vec::new();
+    for (method, call, body) in CALLS {
+        before.push(stage.must(method, &format!("{GR}/{call}"), body).await);
+    }
+    put_record(&stage, "other-1", json!("other"), None).await;
+    put_record(&stage, "nobody-knows", json!(7), None).await;
+    for ((method, call, body), before) in CALLS.into_iter().zip(before) {
+        let after = stage.must(method, &format!("{GR}/{call}"), body).await;
+        assert_eq!((after.status, &after.text), (before.status, &before.text), "{method} {call}");
+    }
+    assert_eq!(stage.must("GET", &format!("{GR}/history/1"), "").await.status, 200);
+    let list = stage.must("GET", "/gum/v1/upgrades", "").await.json();
+    let list = list["content"].as_array().unwrap();
+    let mut names: Vec<&str> = list.iter().map(|e| e["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["enflame-gcu-resource-1", "nobody-knows", "other-1"]);
+    let other = list.iter().find(|e| e["name"] == "other-1").unwrap();
+    assert_eq!((&other["unreadable"], &other["gr"]), (&json!(true), &json!("other")), "{other:#}");
+    assert!(other["message"].as_str().unwrap().contains("\"150%\", expected a number of nodes"), "{other:#}");
+    let one = stage.must("GET", "/gum/v1/upgrades/other-1", "").await;
+    assert_eq!((one.status.as_u16(), &one.json()["content"]), (200, other), "{}", one.text);
+    let put = stage.must("PUT", GR, PUT_BODY).await;
+    assert_eq!(put.status, 200, "{}", put.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_of_a_gr_is_named_by_every_call_that_needs_it_until_it_is_gone() {
+    let stage = upgraded().await;
+    put_record(&stage, "enflame-gcu-resource-2", json!("enflame-gcu-resource"), Some("Succeeded")).await;
+    let mut calls: Vec<(&str, String, &str)> =
+        CALLS.iter().map(|(method, call, body)| (*method, format!("{GR}/{call}"), *body)).collect();
+    calls.push(("PUT", GR.to_owned(), PUT_BODY));
+    calls.push(("DELETE", GR.to_owned(), ""));
+    calls.push(("GET", "/gum/v1/upgrades/enflame-gcu-resource-2/events".to_owned(), ""));
+    for (method, path, body) in &calls {
+        let refused = stage.must(method, path, body).await;
+        assert_eq!(refused.status, 409, "{method} {path}: {}", refused.text);
+        for words in
+            ["enflame-gcu-resource-2 cannot be read", "150%", "kubectl get gcuupgrade enflame-gcu-resource-2"]
+        {
+            assert!(refused.error().contains(words), "{method} {path} says {words}: {}", refused.text);
+        }
+    }
+    let history = stage.must("GET", &format!("{GR}/history"), "").await.json();
+    let shown: Vec<(u64, bool, Option<bool>)> = history["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| {
+            (e["revision"].as_u64().unwrap(), e["current"].as_bool().unwrap(), e["unreadable"].as_bool())
+        })
+        .collect();
+    assert_eq!(shown, [(2, false, Some(true)), (1, true, None), (0, false, None)], "{history:#}");
+    let revision = stage.must("GET", &format!("{GR}/history/2"), "").await.json();
+    assert_eq!(revision["content"]["unreadable"], true, "{revision:#}");
+    any_records(&stage).delete("enflame-gcu-resource-2", &DeleteParams::default()).await.unwrap();
+    let put = stage.must("PUT", GR, PUT_BODY).await;
+    assert_eq!(
+        (put.status.as_u16(), &put.json()["content"]["name"]),
+        (200, &json!("enflame-gcu-resource-2"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_one_is_in_the_way_only_while_it_may_be_active() {
+    let stage = upgraded().await;
+    put_record(&stage, "enflame-gcu-resource-0", json!("enflame-gcu-resource"), None).await;
+    let refused = stage.must("PUT", GR, PUT_BODY).await;
+    assert_eq!((refused.status.as_u16(), refused.error().contains("resource-0 cannot be read")), (409, true));
+    let (records, params) = (any_records(&stage), PatchParams::default());
+    let ended = Patch::Merge(json!({ "status": { "phase": "Failed" } }));
+    records.patch_status("enflame-gcu-resource-0", &params, &ended).await.unwrap();
+    let hold = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    records.patch("enflame-gcu-resource-0", &params, &hold(json!([FINALIZER]))).await.unwrap();
+    let held = stage.must("PUT", &format!("{GR}?dryRun=true"), PUT_BODY).await;
+    assert_eq!(held.status, 409, "something is left to be done for it: {}", held.text);
+    records.patch("enflame-gcu-resource-0", &params, &hold(Value::Null)).await.unwrap();
+    let put = stage.must("PUT", GR, PUT_BODY).await;
+    assert_eq!(put.status, 200, "{}", put.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_and_a_stream_end_when_their_record_becomes_unreadable() {
+    let stage = stage_of(World { nodes: 2, ..World::default() }).await;
+    stage.write("newer.json", &super::steering::newer().to_string());
+    without_schema(&stage).await;
+    super::steering::start(&stage, &json!({ "canary": 1 })).await;
+    let spoil = async {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let bad = Patch::Merge(json!({ "spec": { "rollingUpdate": { "maxUnavailable": "150%" } } }));
+        any_records(&stage).patch("enflame-gcu-resource-1", &PatchParams::default(), &bad).await.unwrap();
+    };
+    let wait = format!("{GR}/pause?wait=10m");
+    let events = format!("{RECORD}/events");
+    let (waited, told, ()) =
+        tokio::join!(stage.must("POST", &wait, ""), stage.must("GET", &events, ""), spoil);
+    assert_eq!(
+        (waited.status.as_u16(), waited.error().contains("cannot be read")),
+        (409, true),
+        "{}",
+        waited.text
+    );
+    let last = told.text.trim_end().rsplit("\n\n").next().unwrap().to_owned();
+    assert!(last.contains("event: closing") && last.contains("\"status\":409"), "{}", told.text);
+    assert!(last.contains("cannot be read"), "{last}");
+}

@@ -1,0 +1,64 @@
+//! What version 2.0.0 leaves behind when it is replaced in the middle of a rollout: its CRD, its records, and what it
+//! wrote on DaemonSets.
+
+use gcu_upgrade_manager::record::rolling::{HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::world::named;
+use crate::stage::Stage;
+use gcu_upgrade_manager::record::GcuUpgrade;
+
+/// The CRD as 2.0.0 shipped it.
+const CRD: &str = include_str!("../../data/crd-2.0.0.yaml");
+
+/// Everything as 2.0.0 would have it that holds these DaemonSets alone.
+pub(super) async fn make_2_0_0(stage: &Stage, held: &[String]) {
+    let prefix = stage.prefix();
+    let held: Vec<String> = held.iter().map(|name| named(&prefix, name)).collect();
+    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let mut older: CustomResourceDefinition = serde_saphyr::from_str(CRD).unwrap();
+    older.metadata.resource_version = crds.get(&older.name_any()).await.unwrap().resource_version();
+    crds.replace(&older.name_any(), &PostParams::default(), &older).await.unwrap();
+    let resource = ApiResource::erase::<GcuUpgrade>(&());
+    let records: Api<DynamicObject> = Api::all_with(stage.client.clone(), &resource);
+    for record in records.list(&Default::default()).await.unwrap().items {
+        let mut spec = record.data["spec"].clone();
+        remove(&mut spec, &["skip", "nodeAttempts", "failureThreshold"]);
+        let mut status = record.data["status"].clone();
+        let rolling = &mut status["rolling"];
+        remove(rolling, &["guarded", "probed", "grChanged", "stepDone"]);
+        let locked = rolling["locked"].as_array_mut().unwrap();
+        locked.retain(|pin| held.iter().any(|name| pin["name"] == *name));
+        locked.iter_mut().for_each(|pin| remove(pin, &["component", "unfinished"]));
+        for claim in rolling["active"].as_array_mut().into_iter().flatten() {
+            remove(claim, &["attempt", "lostGcus", "soakingSince"]);
+        }
+        let mut older = record.clone();
+        (older.data["spec"], older.data["status"]) = (spec, status);
+        let written = records.replace(&record.name_any(), &PostParams::default(), &older).await.unwrap();
+        older.metadata.resource_version = written.resource_version();
+        records.replace_status(&record.name_any(), &PostParams::default(), &older).await.unwrap();
+    }
+    let sets: Api<DaemonSet> = Api::namespaced(stage.client.clone(), "kube-system");
+    for set in sets.list(&Default::default()).await.unwrap().items {
+        let Some(before) = set.annotations().get(LOCK_ANNOTATION) else { continue };
+        let mut patch = json!({
+            "metadata": { "labels": { HELD_LABEL: null }, "annotations": { HOLD_ANNOTATION: null } },
+        });
+        if !held.contains(&set.name_any()) {
+            patch["metadata"]["annotations"][LOCK_ANNOTATION] = Value::Null;
+            patch["spec"]["updateStrategy"] = serde_json::from_str(before).unwrap();
+        }
+        sets.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+}
+
+fn remove(object: &mut Value, fields: &[&str]) {
+    if let Some(object) = object.as_object_mut() {
+        object.retain(|key, _| !fields.contains(&key.as_str()));
+    }
+}
