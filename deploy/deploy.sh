@@ -116,6 +116,14 @@ if [ -z "$operator" ]; then
   say "gcu-operator is not installed: the pods of gcu-upgrade-manager will not be ready before it is"
   wait=false
 fi
+# Helm 4 applies the CRD of the record as a manager of its own, and fails where it is there in another version. Helm
+# installs it once and never updates it in any case: the service does.
+record="$(kubectl get crd gcuupgrades.gum.enflame.com --ignore-not-found -o name)" ||
+  fail "the cluster could not be asked for the CRD of the record: is kubectl set up for it?"
+if [ -n "$record" ]; then
+  say "the CRD of the record is there already and is left to the service, which brings it up to date (value crd.manage)"
+  set -- --skip-crds "$@"
+fi
 host="$(registry)"
 set -- --set-string "image.registry=$host,image.repository=${IMAGE#"${host:+$host/}"},image.tag=$TAG" "$@"
 [ -z "$values" ] || set -- -f "$values" "$@"

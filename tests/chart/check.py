@@ -68,14 +68,18 @@ def render(args):
 
 def install(args):
     """Installs, or upgrades what is installed. Waits for hooks alone: nobody runs the pods of a test cluster."""
+    options = {"namespace": args.namespace, "wait": "hookOnly"}
     with helm.Config(kubeconfig_path=args.kubeconfig, namespace=args.namespace) as config:
-        options = {"namespace": args.namespace, "timeout": 60, "wait": "hookOnly"}
         try:
-            release = config.upgrade(CHART, NAME, values(args), **options)
+            release = config.upgrade(CHART, NAME, values(args), timeout=60, **options)
         except (helm.HelmNotFoundError, helm.HelmReleaseError) as error:
             if "has no deployed releases" not in str(error) and "not found" not in str(error):
                 raise
-            release = config.install(CHART, NAME, values(args), **options)
+            # The library can leave CRDs alone, but its Config.install does not pass that on.
+            options.update(timeout_seconds=60, skip_crds=args.skip_crds)
+            texts = (NAME, json.dumps(values(args)), json.dumps(options))
+            where = (config._raw(), config._context_arg(None), *config._chart_args(CHART))
+            release = json.loads(_native.call_string("helm_install", *where, *texts))
         print(f"{release['name']}: {release['status']}, revision {release['revision']}")
     return 0
 
@@ -103,6 +107,7 @@ def main():
         command = commands.add_parser(action.__name__, parents=[common], help=action.__doc__)
         command.add_argument("--kubeconfig", required=True)
         command.set_defaults(action=action)
+    commands.choices["install"].add_argument("--skip-crds", action="store_true", help="as helm's own option")
     args = parser.parse_args()
     try:
         return args.action(args)

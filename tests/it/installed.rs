@@ -49,13 +49,35 @@ async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut()
     timeout(Duration::from_secs(120), met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
-fn helm(cluster: &RealCluster, action: &str) -> Option<()> {
-    // With its access control on: those rights have to be there, too.
-    let with_auth: &[&str] = if action == "install" { &["--set", "auth=kubernetes"] } else { &[] };
-    let output =
-        check(&[&[action, "--kubeconfig", cluster.kubeconfig().to_str().unwrap()], with_auth].concat())?;
-    assert!(output.status.success(), "{action}: {output:?}");
+fn helm(cluster: &RealCluster, action: &str, options: &[&str]) -> Option<()> {
+    let kubeconfig = cluster.kubeconfig().to_str().unwrap();
+    let output = check(&[&[action, "--kubeconfig", kubeconfig], options].concat())?;
+    assert!(output.status.success(), "{action} {options:?}: {output:?}");
     Some(())
+}
+
+/// With its access control on: those rights have to be there, too.
+const WITH_AUTH: [&str; 2] = ["--set", "auth=kubernetes"];
+
+/// The CRD as 2.0.0 shipped it, written by somebody else than Helm and this version.
+async fn leave_an_older_crd(client: &Client) {
+    let mut older: CustomResourceDefinition =
+        serde_saphyr::from_str(include_str!("../data/crd-2.0.0.yaml")).unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let params = PostParams { field_manager: Some("2.0.0".to_owned()), ..PostParams::default() };
+    match crds.get_opt(&older.name_any()).await.unwrap() {
+        Some(found) => {
+            older.metadata.resource_version = found.resource_version();
+            crds.replace(&older.name_any(), &params, &older).await.unwrap();
+        }
+        None => drop(crds.create(&params, &older).await.unwrap()),
+    }
+    assert!(crd_revision(client).await < CRD_REVISION);
+}
+
+async fn crd_revision(client: &Client) -> u32 {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    crds.get(&crd().name_any()).await.unwrap().annotations()[CRD_REVISION_ANNOTATION].parse().unwrap()
 }
 
 /// A kubeconfig with a token of the account, such as the pod is given.
@@ -241,9 +263,13 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
     let Some(cluster) = real().await else { return };
     let _alone = ALONE.lock().await;
     let client = cluster.client().await;
-    let Some(()) = helm(cluster, "install") else { return };
+    leave_an_older_crd(&client).await;
+    // As deploy.sh does where the CRD is there already.
+    let around_the_crd = [&WITH_AUTH[..], &["--skip-crds"]].concat();
+    let Some(()) = helm(cluster, "install", &around_the_crd) else { return };
+    assert!(crd_revision(&client).await < CRD_REVISION, "Helm leaves the CRD to the service");
     // May be said twice.
-    helm(cluster, "install");
+    helm(cluster, "install", &around_the_crd);
     let (world, dir) = (start_a_world(cluster, &client).await, TempDir::new().unwrap());
     let deployments = tokio::spawn(keep_deployments_running(client.clone()));
     world.settled(Duration::from_secs(120)).await.unwrap();
@@ -267,6 +293,7 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
     let gr = format!("/gum/v1/gr/{}", world.gr_name());
 
     let (process, address) = installed.serve().await;
+    assert_eq!(crd_revision(&client).await, CRD_REVISION, "the service brings the CRD up to date");
     until("the node is given back", async || is_given_back(&client).await).await;
     assert_eq!(curl(&address, "GET", "/gum/v1/gr", "").0, 401, "a token is asked for");
     ok(&address, "GET", "/gum/v1/gr", "");
@@ -299,11 +326,22 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
     assert!(rights.len() > 30, "{rights:?}");
     compare(&rights, cluster.audit());
     deployments.abort();
-    helm(cluster, "uninstall");
+    helm(cluster, "uninstall", &[]);
     let roles: Api<ClusterRole> = Api::all(client.clone());
     assert!(roles.get_opt(NAME).await.unwrap().is_none(), "what the chart made is gone");
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     assert!(crds.get_opt(&crd().name_any()).await.unwrap().is_some(), "and the records' CRD is not");
+    drop(world);
+    helm_installs_a_crd_that_is_missing(cluster, &client).await;
+}
+
+async fn helm_installs_a_crd_that_is_missing(cluster: &RealCluster, client: &Client) {
+    let (crds, name): (Api<CustomResourceDefinition>, _) = (Api::all(client.clone()), crd().name_any());
+    crds.delete(&name, &DeleteParams::default()).await.unwrap();
+    until("the CRD is gone", async || crds.get_opt(&name).await.unwrap().is_none()).await;
+    helm(cluster, "install", &[]);
+    assert_eq!(crd_revision(client).await, CRD_REVISION);
+    helm(cluster, "uninstall", &[]);
 }
 
 /// Under the account of the service, while nothing is held that the API server could ask about: here it cannot reach

@@ -353,6 +353,23 @@ fn without_an_archive_or_without_gcu_operator_it_says_so() {
 }
 
 #[test]
+fn a_crd_that_is_there_already_is_left_to_the_service() {
+    let desk = Desk::new();
+    let helm = |env: &[(&str, &str)]| {
+        let said = desk.run("deploy.sh", &["--no-load"], env);
+        assert!(said.success, "{}", said.text);
+        (said.text, desk.calls().into_iter().find(|c| c.starts_with("helm upgrade")).unwrap())
+    };
+    let (_, call) = helm(&[("NO_CRD", "1")]);
+    assert!(!call.contains("--skip-crds"), "{call}");
+    let (said, call) = helm(&[]);
+    assert!(call.contains(" --skip-crds") && said.contains("crd.manage"), "{call}: {said}");
+    let said = desk.run("deploy.sh", &["--no-load"], &[("CLUSTER", "1")]);
+    assert!(!said.success && said.text.contains("could not be asked"), "{}", said.text);
+    assert_eq!(desk.calls(), [""; 0]);
+}
+
+#[test]
 fn values_and_options_reach_helm() {
     let desk = Desk::new();
     fs::write(desk.path("own.yaml"), "replicas: 2\n").unwrap();
