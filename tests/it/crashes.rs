@@ -1,6 +1,7 @@
 //! The crash matrix: every scenario, killed at every API call of the service (at writes both before and after
 //! the server has seen them), and started again. The end has to be the same as without a crash, effects counted.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::faults::{Call, Faults};
@@ -28,8 +29,16 @@ fn all() -> bool {
     std::env::var("GUM_CRASHES").is_ok_and(|all| all == "all")
 }
 
+/// Which of the moments that the strides leave are tried: every number is another sample, and together they are all.
+/// CI has one from the commit; without one it is always the same.
+#[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
+fn sample() -> usize {
+    std::env::var("GUM_CRASH_PART").map_or(0, |part| part.parse().expect("GUM_CRASH_PART is a number"))
+}
+
 /// The calls at which to die, before or after the server has seen them.
-fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
+fn moments(calls: &[Call], number: usize, rolling: bool, sample: usize) -> Vec<(usize, bool)> {
+    let (of_two, of_reads, rest) = (sample % 2, sample / 2 % READ_STRIDE, sample / 2 / READ_STRIDE);
     let (mut moments, mut writes) = (Vec::new(), 0_usize);
     for (call, what) in calls.iter().enumerate() {
         let read_stride = if all() { 1 } else { READ_STRIDE };
@@ -40,9 +49,9 @@ fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
             moments.extend([(call, false), (call, true)].into_iter().filter(|(_, after)| {
                 // What dies with the process is the same before a write as after the one before it: of each
                 // write one moment is tried, of the next the other.
-                all() || rolling || *after == (writes + number).is_multiple_of(2)
+                all() || rolling || *after == (writes + number + of_two).is_multiple_of(2)
             }));
-        } else if call % read_stride == 0 {
+        } else if (call + of_reads).is_multiple_of(read_stride) {
             moments.push((call, false));
         }
     }
@@ -52,7 +61,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool) -> Vec<(usize, bool)> {
         (false, false) => RECREATE_STRIDE,
     };
     // The scenarios are next to each other in number: so that neighbours differ.
-    moments.into_iter().skip(number * 5 % stride).step_by(stride).collect()
+    moments.into_iter().skip((number * 5 + rest) % stride).step_by(stride).collect()
 }
 
 /// The ten minutes are for the runs without crashes.
@@ -64,6 +73,8 @@ async fn run(scenario: &Scenario, faults: Faults) -> End {
 
 fn matrix(part: usize, parts: usize) {
     let (mut plans, mut rolling_plans, mut pairs) = (0, 0, 0);
+    let sample = sample();
+    println!("crash matrix: GUM_CRASH_PART={sample} tries these moments again");
     for (number, (name, scenario)) in chosen().iter().enumerate() {
         if number % parts != part || scenario.no_crashes.is_some() {
             continue;
@@ -74,7 +85,7 @@ fn matrix(part: usize, parts: usize) {
         let calls = made.len();
         let rolling = name.starts_with("rolling") || name.starts_with("lock");
         let mut tried = 0;
-        for (call, after) in moments(&made, number, rolling) {
+        for (call, after) in moments(&made, number, rolling, sample) {
             let faults = Faults::new(Vec::new());
             faults.die_at(call, after);
             let when = if after { "after" } else { "before" };
@@ -93,7 +104,8 @@ fn matrix(part: usize, parts: usize) {
         if rolling && !all() && name != "rolling" {
             continue;
         }
-        for pair in (0..calls * calls).step_by(calls * PAIR_STRIDE + 3) {
+        let stride = calls * PAIR_STRIDE + 3;
+        for pair in (sample % stride..calls * calls).step_by(stride) {
             let faults = Faults::new(Vec::new());
             faults.die_at(pair / calls, pair % 2 == 0);
             faults.die_at(pair / calls + 1 + pair % calls, pair % 3 == 0);
@@ -112,6 +124,22 @@ fn matrix(part: usize, parts: usize) {
         "crash matrix, part {} of {parts}: {plans} single deaths ({rolling_plans} in rolling upgrades) and {pairs} pairs of deaths",
         part + 1
     );
+}
+
+#[test]
+fn every_moment_to_die_at_is_in_the_sample_of_some_commit() {
+    let call = |n: usize| Call {
+        method: if n.is_multiple_of(3) { "PUT" } else { "GET" }.to_owned(),
+        path: format!("/api/v1/nodes/{n}"),
+        body: String::new(),
+        version: None,
+    };
+    let calls: Vec<Call> = (0..20).map(call).collect();
+    for (rolling, stride) in [(true, ROLLING_STRIDE), (false, RECREATE_STRIDE)] {
+        let samples = (0..2 * READ_STRIDE * stride).map(|sample| moments(&calls, 7, rolling, sample));
+        let tried: BTreeSet<(usize, bool)> = samples.flatten().collect();
+        assert_eq!(tried.len(), 7 * 2 + 13, "every read, and every write before and after: {tried:?}");
+    }
 }
 
 #[test]
