@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt;
-use kube::api::{ApiResource, GroupVersionKind};
+use kube::api::{ApiResource, GroupVersionKind, ListParams, ObjectList};
 use kube::client::{Body, ClientBuilder};
 use kube::core::Status;
 use kube::{Api, Client, Config};
@@ -94,6 +94,74 @@ pub fn error_text(error: &kube::Error) -> String {
             all.join(" ")
         }
         other => other.to_string(),
+    }
+}
+
+/// The pages of a list, one call each: thousands of objects are never held at once.
+#[derive(Debug)]
+pub struct Pages(Option<ListParams>);
+
+/// Objects fetched with one call.
+const PAGE: u32 = 200;
+
+impl Pages {
+    /// The pages of this list, of a usual size unless it says another.
+    pub fn of(mut params: ListParams) -> Self {
+        params.limit.get_or_insert(PAGE);
+        Self(Some(params))
+    }
+
+    /// With what the next page is asked for; `None` after the last.
+    pub fn next(&self) -> Option<ListParams> {
+        self.0.clone()
+    }
+
+    /// Takes an answer, and remembers where the list goes on; `None` where a page has to be asked for again.
+    ///
+    /// A list that took longer than the API server keeps its history goes on with what is there now: whatever was
+    /// there all the time is in it, once.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub fn take<K: Clone>(
+        &mut self,
+        answer: Result<ObjectList<K>, kube::Error>,
+    ) -> Result<Option<ObjectList<K>>, kube::Error> {
+        match answer {
+            Ok(page) => {
+                self.go_on(page.metadata.continue_.as_deref());
+                Ok(Some(page))
+            }
+            Err(error) => self.expired(error).map(|()| None),
+        }
+    }
+
+    /// Goes on after a page that leads there.
+    pub fn go_on(&mut self, token: Option<&str>) {
+        let token = token.filter(|token| !token.is_empty());
+        self.0 = self.0.take().zip(token).map(|(params, token)| params.continue_token(token));
+    }
+
+    /// Goes on where the API server says, if it does.
+    ///
+    /// # Errors
+    /// The given one, when it is another.
+    pub fn expired(&mut self, error: kube::Error) -> Result<(), kube::Error> {
+        let token = match &error {
+            kube::Error::Api(status) if status.code == 410 => {
+                status.metadata.as_ref().and_then(|m| m.continue_.clone()).filter(|token| !token.is_empty())
+            }
+            _ => None,
+        };
+        // The same token once more would lead nowhere.
+        match token.filter(|token| self.0.as_ref().is_some_and(|p| p.continue_token.as_ref() != Some(token)))
+        {
+            Some(token) => {
+                self.go_on(Some(&token));
+                Ok(())
+            }
+            None => Err(error),
+        }
     }
 }
 

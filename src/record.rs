@@ -4,6 +4,7 @@
 //! Doc comments on the types of the resource end up in the published CRD: they are for operators.
 
 mod amount;
+pub mod brief;
 pub mod install;
 mod limits;
 mod marks;
@@ -268,9 +269,7 @@ impl GcuUpgrade {
 
     /// The number `n` of a record named `<gr>-<n>`; 0 for one named otherwise by hand.
     pub fn number(&self) -> u64 {
-        let name = self.name_any();
-        let number = name.strip_prefix(&self.spec.gr).and_then(|rest| rest.strip_prefix('-'));
-        number.and_then(|n| n.parse().ok()).unwrap_or_default()
+        number_of(&self.spec.gr, &self.name_any()).unwrap_or_default()
     }
 
     /// The manifest that the goal asks for; `None` when the way back is "no gr".
@@ -290,6 +289,11 @@ impl GcuUpgrade {
 /// `<gr>-<n>`: creating it is the lock, since a second request gets 409 from the API server itself.
 pub fn record_name(gr: &str, number: u64) -> String {
     format!("{gr}-{number}")
+}
+
+/// The number `n` of a record of this gr that is named `<gr>-<n>`.
+pub fn number_of(gr: &str, name: &str) -> Option<u64> {
+    name.strip_prefix(gr)?.strip_prefix('-')?.parse().ok()
 }
 
 /// The CRD as this version publishes it.

@@ -39,9 +39,10 @@ impl Context {
     /// What is held of this gr; `None` when that cannot be read now. `records` are those of the gr.
     pub(super) async fn held(&self, gr: &str, records: &[GcuUpgrade]) -> Option<Vec<Held>> {
         let api: Api<DaemonSet> = Api::all(self.client.clone());
-        match api.list(&ListParams::default().labels(&format!("{HELD_LABEL}=true"))).await {
-            Ok(sets) => {
-                let mut all: Vec<Held> = sets.items.iter().filter_map(|set| held(set, gr, records)).collect();
+        let only = ListParams::default().labels(&format!("{HELD_LABEL}=true"));
+        let mut all: Vec<Held> = Vec::new();
+        match fleet::each(api, only, |set| all.extend(held(&set, gr, records))).await {
+            Ok(()) => {
                 together(&mut all);
                 Some(all)
             }

@@ -12,7 +12,7 @@ use super::envelope::ApiError;
 use super::without_nulls;
 use crate::observe::fleet::each;
 use crate::plan::preflight::{self, records_of};
-use crate::record::{FINALIZER, GcuUpgrade, Phase};
+use crate::record::{FINALIZER, GcuUpgrade, Phase, number_of};
 
 /// A record, or what is known of one that cannot be read.
 ///
@@ -101,9 +101,7 @@ impl Unreadable {
         if self.gr.as_deref().is_some_and(|of| of != gr) {
             return None;
         }
-        let name = self.metadata.name.as_deref().unwrap_or_default();
-        let number = name.strip_prefix(gr).and_then(|rest| rest.strip_prefix('-'));
-        let number = number.and_then(|n| n.parse().ok());
+        let number = number_of(gr, self.name());
         if self.gr.is_some() { Some(number.unwrap_or_default()) } else { number }
     }
 

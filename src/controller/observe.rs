@@ -146,17 +146,18 @@ async fn list_workloads(
     kind: WorkloadKind,
     ns: &str,
 ) -> Result<Vec<WorkloadState>, kube::Error> {
-    let all = ListParams::default();
-    Ok(match kind {
+    let (all, mut found) = (ListParams::default(), Vec::new());
+    match kind {
         WorkloadKind::DaemonSet => {
             let api: Api<DaemonSet> = Api::namespaced(client.clone(), ns);
-            api.list(&all).await?.items.into_iter().map(|d| daemonset_state(&d)).collect()
+            observe::fleet::each(api, all, |d| found.push(daemonset_state(&d))).await?;
         }
         WorkloadKind::Deployment => {
             let api: Api<Deployment> = Api::namespaced(client.clone(), ns);
-            api.list(&all).await?.items.into_iter().map(|d| deployment_state(&d)).collect()
+            observe::fleet::each(api, all, |d| found.push(deployment_state(&d))).await?;
         }
-    })
+    }
+    Ok(found)
 }
 
 async fn list_pods(client: &Client, scope: &Scope) -> Result<Vec<PodState>, kube::Error> {

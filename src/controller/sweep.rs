@@ -8,22 +8,22 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{ListParams, ObjectList};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::act::{Outcome, act_on_fleet};
-use crate::cluster::{self, error_text};
-use crate::observe::fleet::{Interest, node};
+use crate::cluster::{self, Pages, error_text};
+use crate::observe::fleet::{Interest, each, node};
 use crate::plan::fleet::Mark;
 use crate::plan::rolling::node::release;
-use crate::record::GcuUpgrade;
+use crate::record::brief::{self, Brief};
 use crate::record::rolling::NODE_ANNOTATION;
 
 /// Between attempts while the API server does not answer.
 const RETRY: Duration = Duration::from_secs(30);
+
 /// Nodes fetched with one call.
 const PAGE: u32 = 500;
 
@@ -52,9 +52,12 @@ async fn sweep(client: &Client) -> Result<(), kube::Error> {
     if claimed.is_empty() {
         return Ok(());
     }
-    let records: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
-    let active: BTreeSet<String> =
-        records.list(&ListParams::default()).await?.items.iter().filter_map(uid_if_active).collect();
+    let mut active: BTreeSet<String> = BTreeSet::new();
+    each(brief::api(client), ListParams::default(), |seen| {
+        let record = Brief::from(seen);
+        active.extend(record.uid.filter(|_| !record.is_final));
+    })
+    .await?;
     let nodes: Api<Node> = Api::all(client.clone());
     for name in claimed {
         let Some(served) = cluster::get(&nodes, &name).await? else { continue };
@@ -76,25 +79,15 @@ async fn sweep(client: &Client) -> Result<(), kube::Error> {
     Ok(())
 }
 
-/// A record that cannot be read may be a newer version's, and active.
-fn uid_if_active(record: &DeserializeGuard<GcuUpgrade>) -> Option<String> {
-    match &record.0 {
-        Ok(record) if record.phase().is_final() => None,
-        Ok(record) => record.uid(),
-        Err(invalid) => invalid.metadata.uid.clone(),
-    }
-}
-
 async fn claimed_nodes(client: &Client) -> Result<Vec<String>, kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
-    let (mut claimed, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
-    loop {
-        let page: ObjectList<PartialObjectMeta<Node>> = api.list_metadata(&params).await?;
-        let marked = page.items.iter().filter(|n| n.annotations().contains_key(NODE_ANNOTATION));
-        claimed.extend(marked.map(ResourceExt::name_any));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(claimed),
+    let mut claimed = Vec::new();
+    let mut pages = Pages::of(ListParams::default().limit(PAGE));
+    while let Some(params) = pages.next() {
+        if let Some(page) = pages.take(api.list_metadata(&params).await)? {
+            let marked = page.items.iter().filter(|n| n.annotations().contains_key(NODE_ANNOTATION));
+            claimed.extend(marked.map(ResourceExt::name_any));
         }
     }
+    Ok(claimed)
 }

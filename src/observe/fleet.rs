@@ -12,14 +12,13 @@ use serde::de::DeserializeOwned;
 
 pub use super::sets::{Template, set, template, with_hashes};
 use super::{controller_of, dead_node, pod_state};
+use crate::cluster::Pages;
 use crate::gr::{LiveGr, Workload, candidate_workloads};
 use crate::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant, matches};
 use crate::plan::workloads_concerned;
 use crate::record::GcuUpgrade;
 use crate::record::rolling::{Labels, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
 
-/// Objects fetched with one call.
-const PAGE: u32 = 200;
 /// The label that ties a pod, and a revision, to the template that it was made from.
 pub(super) const HASH_LABEL: &str = "controller-revision-hash";
 /// The taint that a cordon comes with.
@@ -344,14 +343,10 @@ pub async fn each<K>(api: Api<K>, params: ListParams, mut keep: impl FnMut(K)) -
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let mut params = params.limit(PAGE);
-    loop {
-        let page = api.list(&params).await?;
-        let more = page.metadata.continue_.filter(|token| !token.is_empty());
-        page.items.into_iter().for_each(&mut keep);
-        match more {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(()),
-        }
+    let mut pages = Pages::of(params);
+    while let Some(params) = pages.next() {
+        let page = pages.take(api.list(&params).await)?;
+        page.into_iter().flat_map(|page| page.items).for_each(&mut keep);
     }
+    Ok(())
 }

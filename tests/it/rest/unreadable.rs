@@ -1,10 +1,15 @@
 //! Records that this version cannot read: they harm no other gr, are shown, and say how to get rid of them.
 
-use gcu_upgrade_manager::cluster::gr_resource;
+use std::time::Duration;
+
+use gcu_upgrade_manager::cluster::{Pages, gr_resource};
+use gcu_upgrade_manager::record::rolling::NODE_ANNOTATION;
 use gcu_upgrade_manager::record::{CRD_REVISION_ANNOTATION, FINALIZER, Phase};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams};
+use tokio::time::sleep;
 
 use super::*;
 
@@ -175,4 +180,86 @@ async fn a_wait_and_a_stream_end_when_their_record_becomes_unreadable() {
     let last = told.text.trim_end().rsplit("\n\n").next().unwrap().to_owned();
     assert!(last.contains("event: closing") && last.contains("\"status\":409"), "{}", told.text);
     assert!(last.contains("cannot be read"), "{last}");
+}
+
+/// Ended by a version that this one can read, or not.
+async fn put_ended(stage: &Stage, number: u64, readable: bool) {
+    let name = stage.record_name(number);
+    put_record(stage, &name, json!(stage.gr()), Some("Succeeded")).await;
+    if readable {
+        let mend = Patch::Merge(json!({ "spec": { "rollingUpdate": null } }));
+        any_records(stage).patch(&name, &PatchParams::default(), &mend).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_is_pruned_beside_records_that_cannot_be_read_and_of_those() {
+    let mut stage = upgraded().await;
+    put_record(&stage, "other-1", json!("other"), None).await;
+    put_record(&stage, "nobody-knows", json!(7), Some("Succeeded")).await;
+    for number in 2..14 {
+        put_ended(&stage, number, number != 3 && number != 7).await;
+    }
+    let put = stage.must("PUT", GR, PUT_BODY).await;
+    assert_eq!(put.status, 200, "{}", put.text);
+    assert_eq!(stage.until_final(14).await, Phase::Succeeded);
+    sleep(Duration::from_secs(5)).await;
+    let all = any_records(&stage).list(&Default::default()).await.unwrap();
+    let left: Vec<String> = all.items.into_iter().map(|r| r.metadata.name.unwrap()).collect();
+    let mut wanted: Vec<String> = (5..15).map(|number| stage.record_name(number)).collect();
+    wanted.extend(["other-1".to_owned(), "nobody-knows".to_owned()]);
+    wanted.sort_unstable();
+    assert_eq!(left, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_left_is_taken_off_beside_records_that_cannot_be_read() {
+    let mut stage = upgraded().await;
+    put_record(&stage, "other-1", json!("other"), None).await;
+    put_ended(&stage, 2, false).await;
+    let uid = async |name: &str| any_records(&stage).get(name).await.unwrap().metadata.uid.unwrap();
+    let nodes: Api<Node> = Api::all(stage.client.clone());
+    let (ended, active) = (uid(&stage.record_name(2)).await, uid("other-1").await);
+    let mark = |uid: &str| {
+        let mark = json!({
+            "record": "x-1", "uid": uid, "state": "Claimed", "attempt": 0,
+            "deadline": "2026-01-01T00:00:00Z", "preCordoned": false,
+        });
+        let annotations = json!({ NODE_ANNOTATION: mark.to_string() });
+        Patch::Merge(json!({ "metadata": { "annotations": annotations }, "spec": { "unschedulable": true } }))
+    };
+    let cordoned = async || nodes.get("node-1").await.unwrap().spec.unwrap().unschedulable == Some(true);
+    for (uid, given_back) in [(active, false), (ended, true)] {
+        nodes.patch("node-1", &PatchParams::default(), &mark(&uid)).await.unwrap();
+        stage.kill();
+        stage.start_service().await;
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!(
+            cordoned().await,
+            !given_back,
+            "a record that cannot be read may be active until it says it ended"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_goes_on_when_its_history_is_gone() {
+    let stage = upgraded().await;
+    for number in 10..16 {
+        put_ended(&stage, number, true).await;
+    }
+    let (mut pages, mut seen, mut expired) = (Pages::of(ListParams::default().limit(2)), Vec::new(), 0);
+    while let Some(params) = pages.next() {
+        match pages.take(any_records(&stage).list(&params).await).unwrap() {
+            Some(page) => seen.extend(page.items.into_iter().map(|r| r.metadata.name.unwrap())),
+            None => expired += 1,
+        }
+        // The API server forgets, and something changes.
+        let _ = any_records(&stage).delete(&stage.record_name(15), &DeleteParams::default()).await;
+        stage.api.as_ref().unwrap().store().compact();
+    }
+    assert!(expired > 0);
+    let mut wanted: Vec<String> = (10..15).map(|number| stage.record_name(number)).collect();
+    wanted.insert(0, stage.record_name(1));
+    assert_eq!(seen, wanted, "each that was there all the time, once");
 }
