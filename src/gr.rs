@@ -315,6 +315,16 @@ pub fn clean(served: &Value) -> Value {
     manifest
 }
 
+/// A manifest's `apiVersion`.
+pub fn api_version(manifest: &Value) -> &str {
+    text(manifest, "apiVersion").unwrap_or_default()
+}
+
+/// The API group of an `apiVersion`.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 /// Whether two manifests ask for the same stack.
 pub fn same_spec(a: &Value, b: &Value) -> bool {
     a.get("spec") == b.get("spec")

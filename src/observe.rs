@@ -10,9 +10,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 use crate::cluster::gr_resource;
-use crate::gr::{LiveGr, WorkloadKind};
+use crate::gr::{LiveGr, WorkloadKind, api_version};
 use crate::plan::{PodState, WorkloadState};
 use crate::record::GcuUpgrade;
 use crate::record::rolling::Labels;
@@ -34,9 +35,12 @@ const FAILING: &[&str] = &[
 
 /// The gr's API for a record.
 pub fn gr_api(client: &Client, record: &GcuUpgrade) -> Api<DynamicObject> {
-    let api_version =
-        record.spec.target.manifest.get("apiVersion").and_then(|v| v.as_str()).unwrap_or_default();
-    Api::all_with(client.clone(), &gr_resource(api_version))
+    gr_api_of(client, &record.spec.target.manifest)
+}
+
+/// The API in the version that a manifest is of.
+pub fn gr_api_of(client: &Client, manifest: &Value) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &gr_resource(api_version(manifest)))
 }
 
 /// The gr as served; `None` when it is none.

@@ -174,7 +174,10 @@ impl From<Refusal> for ApiError {
         let status = match &refusal {
             Refusal::Busy { .. } | Refusal::Deleting(_) | Refusal::Nothing(_) => StatusCode::CONFLICT,
             Refusal::NoSuchRevision { .. } => StatusCode::NOT_FOUND,
-            Refusal::TooLarge { .. } | Refusal::NameTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::OtherGroup { .. }
+            | Refusal::NotServed { .. }
+            | Refusal::TooLarge { .. }
+            | Refusal::NameTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, refusal.to_string())
     }

@@ -16,9 +16,11 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::query::JobQuery;
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
-use crate::cluster::gr_resource;
+use crate::cluster::{Pages, gr_resource, is_absent};
 use crate::gr::discovery::discover;
-use crate::gr::{LiveGr, Workload, WorkloadKind, component_for_kind, components, workloads_of};
+use crate::gr::{
+    LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
+};
 use crate::plan::preflight::{Refusal, active};
 
 /// How long a foreground delete waits unless `?wait` says otherwise.
@@ -62,12 +64,7 @@ impl Context {
         let mut missing = None;
         for api_version in self.served_apis().await? {
             match self.raw(&format!("/apis/{api_version}/gcuresources/{name}")).await {
-                Ok(served) => {
-                    let live = LiveGr::parse(&served).ok_or_else(|| {
-                        ApiError::new(StatusCode::BAD_GATEWAY, "the API server sent a gr without a uid")
-                    })?;
-                    return Ok(Found { api: self.gr_api(&api_version), served, live });
-                }
+                Ok(served) => return self.found(&api_version, served),
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     missing = Some(kube::Error::Api(status))
                 }
@@ -77,16 +74,56 @@ impl Context {
         Err(missing.map(ApiError::from).unwrap_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "not found")))
     }
 
+    /// The gr in the version of its API that a manifest is of: what is recorded of an upgrade is of one version. A
+    /// manifest of another group is left to others.
+    pub(super) async fn in_version_of(&self, found: Found, manifest: &Value) -> Result<Found, ApiError> {
+        let (wanted, served) = (api_version(manifest), api_version(&found.served));
+        if wanted == served || group_of(wanted) != group_of(served) {
+            return Ok(found);
+        }
+        let name = found.served.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        match self.raw(&format!("/apis/{wanted}/gcuresources/{name}")).await {
+            Ok(served) => self.found(wanted, served),
+            Err(kube::Error::Api(status)) if status.code == 404 && !is_absent(&status) => {
+                Err(self.not_served(wanted).await)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Why a manifest cannot be brought about.
+    pub(super) async fn not_served(&self, wanted: &str) -> ApiError {
+        match self.served_apis().await {
+            Ok(served) => Refusal::NotServed { wanted: wanted.to_owned(), served }.into(),
+            Err(error) => error,
+        }
+    }
+
+    fn found(&self, api_version: &str, served: Value) -> Result<Found, ApiError> {
+        let live = LiveGr::parse(&served).ok_or_else(|| {
+            ApiError::new(StatusCode::BAD_GATEWAY, "the API server sent a gr without a uid")
+        })?;
+        Ok(Found { api: self.gr_api(api_version), served, live })
+    }
+
     /// A list as the API server sends it, fetched page by page.
     async fn whole_list(&self, path: &str) -> Result<Value, kube::Error> {
-        let fetch = async |params: &ListParams| -> Result<Value, kube::Error> {
-            let request = kube::core::Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
-            self.client.request(request).await
-        };
-        let first = ListParams::default().limit(PAGE);
-        let mut all = fetch(&first).await?;
-        while let Some(token) = next_page(&mut all) {
-            let mut page = fetch(&first.clone().continue_token(&token)).await?;
+        let mut all: Option<Value> = None;
+        let mut pages = Pages::of(ListParams::default().limit(PAGE));
+        while let Some(params) = pages.next() {
+            let request = kube::core::Request::new(path).list(&params).map_err(kube::Error::BuildRequest)?;
+            let mut page: Value = match self.client.request(request).await {
+                Ok(page) => page,
+                Err(error) => {
+                    pages.expired(error)?;
+                    continue;
+                }
+            };
+            pages.go_on(next_page(&mut page).as_deref());
+            let Some(all) = &mut all else {
+                all = Some(page);
+                continue;
+            };
             let more = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
             if let Some(items) = all.get_mut("items").and_then(Value::as_array_mut) {
                 items.extend(more.into_iter().flatten());
@@ -95,7 +132,7 @@ impl Context {
                 *meta = next.take();
             }
         }
-        Ok(all)
+        Ok(all.unwrap_or_default())
     }
 
     /// The object as the API server sends it, so that nothing is lost on the way.
@@ -110,7 +147,7 @@ fn next_page(list: &mut Value) -> Option<String> {
     let meta = list.get_mut("metadata").and_then(Value::as_object_mut)?;
     meta.remove("remainingItemCount");
     let token = meta.remove("continue")?;
-    token.as_str().filter(|token| !token.is_empty()).map(str::to_owned)
+    token.as_str().map(str::to_owned)
 }
 
 /// `GET /gum/v1/gr`

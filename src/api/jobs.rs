@@ -16,7 +16,7 @@ use super::request::{JobBody, Manner, Name};
 use super::waiting::{insert, location};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
-use crate::gr::LiveGr;
+use crate::gr::{LiveGr, api_version};
 use crate::plan::{impact, preflight};
 use crate::record::{
     FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
@@ -56,7 +56,7 @@ impl Context {
     })?;
         // First what costs the cluster nothing.
         let blueprint = self.catalog.load(file).await?;
-        let found = self.find(name).await?;
+        let found = self.in_version_of(self.find(name).await?, blueprint.manifest()).await?;
         let findings = check::check_against(&blueprint, &found.served, name);
         refuse_errors(&findings)?;
         let warnings = blueprint.warnings().iter().chain(&findings).map(Finding::to_string).collect();
@@ -147,9 +147,13 @@ impl Context {
                 found.api.replace(name, &params, &object).await
             }
             None => {
-                let api_version = target.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
                 let object = serde_json::from_value(wanted).map_err(invalid)?;
-                self.gr_api(api_version).create(&params, &object).await
+                match self.gr_api(api_version(target)).create(&params, &object).await {
+                    Err(kube::Error::Api(status)) if status.code == 404 => {
+                        return Err(self.not_served(api_version(target)).await);
+                    }
+                    tried => tried,
+                }
             }
         };
         match tried {

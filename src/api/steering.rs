@@ -115,7 +115,10 @@ impl Context {
         body: &JobBody,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
-        let found = self.find_if_any(name).await?;
+        let found = match self.find_if_any(name).await? {
+            Some(found) => Some(self.in_version_of(found, &target.manifest).await?),
+            None => None,
+        };
         if !body.components.is_empty() {
             let Some(found) = &found else {
                 return Err(ApiError::bad_request(format!(

@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::{error_text, is_absent};
-use crate::observe::gr_api;
+use crate::observe::{gr_api, gr_api_of};
 use crate::plan::Action;
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
 
@@ -49,7 +49,7 @@ impl From<Result<(), kube::Error>> for Outcome {
 pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &Action) -> Outcome {
     let result = match action {
         Action::DeleteGr { uid, resource_version } => delete(client, record, uid, resource_version).await,
-        Action::CreateGr { manifest, .. } => create(client, record, manifest).await,
+        Action::CreateGr { manifest, .. } => create(client, manifest).await,
         Action::Fence { uid, resource_version, mark } => {
             patch_gr(client, record, uid, resource_version, mark, None).await
         }
@@ -75,9 +75,9 @@ async fn delete(client: &Client, record: &GcuUpgrade, uid: &str, version: &str) 
     gr_api(client, record).delete(&record.spec.gr, &params).await.map(drop)
 }
 
-async fn create(client: &Client, record: &GcuUpgrade, manifest: &Value) -> Result<(), kube::Error> {
+async fn create(client: &Client, manifest: &Value) -> Result<(), kube::Error> {
     let object: DynamicObject = serde_json::from_value(manifest.clone()).map_err(kube::Error::SerdeError)?;
-    gr_api(client, record).create(&PostParams::default(), &object).await.map(drop)
+    gr_api_of(client, manifest).create(&PostParams::default(), &object).await.map(drop)
 }
 
 /// Marks exactly the gr that was looked at, in the version that was looked at, and with it may change its spec.

@@ -20,7 +20,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// When no watch on CRDs is to be had, this is how late a new operator is noticed.
 const SAFETY_NET: Duration = Duration::from_secs(60);
 
-/// The `group/version`s that serve GcuResources, each group's preferred version.
+/// The `group/version`s that serve GcuResources, of each group the most preferred one that does: the group's preferred
+/// version may have other resources only.
 ///
 /// # Errors
 /// The API server's.
@@ -30,16 +31,19 @@ pub async fn discover(client: &Client) -> Result<Vec<String>, kube::Error> {
         if !group.name.ends_with(VENDOR) || group.name == crate::record::GROUP {
             continue;
         }
-        let preferred = group.preferred_version.as_ref().or(group.versions.first());
-        let Some(api_version) = preferred.map(|v| v.group_version.clone()) else { continue };
-        let resources = match client.list_api_group_resources(&api_version).await {
-            Ok(list) => list.resources,
-            // The group went between the two calls.
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
-            Err(error) => return Err(error),
-        };
-        if resources.iter().any(|r| r.kind == "GcuResource" && r.name == "gcuresources") {
-            found.push(api_version);
+        let preferred = group.preferred_version.as_ref().map(|v| &v.group_version);
+        let others = group.versions.iter().map(|v| &v.group_version).filter(|v| Some(*v) != preferred);
+        for api_version in preferred.into_iter().chain(others) {
+            let resources = match client.list_api_group_resources(api_version).await {
+                Ok(list) => list.resources,
+                // It went between the two calls.
+                Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                Err(error) => return Err(error),
+            };
+            if resources.iter().any(|r| r.kind == "GcuResource" && r.name == "gcuresources") {
+                found.push(api_version.clone());
+                break;
+            }
         }
     }
     found.sort();

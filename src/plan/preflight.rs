@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::commands::{Command, Effect, State, effect};
-use crate::gr::LiveGr;
+use crate::gr::{self, LiveGr};
 use crate::record::{GcuUpgrade, Phase, Revision, record_name};
 
 /// Both manifests: with a copy of their field names in managedFields, the claims of nodes in work, the nodes that are
@@ -29,6 +29,28 @@ pub enum Refusal {
     /// The gr is terminating.
     #[error("gr \"{0}\" is being deleted: wait until it is gone")]
     Deleting(String),
+    /// The manifest is for another operator's API.
+    #[error(
+        "the manifest is of {wanted}, and gr \"{gr}\" is served as {served}: an upgrade cannot move a gr to another API group"
+    )]
+    OtherGroup {
+        /// The gr.
+        gr: String,
+        /// The manifest's `apiVersion`.
+        wanted: String,
+        /// The gr's.
+        served: String,
+    },
+    /// The cluster does not serve the API that the manifest is of.
+    #[error(
+        "the manifest is of {wanted}, which the cluster does not serve; it serves {}. Go on with a blueprint of an API that is served", served.join(", ")
+    )]
+    NotServed {
+        /// The manifest's `apiVersion`.
+        wanted: String,
+        /// What is served.
+        served: Vec<String>,
+    },
     /// The record would be too large for etcd.
     #[error(
         "the manifests of gr \"{gr}\", the one that is there and the new one, add up to {bytes} bytes, more than the {MANIFESTS_LIMIT} that a record can hold"
@@ -83,25 +105,30 @@ pub fn active(records: &[GcuUpgrade]) -> Option<&GcuUpgrade> {
 /// # Errors
 /// The reason why not.
 pub fn may_start(
-    gr: &str,
+    name: &str,
     live: Option<&LiveGr>,
     records: &[GcuUpgrade],
     target: &Value,
 ) -> Result<String, Refusal> {
     if let Some(busy) = active(records) {
         let record = busy.metadata.name.clone().unwrap_or_default();
-        return Err(Refusal::Busy { gr: gr.to_owned(), record, phase: busy.phase() });
+        return Err(Refusal::Busy { gr: name.to_owned(), record, phase: busy.phase() });
     }
     if live.is_some_and(|l| l.deleting) {
-        return Err(Refusal::Deleting(gr.to_owned()));
+        return Err(Refusal::Deleting(name.to_owned()));
+    }
+    let (wanted, served) = (gr::api_version(target), live.map(|l| gr::api_version(&l.manifest)));
+    if let Some(served) = served.filter(|served| gr::group_of(served) != gr::group_of(wanted)) {
+        let (wanted, served) = (wanted.to_owned(), served.to_owned());
+        return Err(Refusal::OtherGroup { gr: name.to_owned(), wanted, served });
     }
     let bytes = target.to_string().len() + live.map(|l| l.manifest.to_string().len()).unwrap_or_default();
     if bytes > MANIFESTS_LIMIT {
-        return Err(Refusal::TooLarge { gr: gr.to_owned(), bytes });
+        return Err(Refusal::TooLarge { gr: name.to_owned(), bytes });
     }
     let highest = records.iter().map(GcuUpgrade::number).max().unwrap_or_default();
-    let name = record_name(gr, highest.saturating_add(1));
-    if name.len() > NAME_LIMIT { Err(Refusal::NameTooLong(gr.to_owned())) } else { Ok(name) }
+    let record = record_name(name, highest.saturating_add(1));
+    if record.len() > NAME_LIMIT { Err(Refusal::NameTooLong(name.to_owned())) } else { Ok(record) }
 }
 
 /// The revision to roll back to. Revision `n` is the target of record `n`; the one before the oldest record

@@ -2,6 +2,7 @@
 
 mod events;
 mod fuzz;
+mod gr_versions;
 mod held;
 mod jobs;
 mod limits;
