@@ -9,6 +9,7 @@ pub mod install;
 mod limits;
 mod marks;
 pub mod rolling;
+pub mod size;
 mod status;
 
 use std::collections::BTreeMap;

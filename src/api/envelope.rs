@@ -177,6 +177,7 @@ impl From<Refusal> for ApiError {
             Refusal::OtherGroup { .. }
             | Refusal::NotServed { .. }
             | Refusal::TooLarge { .. }
+            | Refusal::RequestTooLarge(_)
             | Refusal::NameTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, refusal.to_string())

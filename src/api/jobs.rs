@@ -17,7 +17,9 @@ use super::waiting::{insert, location};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
 use crate::gr::{LiveGr, api_version};
+use crate::plan::preflight::Refusal;
 use crate::plan::{impact, preflight};
+use crate::record::size::{USER, shortened};
 use crate::record::{
     FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
 };
@@ -97,7 +99,7 @@ impl Context {
         let live = found.as_ref().map(|f| &f.live);
         let record_name = preflight::may_start(name, live, &records, &job.target.manifest)?;
         if live.is_none() && job.manner.strategy == Strategy::RollingUpdate {
-            return Err(preflight::Refusal::Nothing(format!(
+            return Err(Refusal::Nothing(format!(
                 "gr \"{name}\" is not there, so it cannot be changed in place: use strategy Recreate"
             ))
             .into());
@@ -108,10 +110,10 @@ impl Context {
             let seen = self.look_for(found.as_ref(), &job).await?;
             let _turn = self.shares.looks.turn_to_write().await?;
             let plan = Self::preview(name, found.as_ref(), &job, &seen, &records);
+            let record = self.record(name, &record_name, live, job, body)?;
             if query.form == Form::Text {
                 return Ok(Reply::text(plan.to_string()));
             }
-            let record = self.record(name, &record_name, live, job, body);
             let mut content = summary(&record, &plan.warnings);
             insert(&mut content, "dryRun", json!(true));
             insert(&mut content, "plan", json!(plan));
@@ -119,7 +121,7 @@ impl Context {
         }
         self.refuse_unresolved(found.as_ref(), &job).await?;
         let (operation, warnings) = (job.operation, job.warnings.clone());
-        let record = self.record(name, &record_name, live, job, body);
+        let record = self.record(name, &record_name, live, job, body)?;
         let content = summary(&record, &warnings);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         api.create(&PostParams::default(), &record)
@@ -176,35 +178,41 @@ impl Context {
 
 impl Context {
     /// The record of a job, as it is created.
-    fn record(&self, gr: &str, name: &str, live: Option<&LiveGr>, job: Job, body: &JobBody) -> GcuUpgrade {
-        GcuUpgrade {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                finalizers: Some(vec![FINALIZER.to_owned()]),
-                ..ObjectMeta::default()
-            },
-            spec: GcuUpgradeSpec {
-                skip: Vec::new(),
-                node_attempts: Default::default(),
-                failure_threshold: job.manner.failure_threshold,
-                gr: gr.to_owned(),
-                operation: job.operation,
-                strategy: job.manner.strategy,
-                components: body.components.clone(),
-                rolling_update: job.manner.rolling_update,
-                granted: 0,
-                target: job.target,
-                previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
-                intent: Intent::Run,
-                attempt: 0,
-                on_failure: body.on_failure,
-                deadlines: body.deadlines(),
-                reason: body.reason.clone(),
-                requested_by: self.asker.clone(),
-                steered_by: None,
-            },
-            status: None,
-        }
+    fn record(
+        &self,
+        gr: &str,
+        name: &str,
+        live: Option<&LiveGr>,
+        job: Job,
+        body: &JobBody,
+    ) -> Result<GcuUpgrade, Refusal> {
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            finalizers: Some(vec![FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        };
+        let spec = GcuUpgradeSpec {
+            skip: Vec::new(),
+            node_attempts: Default::default(),
+            failure_threshold: job.manner.failure_threshold,
+            gr: gr.to_owned(),
+            operation: job.operation,
+            strategy: job.manner.strategy,
+            components: body.components.clone(),
+            rolling_update: job.manner.rolling_update,
+            granted: 0,
+            target: job.target,
+            previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
+            intent: Intent::Run,
+            attempt: 0,
+            on_failure: body.on_failure,
+            deadlines: body.deadlines(),
+            reason: body.reason.clone(),
+            requested_by: self.asker.as_deref().map(|by| shortened(by, USER)),
+            steered_by: None,
+        };
+        preflight::fits(&spec)?;
+        Ok(GcuUpgrade { metadata, spec, status: None })
     }
 }
 
@@ -248,8 +256,7 @@ fn refuse_errors(findings: &[Finding]) -> Result<(), ApiError> {
 fn lost_the_race(error: kube::Error, gr: &str, record: &str) -> ApiError {
     match &error {
         kube::Error::Api(status) if status.reason == "AlreadyExists" => {
-            preflight::Refusal::Busy { gr: gr.to_owned(), record: record.to_owned(), phase: Phase::Pending }
-                .into()
+            Refusal::Busy { gr: gr.to_owned(), record: record.to_owned(), phase: Phase::Pending }.into()
         }
         _ => error.into(),
     }

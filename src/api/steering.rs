@@ -24,6 +24,7 @@ use crate::plan::commands::{Command, Effect};
 use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
 use crate::record::rolling::SKIP_LABEL;
+use crate::record::size::{USER, shortened};
 use crate::record::{GcuUpgrade, Goal, Intent, Operation, Revision};
 
 /// A command is decided on the version of the record that it then changes. The controller may write in between:
@@ -226,7 +227,8 @@ impl Context {
                 return self.answer(&name, wanted, content, query).await;
             }
             // Who steered before is not who steers now, even where nobody is asked.
-            let steered = self.asker.as_ref().map(|by| json!({ "command": command.word(), "by": by }));
+            let steered =
+                self.asker.as_ref().map(|by| json!({ "command": command.word(), "by": shortened(by, USER) }));
             insert(&mut change, "steeredBy", json!(steered));
             let patch = json!({
                 "metadata": { "uid": record.uid(), "resourceVersion": record.resource_version() },

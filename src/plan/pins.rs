@@ -12,6 +12,7 @@ use super::fleet::SetState;
 use super::impact::{Change, ChangeKind, Impact, changes, impact_of};
 use crate::gr::{self, Component, LiveGr, Workload, WorkloadKind};
 use crate::record::rolling::LockedSet;
+use crate::record::size::{LOCKED, stored};
 
 /// A DaemonSet of the gr.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,13 @@ pub fn resolve<'a>(from: &'a Value, to: &Value, live: &LiveGr, sets: &'a [Arc<Se
         if !known {
             pins.found.push(Pin { component: &set.name, set });
         }
+    }
+    let bytes = stored(&pins.found.iter().map(Pin::record).collect::<Vec<_>>());
+    if bytes > LOCKED {
+        pins.refused.push(format!(
+            "the gr has {} DaemonSets, of which a record would take {bytes} bytes, more than the {LOCKED} that it can hold",
+            pins.found.len()
+        ));
     }
     pins
 }

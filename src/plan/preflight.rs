@@ -5,11 +5,9 @@ use serde_json::Value;
 
 use super::commands::{Command, Effect, State, effect};
 use crate::gr::{self, LiveGr};
-use crate::record::{GcuUpgrade, Phase, Revision, record_name};
+use crate::record::size::{MANIFESTS, REQUEST, stored};
+use crate::record::{GcuUpgrade, GcuUpgradeSpec, Phase, Revision, record_name};
 
-/// Both manifests: with a copy of their field names in managedFields, the claims of nodes in work, the nodes that are
-/// left out and the timeline, a record stays under 512 KiB.
-const MANIFESTS_LIMIT: usize = 96 * 1024;
 /// The longest object name.
 const NAME_LIMIT: usize = 253;
 
@@ -53,7 +51,7 @@ pub enum Refusal {
     },
     /// The record would be too large for etcd.
     #[error(
-        "the manifests of gr \"{gr}\", the one that is there and the new one, add up to {bytes} bytes, more than the {MANIFESTS_LIMIT} that a record can hold"
+        "the manifests of gr \"{gr}\", the one that is there and the new one, add up to {bytes} bytes, more than the {MANIFESTS} that a record can hold"
     )]
     TooLarge {
         /// The gr.
@@ -61,6 +59,11 @@ pub enum Refusal {
         /// The size of both manifests.
         bytes: usize,
     },
+    /// The same for what else was asked for.
+    #[error(
+        "the request takes up {0} bytes of a record, more than the {REQUEST} that it can hold beside the manifests: use shorter labels, or a shorter reason"
+    )]
+    RequestTooLarge(usize),
     /// `<gr>-<n>` is no object name.
     #[error(
         "the name of gr \"{0}\" is too long: a record is named <gr>-<n>, at most {NAME_LIMIT} characters"
@@ -122,13 +125,23 @@ pub fn may_start(
         let (wanted, served) = (wanted.to_owned(), served.to_owned());
         return Err(Refusal::OtherGroup { gr: name.to_owned(), wanted, served });
     }
-    let bytes = target.to_string().len() + live.map(|l| l.manifest.to_string().len()).unwrap_or_default();
-    if bytes > MANIFESTS_LIMIT {
+    let bytes = stored(target).saturating_add(live.map(|l| stored(&l.manifest)).unwrap_or_default());
+    if bytes > MANIFESTS {
         return Err(Refusal::TooLarge { gr: name.to_owned(), bytes });
     }
     let highest = records.iter().map(GcuUpgrade::number).max().unwrap_or_default();
     let record = record_name(name, highest.saturating_add(1));
     if record.len() > NAME_LIMIT { Err(Refusal::NameTooLong(name.to_owned())) } else { Ok(record) }
+}
+
+/// Checks that what was asked for, beside both manifests, fits into a record.
+///
+/// # Errors
+/// It does not.
+pub fn fits(spec: &GcuUpgradeSpec) -> Result<(), Refusal> {
+    let manifests = spec.previous.iter().map(|p| &p.manifest).chain([&spec.target.manifest]);
+    let bytes = stored(spec).saturating_sub(manifests.map(stored).sum());
+    if bytes > REQUEST { Err(Refusal::RequestTooLarge(bytes)) } else { Ok(()) }
 }
 
 /// The revision to roll back to. Revision `n` is the target of record `n`; the one before the oldest record

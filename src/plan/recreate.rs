@@ -29,6 +29,7 @@ use super::status::{Draft, goal_name};
 use super::turn::{Next, Turn, Wait};
 use super::{Action, Decision, PodState};
 use crate::gr::{self, LiveGr, Source, Workload};
+use crate::record::size::{WORKLOADS, stored};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
 
 /// Pods named in a message.
@@ -72,6 +73,15 @@ impl Turn<'_> {
 
     /// Nothing has been touched yet: check that the cluster still is what the request saw.
     fn recorded(&self) -> Next {
+        let there = self.seen.gr.as_ref().map(|gr| self.workloads_of(gr)).unwrap_or_default();
+        // What the way back may add has to fit, too.
+        if stored(&there).saturating_add(stored(&self.workloads_of_target())) > WORKLOADS / 2 {
+            let message = format!(
+                "the gr has {} workloads, more than a record can name; nothing was touched",
+                there.len().max(self.workloads_of_target().len())
+            );
+            return Next::Do(self.end(Phase::Failed, "TooLarge", message));
+        }
         match (&self.seen.gr, &self.record.spec.previous) {
             (None, None) => {
                 let draft = self.draft().with(|s| s.workloads = self.workloads_of_target());
@@ -90,7 +100,7 @@ impl Turn<'_> {
                 }
                 let draft = self.draft().with(|s| {
                     s.deleting_uid = Some(gr.uid.clone());
-                    s.workloads = self.workloads_of(gr);
+                    s.workloads = there.clone();
                     s.attempt = self.record.spec.attempt;
                 });
                 let message = format!("deleting gr {} (uid {})", self.record.spec.gr, gr.uid);

@@ -2,14 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::record::size::{MESSAGE, bound, shortened};
 use crate::record::{
     Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, TimelineEntry, WaitReason, WaitingOn,
 };
-
-/// The newest entries kept in a timeline: an upgrade has about ten, retries and rollbacks add to them.
-const TIMELINE_LIMIT: usize = 40;
-/// The longest message kept, in bytes: a refusal can be as long as the manifest, and the record must stay writable.
-const MESSAGE_LIMIT: usize = 1024;
 
 /// How an upgrade ends.
 pub(super) struct End<'a> {
@@ -103,7 +99,7 @@ impl Draft {
 
     /// Says what is waited for. `since` survives a change of wording.
     pub(super) fn waiting(mut self, reason: WaitReason, message: &str) -> Box<GcuUpgradeStatus> {
-        let message = shortened(message, MESSAGE_LIMIT);
+        let message = shortened(message, MESSAGE);
         let since = self.status.waiting_on.as_ref().filter(|w| w.reason == reason).map(|w| w.since);
         self.status.message = message.clone();
         self.status.waiting_on = Some(WaitingOn { reason, message, since: since.unwrap_or(self.now) });
@@ -136,13 +132,13 @@ impl Draft {
     }
 
     fn done(mut self) -> Box<GcuUpgradeStatus> {
-        let excess = self.status.timeline.len().saturating_sub(TIMELINE_LIMIT);
-        self.status.timeline.drain(..excess);
+        // A refusal can be as long as the manifest, and the record must stay writable.
+        bound(&mut self.status);
         Box::new(self.status)
     }
 
     fn note(&mut self, message: &str) {
-        let message = shortened(message, MESSAGE_LIMIT);
+        let message = shortened(message, MESSAGE);
         self.status.message = message.clone();
         let entry = TimelineEntry { at: self.now, step: self.status.step, message };
         self.status.timeline.push(entry);
@@ -158,7 +154,7 @@ impl Draft {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: shortened(message, MESSAGE_LIMIT),
+            message: shortened(message, MESSAGE),
             last_transition_time: unchanged_since.unwrap_or(self.now),
         };
         match conditions.iter_mut().find(|c| c.type_ == type_) {
@@ -166,19 +162,6 @@ impl Draft {
             None => conditions.push(condition),
         }
     }
-}
-
-/// At most so many bytes of a text, without control characters.
-pub(super) fn shortened(text: &str, limit: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.len() <= limit {
-        return text;
-    }
-    let fits =
-        |(at, c): &(usize, char)| at.saturating_add(c.len_utf8()) <= limit.saturating_sub('…'.len_utf8());
-    let end =
-        text.char_indices().take_while(fits).last().map_or(0, |(at, c)| at.saturating_add(c.len_utf8()));
-    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// Adds seconds, stopping at the end of time instead of failing.

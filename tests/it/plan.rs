@@ -22,6 +22,7 @@ mod progress;
 mod properties;
 mod rolling_model;
 mod rolling_properties;
+mod size;
 mod skew;
 mod starting;
 mod turning;

@@ -1,14 +1,13 @@
 //! Commands about one node of a RollingUpdate: which node takes them, and what they change in the record's `spec`.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
 
 use crate::record::rolling::{SKIP_LABEL, TroubleKind};
+use crate::record::size::{NODE_REQUESTS, stored};
 use crate::record::{GcuUpgrade, SkipNode};
 
 /// More nodes than this are not skipped, and not retried, by request: the schema of the record says so too.
 pub const NODES_LIMIT: usize = 500;
-/// What people say of nodes takes up no more of the record than this, in bytes: it has to stay writable.
-const NODES_BYTES: usize = 96 * 1024;
 
 /// A node that is to be left out. What is not said stays as it was said before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,9 +67,7 @@ pub fn skip(record: &GcuUpgrade, asked: &Skipping) -> Result<NodeChange, String>
         return Ok(NodeChange::default());
     }
     skip.insert(known.unwrap_or(skip.len()), entry);
-    if skip.len() > NODES_LIMIT
-        || bytes(&skip).saturating_add(bytes(&record.spec.node_attempts)) > NODES_BYTES
-    {
+    if skip.len() > NODES_LIMIT || !fit(&skip, &record.spec.node_attempts) {
         return Err(format!(
             "names {} nodes that are skipped by request, and can hold no more: set the label {SKIP_LABEL}=true on node {}, which does the same",
             record.spec.skip.len(),
@@ -102,8 +99,9 @@ pub fn retry(record: &GcuUpgrade, node: &str) -> Result<NodeChange, String> {
     }
     let known = attempts.get(node).copied();
     let latest = [known, claim.map(|c| c.attempt), given_up.map(|s| s.attempt)].into_iter().flatten().max();
-    let full = attempts.len() >= NODES_LIMIT || bytes(attempts).saturating_add(bytes(&skip)) > NODES_BYTES;
-    let fits = known.is_some() || !full;
+    let mut more = attempts.clone();
+    more.insert(node.to_owned(), u32::MAX);
+    let fits = known.is_some() || (attempts.len() < NODES_LIMIT && fit(&skip, &more));
     if !fits && (given_up.is_some() || trouble.is_some()) {
         return Err(format!(
             "has retried {} nodes, and can count no more: retry the upgrade as a whole when it is held, which tries every node again",
@@ -117,7 +115,7 @@ pub fn retry(record: &GcuUpgrade, node: &str) -> Result<NodeChange, String> {
     })
 }
 
-/// What something takes up of the record.
-fn bytes(value: &impl Serialize) -> usize {
-    serde_json::to_vec(value).map_or(usize::MAX, |text| text.len())
+/// Whether the record can hold what people say of nodes.
+fn fit(skip: &[SkipNode], attempts: &BTreeMap<String, u32>) -> bool {
+    stored(&skip).saturating_add(stored(attempts)) <= NODE_REQUESTS
 }

@@ -9,16 +9,12 @@ use super::node::{self, Look, Move};
 use crate::plan::Action;
 use crate::plan::fleet::NodeState;
 use crate::plan::impact::Impact;
-use crate::plan::status::{after, shortened};
+use crate::plan::status::after;
 use crate::plan::turn::Turn;
-use crate::record::rolling::{Claim, ClaimState, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind};
-
-/// Done nodes that the status names.
-const RECENT_LIMIT: usize = 10;
-/// The longest reason, in bytes, that the status keeps for a node that was given up.
-const REASON_LIMIT: usize = 120;
-/// The longest description of a trouble, in bytes.
-const TROUBLE_LIMIT: usize = 400;
+use crate::record::rolling::{
+    Claim, ClaimState, ClaimedPod, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
+};
+use crate::record::size::{SKIP_REASON, TROUBLE, shortened};
 
 impl Turn<'_> {
     /// Moves every claim on; returns the calls that they ask for and when the first of them has to be looked at
@@ -51,11 +47,20 @@ impl Turn<'_> {
                     claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
                     claim.trouble = None;
                 }
-                Move::Also(more) => claim.pods.extend(more),
+                Move::Also(more) => {
+                    // Of each component the pods that are there, and those that were there last: no more than fits.
+                    let there =
+                        |pod: &ClaimedPod| index.pods(&claim.node).iter().any(|(_, p)| p.uid == pod.uid);
+                    let again = |pod: &ClaimedPod| more.iter().any(|m| m.component == pod.component);
+                    claim.pods.retain(|pod| there(pod) || !again(pod));
+                    claim.pods.extend(more);
+                }
                 Move::Skip(reason) => {
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
-                    let (node, reason) = (claim.node.clone(), shortened(&reason, REASON_LIMIT));
+                    // None of them has been touched, and its name is written once more.
+                    claim.pods.clear();
+                    let (node, reason) = (claim.node.clone(), shortened(&reason, SKIP_REASON));
                     rolling.skipped.push(SkippedNode { node, reason, attempt: claim.attempt });
                 }
                 Move::LeaveOut => {
@@ -88,8 +93,8 @@ impl Turn<'_> {
             let settled = self.now.duration_since(at) >= *settles;
             let kind = if settled { TroubleKind::Failed } else { TroubleKind::Settling };
             // The wording of the first look stays: a new one each time would be a write each time.
-            let message = known.filter(|t| t.kind == kind).map_or(message, |t| &t.message);
-            return Some(Trouble { kind, message: on(claim, message), at });
+            let said = known.filter(|t| t.kind == kind).map(|t| t.message.clone());
+            return Some(Trouble { kind, message: said.unwrap_or_else(|| on(claim, message)), at });
         }
         let passing = matches!(look.stage, node::Stage::Soaking | node::Stage::Releasing);
         // A call that is tried again after a refusal is no progress yet.
@@ -97,9 +102,13 @@ impl Turn<'_> {
         let waits = matches!(&look.next, Move::Call(calls) if calls.is_empty() || was_late);
         let late = waits && self.now >= claim.deadline && !passing;
         late.then(|| {
-            let at = known.filter(|t| t.kind == TroubleKind::Late).map_or(self.now, |t| t.at);
-            let message = known.filter(|t| t.kind == TroubleKind::Late).map_or(&look.message, |t| &t.message);
-            Trouble { kind: TroubleKind::Late, message: on(claim, message), at }
+            let known = known.filter(|t| t.kind == TroubleKind::Late);
+            let kind = TroubleKind::Late;
+            known.cloned().unwrap_or_else(|| Trouble {
+                kind,
+                message: on(claim, &look.message),
+                at: self.now,
+            })
         })
     }
 
@@ -116,8 +125,6 @@ impl Turn<'_> {
             at: self.now,
             pods: claim.pods,
         });
-        let excess = rolling.recent.len().saturating_sub(RECENT_LIMIT);
-        rolling.recent.drain(..excess);
     }
 
     /// An operator that writes its own strategy back opens a gap in which the DaemonSet controller may take a
@@ -131,6 +138,10 @@ impl Turn<'_> {
             index.populated().filter(|n| !claimed.contains(*n) && self.was_taken(index, n)).collect();
         taken.sort_unstable();
         for name in taken {
+            // The others are claimed when there is room for them in the record.
+            if rolling.active.len() >= WINDOW_LIMIT || !index.has_room(rolling) {
+                break;
+            }
             let Some(node) = index.fleet.node(name) else { continue };
             let mut claim = self.new_claim(index, node, rolling);
             claim.state = ClaimState::Swapping;
@@ -214,5 +225,5 @@ fn on(claim: &Claim, message: &str) -> String {
     let prefix = format!("node {}: ", claim.node);
     let message =
         if message.starts_with(&prefix) { message.to_owned() } else { format!("{prefix}{message}") };
-    shortened(&message, TROUBLE_LIMIT)
+    shortened(&message, TROUBLE)
 }

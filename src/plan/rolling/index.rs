@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
+use crate::record::rolling::RollingStatus;
+use crate::record::size;
 
 /// Pods by node, and the DaemonSets in the order in which they are swapped.
 pub struct Index<'a> {
@@ -73,6 +75,12 @@ impl<'a> Index<'a> {
     /// Whether nothing is to be done about the pods of a DaemonSet now: see [`Index::unsettled`].
     pub fn is_unsettled(&self, set: usize) -> bool {
         matches!(self.sets.get(set), Some((_, Some(state))) if self.unsettled.contains(&state.uid))
+    }
+
+    /// Whether the record has room for another node in work, whatever becomes of those that are.
+    pub fn has_room(&self, rolling: &RollingStatus) -> bool {
+        let sets = self.sets.iter().skip(self.first).map(|(s, _)| (s.component.as_str(), s.name.as_str()));
+        size::nodes(rolling, sets) <= size::NODES
     }
 
     /// Nodes that there are, with outdated pods.

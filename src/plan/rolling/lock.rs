@@ -14,6 +14,7 @@ use crate::plan::pins::{Pin, Pins, resolve};
 use crate::plan::turn::{Next, Turn, Wait};
 use crate::plan::{Action, Decision, Guard};
 use crate::record::rolling::{Hold, LockedSet, RollingStatus};
+use crate::record::size::{LOCKED, stored};
 use crate::record::{Goal, Phase, Step, WaitReason};
 
 /// How long DaemonSets that are never seen held are held again and again, before the operator is taken to insist.
@@ -294,14 +295,14 @@ impl Turn<'_> {
             pin.strategy = set.lock.clone().unwrap_or_else(|| set.strategy.clone());
             changed = true;
         }
-        let appeared: Vec<LockedSet> = self
-            .unpinned(rolling)
-            .into_iter()
-            .filter(|set| set.observed && set.hash.is_some())
-            .map(|set| Pin { component: &set.name, set }.record())
-            .collect();
-        changed |= !appeared.is_empty();
-        rolling.locked.extend(appeared);
+        for set in self.unpinned(rolling).into_iter().filter(|set| set.observed && set.hash.is_some()) {
+            let pin = Pin { component: &set.name, set }.record();
+            // What the record cannot hold stays something that has appeared, and holds the upgrade.
+            if stored(&rolling.locked).saturating_add(stored(&pin)) <= LOCKED {
+                rolling.locked.push(pin);
+                changed = true;
+            }
+        }
         changed
     }
 

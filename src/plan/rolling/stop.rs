@@ -9,10 +9,11 @@ use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::status::after;
 use crate::plan::turn::Turn;
 use crate::record::rolling::{RollingStatus, TroubleKind};
+use crate::record::size::stored;
 use crate::record::{Intent, Phase, WaitReason};
 
-/// Nodes that were given up are named until they take up more of the record than this.
-const SKIPPED_BYTES: usize = 64 * 1024;
+/// Nodes that were given up are named until they take up more of the record than this: the nodes in work need the rest.
+const SKIPPED: usize = 64 * 1024;
 
 /// What the failed and late nodes come to.
 pub(super) struct Failures {
@@ -40,7 +41,7 @@ impl Turn<'_> {
         let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let nothing_else = troubled > 0
             && troubled == rolling.active.len()
-            && (full || self.free(index, rolling).next().is_none());
+            && (full || self.free(index, rolling).next().is_none() || !index.has_room(rolling));
         // Slowness alone never rolls back.
         Failures { holds: troubled >= threshold || nothing_else, rolls_back: failed >= threshold }
     }
@@ -89,7 +90,7 @@ impl Turn<'_> {
         if rolling.relocks >= RELOCK_LIMIT {
             return held("StrategyNotKept", INSISTS.to_owned());
         }
-        if skipped_bytes(rolling) > SKIPPED_BYTES {
+        if stored(&rolling.skipped) > SKIPPED {
             let message = format!(
                 "{} nodes could not be drained in time, more than the record can name: retry tries them again, close ends the upgrade here",
                 rolling.skipped.len()
@@ -113,9 +114,4 @@ impl Turn<'_> {
         }
         self.gate(rolling, canaries)
     }
-}
-
-fn skipped_bytes(rolling: &RollingStatus) -> usize {
-    // Field names, quotes and the two texts.
-    rolling.skipped.iter().map(|s| s.node.len().saturating_add(s.reason.len()).saturating_add(30)).sum()
 }

@@ -20,9 +20,6 @@ use crate::record::rolling::{
 };
 use crate::record::{Goal, Intent, OnFailure, Phase, SkipNode, Step, WaitReason};
 
-/// Claims are begun while they take up less of the record than this: it has to stay writable with any names.
-const CLAIMS_BYTES: usize = 192 * 1024;
-
 impl Turn<'_> {
     pub(super) fn rolling(&self) -> Decision {
         let scope = self.scope();
@@ -110,7 +107,7 @@ impl Turn<'_> {
     fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) {
         for node in left {
             let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
-            if full || rolling.step_left == Some(0) || bytes_of(&rolling.active) > CLAIMS_BYTES {
+            if full || rolling.step_left == Some(0) || !index.has_room(rolling) {
                 break;
             }
             if let Some(since) = rolling.gated_since.take() {
@@ -288,11 +285,6 @@ pub(super) fn opted_out(node: &NodeState, skip: &[SkipNode]) -> Option<String> {
     let skipped = skip.iter().find(|s| s.node == node.name)?;
     let why = skipped.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
     Some(format!("skipped by request{why}"))
-}
-
-/// What the claims take up of the record.
-fn bytes_of(claims: &[Claim]) -> usize {
-    serde_json::to_vec(claims).map_or(usize::MAX, |text| text.len())
 }
 
 pub(super) fn is(claim: &Claim, kind: TroubleKind) -> bool {
