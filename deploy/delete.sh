@@ -3,7 +3,8 @@
 #
 # Usage: ./delete.sh [--force] [--purge] [--unlock] [--dry-run] [--help]
 #
-#   --force     also while an upgrade is under way: it stands still, and goes on when the service is installed again
+#   --force     also while an upgrade is under way: it stands still, and goes on when the service is installed again.
+#               Not while the operator is changing DaemonSets that only the keeper keeps held
 #   --purge     deletes the records and their CRD as well: nothing can be rolled back any more
 #   --unlock    uncordons nodes that an upgrade has claimed and gives held DaemonSets their update strategies back: they
 #               then replace what old pods they still have by themselves, without draining anything
@@ -110,11 +111,20 @@ uninstall() {
 say "1. Check that no upgrade is under way..."
 installed="$(kubectl get crd "$crd" --ignore-not-found -o name)" ||
   fail "the cluster could not be asked: is kubectl set up for it?"
-busy=
+busy='' exposed=''
 if [ -n "$installed" ]; then
-  records="$(kubectl get "$crd" -o 'jsonpath={range .items[*]}{.metadata.name}{" "}{.status.phase}{"\n"}{end}')" ||
+  records="$(kubectl get "$crd" -o 'jsonpath={range .items[*]}{.metadata.name}{" "}{.status.phase}{" "}{.status.step}{" guarded="}{.status.rolling.guarded}{" goal="}{.status.goal}{"\n"}{end}')" ||
     fail "the records of upgrades could not be read"
   busy="$(say "$records" | awk 'NF && $2 !~ /^(Succeeded|RolledBack|Failed)$/ { print $1 }')"
+  # Until the operator has written all that it is asked for, it may write its own update strategy with it.
+  exposed="$(say "$records" | awk '$2 !~ /^(Succeeded|RolledBack|Failed)$/ && $4 == "guarded=true" &&
+    ($3 ~ /^(Locking|Probing|Patching|Propagating)$/ || $3 == "Rolling" && $5 == "goal=Previous") { print $1 }')"
+fi
+if [ -n "$exposed" ] && $force && ! $unlock; then
+  fail "under way: $(say "$exposed" | tr '\n' ' ')
+The operator is changing its DaemonSets. Without the keeper it would let go of them, and their pods would be replaced on
+nodes that are in use. Try again when nodes are in work (mostly within a minute), or close the upgrade first; --unlock
+uninstalls all the same."
 fi
 if [ -z "$busy" ]; then
   say "none is"

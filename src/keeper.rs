@@ -255,6 +255,17 @@ impl Keeper {
         Err(Error::Contended(format!("MutatingWebhookConfiguration {NAME}")))
     }
 
+    /// Has the API server ask this replica where it asks one that had another address or certificate. Installs nothing.
+    ///
+    /// # Errors
+    /// When that cannot be found out or done.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        match self.found().await? {
+            None => Ok(()),
+            Some(_) => self.install().await,
+        }
+    }
+
     /// Tries, in a dry run, to let go of a held DaemonSet the way an operator would that knows of no hold.
     ///
     /// After [`Keeper::install`] this is [`Proof::NotKept`] for a moment, because API servers keep what they know of

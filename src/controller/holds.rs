@@ -39,7 +39,10 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
     let sets = View::start("held daemonsets", api, watcher::Config::default(), held, wake.clone());
     // One of an earlier life may have been left behind.
     let mut guarded = means.keeper.is_some();
+    // The replica that acted before may have been asked at another address.
+    let mut taken_over = false;
     loop {
+        taken_over = taken_over || take_over_guard(&means).await;
         let held = sets.items();
         let records = active.borrow_and_update().clone();
         let needed = |set: &Arc<SetState>| needed_by(set, records.iter().map(AsRef::as_ref), &[]).is_some();
@@ -49,7 +52,9 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
         if is_unused && records.iter().all(|r| !needs_guard(r)) {
             guarded = !remove_guard(&means).await;
         }
-        let pause = if !sets.is_ready() {
+        let pause = if !taken_over {
+            RETRY
+        } else if !sets.is_ready() {
             SAFETY_NET
         } else if guarded && is_unused {
             RETRY
@@ -119,6 +124,13 @@ fn is_guarded(set: &SetState) -> bool {
 fn needs_guard(record: &GcuUpgrade) -> bool {
     let status = record.status_or_default();
     !status.phase.is_final() && status.rolling.is_some_and(|r| r.guarded)
+}
+
+/// A webhook that is there is asked of this replica from now on; one that nobody answers for would refuse every write
+/// of a held DaemonSet, our own among them.
+async fn take_over_guard(means: &Means) -> bool {
+    let Some(keeper) = &means.keeper else { return true };
+    keeper.refresh().await.inspect_err(|error| warn!("the keeper cannot be taken over: {error}")).is_ok()
 }
 
 /// Has the API server ask the webhook no more, unless something that it is for has come meanwhile.

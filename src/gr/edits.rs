@@ -33,20 +33,31 @@ pub fn added(live: &Value, wanted: &Value, known: &Value) -> Option<String> {
             continue;
         };
         for field in ["notDeploy", "name", "namespace", "nodeSelector"] {
-            let (Some(value), None) = (present(component.fields, field), present(asked.fields, field)) else {
+            let Some(value) = present(component.fields, field) else { continue };
+            let known = before.and_then(|b| present(b, field));
+            if let Some(asked) = present(asked.fields, field) {
+                if field == "nodeSelector" && known != Some(value) && says_more(value, asked) {
+                    return Some(format!("spec.{key}.{field} was set to {value}"));
+                }
                 continue;
-            };
+            }
             let usual = match (field, configured_workload(asked)) {
                 ("name", Some(workload)) => *value == json!(workload.name),
                 ("namespace", _) => *value == json!(DEFAULT_NAMESPACE),
                 _ => false,
             };
-            if !usual && before.and_then(|b| present(b, field)) != Some(value) {
+            if !usual && known != Some(value) {
                 return Some(format!("spec.{key}.{field} was set to {value}"));
             }
         }
     }
     None
+}
+
+/// Whether there are keys beside those that were asked for.
+fn says_more(live: &Value, asked: &Value) -> bool {
+    let keys = live.as_object().into_iter().flat_map(Map::keys);
+    keys.into_iter().any(|key| asked.get(key).is_none())
 }
 
 /// A field that says something: neither absent nor what absence means.

@@ -41,7 +41,7 @@ use super::impact::{self, ScopedSet};
 use super::status::End;
 use super::turn::{Next, Turn};
 use crate::gr;
-use crate::record::rolling::{GivingUp, RollingStatus};
+use crate::record::rolling::{GivingUp, LockedSet, RollingStatus};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step};
 
 /// How long the DaemonSets have to be seen at OnDelete before that is believed to last.
@@ -212,7 +212,11 @@ impl Turn<'_> {
         let draft = self.draft().with(|s| {
             let Some(rolling) = &mut s.rolling else { return };
             self.pin_anew(rolling);
-            rolling.locked.retain(|pin| self.seen.fleet.set(&pin.namespace, &pin.name).is_some());
+            // What is gone is known to be gone from now on: it is looked out for, but not held against the upgrade.
+            let gone = |pin: &&mut LockedSet| self.seen.fleet.set(&pin.namespace, &pin.name).is_none();
+            rolling.locked.iter_mut().filter(gone).for_each(|pin| pin.uid.clear());
+            // What is taken in is not held yet: that is nobody's interference.
+            rolling.locked_since = None;
             rolling.skipped.clear();
             rolling.uncommanded = 0;
             rolling.relocks = 0;

@@ -6,11 +6,11 @@ mod act;
 mod end;
 mod neighbours;
 mod older;
+mod people;
 pub(crate) mod tenants;
 mod world;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) use world::WorldSpec;
 use world::named;
 
 use crate::faults::{Faults, Rule};
-use crate::stage::{Backend, Stage};
+use crate::stage::{Backend, Stage, free_address};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +83,9 @@ pub(crate) struct Expect {
     /// Users' pods that were evicted or deleted, exactly; those of controllers by the controller's name.
     #[serde(default)]
     pub(crate) evicted: Option<Vec<String>>,
+    /// How many users' pods were evicted: one that comes back each time counts each time.
+    #[serde(default)]
+    pub(crate) evictions: Option<usize>,
     /// The DaemonSets of which we deleted pods, exactly.
     #[serde(default)]
     pub(crate) replaced: Option<Vec<String>>,
@@ -134,7 +137,12 @@ pub(crate) async fn run(
         }
     }
     stage.settle(silence).await;
-    Some(scenario.judge(&stage, &manifests).await)
+    let end = scenario.judge(&stage, &manifests).await;
+    if scenario.world.keeper {
+        // What stays held stays guarded, and others share a real cluster.
+        people::remove_keeper(&stage).await;
+    }
+    Some(end)
 }
 
 /// The scenario's world with the service in front of it, before anything has happened. `None` without a real cluster.
@@ -152,10 +160,8 @@ pub(crate) async fn set(
     for (file, manifest) in &manifests.blueprints {
         std::fs::write(stage.blueprints.path().join(file), manifest.to_string()).unwrap();
     }
-    if scenario.world.keeper {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        stage.keeper = Some(free.local_addr().unwrap());
-    }
+    stage.keeper = scenario.world.keeper.then(free_address);
+    stage.lease = scenario.world.lease;
     stage.own_node = scenario.own_node.as_ref().map(|node| named(&stage.prefix(), node));
     stage.start_service().await;
     stage.ready().await;

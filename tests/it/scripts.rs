@@ -471,6 +471,29 @@ fn deleting_is_refused_while_an_upgrade_is_under_way() {
 }
 
 #[test]
+fn while_only_the_keeper_keeps_daemon_sets_held_not_even_force_uninstalls() {
+    let desk = Desk::new();
+    assert!(desk.run("deploy.sh", &["--no-load"], &[]).success);
+    desk.calls();
+    for (step, goal, guarded, exposed) in [
+        ("Locking", "Target", "true", true),
+        ("Propagating", "Target", "true", true),
+        ("Propagating", "Target", "", false),
+        ("Rolling", "Previous", "true", true),
+        ("Rolling", "Target", "true", false),
+        ("Restoring", "Previous", "true", false),
+    ] {
+        let records = format!("gr-2 Running {step} guarded={guarded} goal={goal}\n");
+        let records = ("RECORDS", records.as_str());
+        let said = desk.run("delete.sh", &["--force", "--dry-run"], &[records]);
+        assert_eq!(said.success, !exposed, "{step}: {}", said.text);
+        assert_eq!(said.text.contains("close the upgrade first"), exposed, "{step}: {}", said.text);
+        let said = desk.run("delete.sh", &["--force", "--unlock", "--dry-run"], &[records]);
+        assert!(said.success, "{step}: {}", said.text);
+    }
+}
+
+#[test]
 fn a_cluster_that_does_not_answer_is_no_reason_to_delete() {
     let desk = Desk::new();
     let said = desk.run("delete.sh", &["--force"], &[("CLUSTER", "1")]);

@@ -12,6 +12,7 @@ use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
 use gcu_upgrade_manager::keeper;
+use gcu_upgrade_manager::lease;
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
@@ -26,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tower::{ServiceExt, service_fn};
 
-use crate::faults::{Faults, Faulty};
+use crate::faults::{Call, Faults, Faulty};
 use crate::oracle::Oracle;
 
 /// How long a wait of a job's caller may take.
@@ -102,8 +103,18 @@ pub(crate) struct Stage {
     pub(crate) own_node: Option<String>,
     /// The service has a keeper, always at the same address.
     pub(crate) keeper: Option<SocketAddr>,
+    /// A Lease says which replica acts.
+    pub(crate) lease: bool,
     service: Option<Service>,
     others: Vec<Service>,
+    /// Other replicas, each with what is between it and the API server.
+    replicas: Vec<(Service, Faults)>,
+}
+
+/// Where nobody listens.
+pub(crate) fn free_address() -> SocketAddr {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
 }
 
 /// A cluster without inhabitants.
@@ -169,8 +180,10 @@ impl Stage {
             clock_off: Box::leak(Box::default()),
             own_node: None,
             keeper: None,
+            lease: false,
             service: None,
             others: Vec::new(),
+            replicas: Vec::new(),
         })
     }
 
@@ -186,12 +199,36 @@ impl Stage {
         self.others.push(other);
     }
 
+    /// One more replica, which has its own way to the API server and its own address for its keeper.
+    pub(crate) async fn start_replica(&mut self) {
+        let faults = Faults::new(Vec::new());
+        let service = self.replica("second", &faults, self.keeper.map(|_| free_address()), |_| {}).await;
+        timeout(Duration::from_secs(120), service.ready()).await.expect("the replica is ready");
+        self.replicas.push((service, faults));
+    }
+
+    /// What all replicas have asked of the API server.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        let others = self.replicas.iter().flat_map(|(_, faults)| faults.calls());
+        self.faults.calls().into_iter().chain(others).collect()
+    }
+
     async fn another_service(&self) -> Service {
         self.service_with(&self.faults, self.adjust).await
     }
 
     /// One more process, with faults and settings of its own.
     pub(crate) async fn service_with(&self, faults: &Faults, adjust: impl FnOnce(&mut Parts)) -> Service {
+        self.replica("first", faults, self.keeper, adjust).await
+    }
+
+    async fn replica(
+        &self,
+        identity: &str,
+        faults: &Faults,
+        keeper: Option<SocketAddr>,
+        adjust: impl FnOnce(&mut Parts),
+    ) -> Service {
         let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
         let send = service_fn(move |request| {
             let client = person.clone();
@@ -204,7 +241,11 @@ impl Stage {
         parts.watching = Watching::Polling;
         parts.own_node.clone_from(&self.own_node);
         parts.clock = self.clock.off_by(self.clock_off);
-        if let Some(address) = self.keeper {
+        if self.lease {
+            let (name, identity) = (format!("gum-{}", self.gr()), identity.to_owned());
+            parts.lease = Some(lease::Settings { namespace: "kube-system".to_owned(), name, identity });
+        }
+        if let Some(address) = keeper {
             parts.keeper = Some(self.keeper_at(address, parts.metrics.clone()).await);
         }
         adjust(&mut parts);

@@ -156,9 +156,11 @@ impl Turn<'_> {
         let begun = self.status.started_at.unwrap_or(self.now);
         let pods = index.pods(node);
         pods.iter().any(|(set, pod)| {
-            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.may_be_outdated());
-            let new = !index.is_outdated(*set, pod) && pod.created_at >= begun;
-            changed && ((new && pod.ready_since.is_none()) || (pod.deleting && index.is_outdated(*set, pod)))
+            let outdated = index.is_outdated(*set, pod);
+            // A new pod of what does not change replaces nothing, and a claim would have nothing to wait for.
+            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed);
+            let new = changed && !outdated && pod.created_at >= begun;
+            (new && pod.ready_since.is_none()) || (outdated && pod.deleting)
         })
     }
 

@@ -108,7 +108,8 @@ impl Node<'_> {
     /// Why it is of no use to evict this pod: it came after the node was claimed, and the next one would come too.
     fn comes_back(&self, tenant: &Tenant) -> Option<String> {
         let Tenant { namespace, name, .. } = tenant;
-        if tenant.created_at < self.claim.since {
+        // Kubernetes counts whole seconds: what was made in the same one may have come after.
+        if tenant.created_at.as_second() < self.claim.since.as_second() {
             return None;
         }
         if tenant.tolerates_cordon {

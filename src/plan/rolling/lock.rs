@@ -241,9 +241,15 @@ impl Turn<'_> {
         // tried: it restarts nothing that a node is cordoned for.
         let expected =
             |pin: &&LockedSet| self.giving_up().is_some() && impact_of(&pin.component) <= Impact::Restart;
-        let mut gone = rolling.locked.iter().filter(|pin| fleet.locked(pin).is_none());
-        if let Some(LockedSet { component, namespace, name, .. }) = gone.find(|pin| !expected(pin)) {
+        // Without a UID: a person knows that it is gone.
+        let is_new = |pin: &LockedSet| {
+            let found = fleet.set(&pin.namespace, &pin.name);
+            fleet.locked(pin).is_none() && (found.is_some() || !pin.uid.is_empty())
+        };
+        let mut changed = rolling.locked.iter().filter(|pin| is_new(pin));
+        if let Some(LockedSet { component, namespace, name, uid, .. }) = changed.find(|pin| !expected(pin)) {
             let what = match fleet.set(namespace, name) {
+                Some(_) if uid.is_empty() => "has appeared again, and is not held",
                 Some(_) => "was deleted and created again",
                 None => "is gone",
             };

@@ -50,7 +50,7 @@ impl Turn<'_> {
         let pins = &self.status.rolling.as_ref()?.locked;
         gr::components(previous).into_iter().rev().find_map(|c| {
             let fits = impact_of(c.key) == Impact::Restart && c.fields.get("env").is_none_or(Value::is_array);
-            let pin = pins.iter().find(|pin| fits && pin.component == c.key)?;
+            let pin = pins.iter().find(|pin| fits && pin.component == c.key && !pin.uid.is_empty())?;
             Some((pin.component.as_str(), pin))
         })
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gcu_upgrade_manager::plan::impact::{Impact, impact_of};
 use gcu_upgrade_manager::record::rolling::{
-    Claim, ClaimState, LOCK_ANNOTATION, NODE_ANNOTATION, OnTimeout, RollingStatus,
+    Claim, ClaimState, LOCK_ANNOTATION, NODE_ANNOTATION, OnTimeout, RollingStatus, SKIP_LABEL,
 };
 use gcu_upgrade_manager::record::{GcuUpgrade, Goal, Intent, Step};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -37,6 +37,8 @@ pub(crate) struct Seen {
     pub(crate) order: Vec<String>,
     /// Users' pods (by their controller, or else their own name) that we evicted or deleted.
     pub(crate) evicted: BTreeSet<String>,
+    /// How many of users' pods these were.
+    pub(crate) evictions: usize,
     /// The DaemonSets of which we deleted pods.
     pub(crate) replaced: BTreeSet<String>,
     /// The most nodes that were down at once because of us.
@@ -349,6 +351,7 @@ impl Replay {
         }
         let controller = text(pod, "/metadata/labels/app").map_or_else(|| name.clone(), str::to_owned);
         self.seen.evicted.insert(controller);
+        self.seen.evictions += 1;
         let record = self.active.as_ref().expect("evictions belong to an upgrade");
         let options = record.spec.rolling_update.clone().unwrap_or_default();
         let labels = &pod["metadata"]["labels"];
@@ -359,7 +362,11 @@ impl Replay {
         assert_ne!(owner(pod, "kind"), "DaemonSet", "{name} would only come back");
         assert!(!self.is_paused(), "I9: {name} was evicted after the pause");
         let claim = self.claim(node).unwrap_or_else(|| panic!("{name} was evicted, {node} is not claimed"));
-        assert_eq!(claim.state, ClaimState::Emptying, "{name} was evicted");
+        // What comes while the node is swapped leaves before the next pod is replaced.
+        let created: Option<jiff::Timestamp> =
+            text(pod, "/metadata/creationTimestamp").and_then(|at| at.parse().ok());
+        let came = created.is_some_and(|at| at.as_second() >= claim.since.as_second());
+        assert!(came || claim.state == ClaimState::Emptying, "{name} was evicted: {:?}", claim.state);
         assert!(
             annotation(&self.nodes[node], NODE_ANNOTATION).is_some(),
             "{name} was evicted before the cordon"
@@ -410,7 +417,8 @@ impl Replay {
                 claim.node
             );
             let offered = node["status"]["allocatable"][GCU].as_str().and_then(|n| n.parse::<i64>().ok());
-            let enough = !claim.cordon || offered.unwrap_or_default() >= claim.gcus;
+            let lost = claim.lost_gcus && self.goes_back();
+            let enough = !claim.cordon || lost || offered.unwrap_or_default() >= claim.gcus;
             assert!(enough, "{} was done with {offered:?} of {} GCUs", claim.node, claim.gcus);
             for pod in
                 self.pods.values().filter(|p| p["spec"]["nodeName"] == claim.node.as_str() && is_component(p))
@@ -436,7 +444,9 @@ impl Replay {
     fn within_the_budget(&mut self) {
         let marked =
             self.nodes.iter().filter(|(_, n)| annotation(n, NODE_ANNOTATION).is_some()).map(|(n, _)| n);
-        let down: BTreeSet<&String> = marked.chain(self.missing.keys()).collect();
+        // A node that a person takes out is released as it is, and is theirs.
+        let missing = self.missing.keys().filter(|node| !self.is_taken_out(node));
+        let down: BTreeSet<&String> = marked.chain(missing).collect();
         let together = down.len();
         let Some(rolling) = self.rolling() else { return };
         let most = rolling.max_unavailable as usize;
@@ -445,6 +455,11 @@ impl Replay {
             "I2: {together} nodes are down because of us, {most} may be: {down:?}"
         );
         self.seen.together = self.seen.together.max(together);
+    }
+
+    fn is_taken_out(&self, node: &str) -> bool {
+        let labelled = self.nodes.get(node).is_some_and(|n| n["metadata"]["labels"][SKIP_LABEL] == "true");
+        labelled || self.active.as_ref().is_some_and(|r| r.spec.skip.iter().any(|s| s.node == node))
     }
 
     /// DaemonSets that are held stay held until the nodes are done.

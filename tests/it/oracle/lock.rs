@@ -174,7 +174,7 @@ impl Replay {
             now.by_us |= self.is_let_go_of_too_early(&id, &now.object, entry.version);
         }
         if now.gone && !set.gone {
-            self.set_ended(&now);
+            self.set_ended(&id, &now);
         }
         self.sets.insert(id, now);
     }
@@ -210,13 +210,14 @@ impl Replay {
     }
 
     /// L1: what a change of ours makes the operator delete can be held by nothing.
-    fn set_ended(&mut self, set: &Set) {
+    fn set_ended(&mut self, id: &str, set: &Set) {
         let gr = set.gr().to_owned();
         let Some((object, Some(change))) = self.grs.get(&gr) else { return };
         let key = component(&set.object).to_owned();
         let going = object["metadata"]["deletionTimestamp"].is_string();
         if change.ours
             && !going
+            && !self.is_forgiven(id)
             && self.rolling(&gr).is_some()
             && needs_cordon(&key)
             && change.stay.contains(&key)
@@ -285,19 +286,24 @@ impl Replay {
         let change = gr.and_then(|(_, change)| change.as_ref());
         // What we have never held is the operator's, and a person has changed it.
         let theirs = change.is_some_and(|change| !change.ours) && !set.by_us && set.held_at == 0;
+        // What a person has asked the operator for, it deletes.
+        let unwanted = change.is_some_and(|change| !change.ours) && set.gone;
         over || actor == Some("person")
             || gr_goes
             || theirs
+            || unwanted
             || self.is_forgiven(&uid(&set.object))
             || self.is_forgiven(set.gr())
     }
 
-    /// A person has made the node one that the DaemonSet's selector does not want any more.
+    /// A person has made the node one that the DaemonSet's selector does not want any more, or has changed the selector.
     fn is_out_of_place(&self, pod: &Value, set: &Set, node: &Value) -> bool {
         let wanted = &set.object["spec"]["template"]["spec"]["nodeSelector"];
         let labels = &node["metadata"]["labels"];
         let fits = wanted.as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
-        !fits && pod["spec"]["nodeSelector"] == *wanted
+        let change = self.grs.get(set.gr()).and_then(|(_, change)| change.as_ref());
+        let by_people = change.is_some_and(|change| !change.ours);
+        !fits && (by_people || pod["spec"]["nodeSelector"] == *wanted)
     }
 
     fn record(&mut self, entry: &Entry) {

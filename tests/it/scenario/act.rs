@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::neighbours;
+use super::people;
 use super::tenants::{self, NAMESPACE, Tenant};
 use super::world::{WorldSpec, named};
 use super::{Manifests, changed};
@@ -133,6 +134,20 @@ pub(crate) enum Act {
         file: String,
         changes: BTreeMap<String, Value>,
     },
+    /// A person deletes a DaemonSet of the gr.
+    DeleteSet(String),
+    /// A DaemonSet of this name appears, of the gr, and not the operator's.
+    MakeSet(String),
+    /// Somebody writes a label on a DaemonSet: taken, or refused with these words.
+    WriteSet {
+        name: String,
+        #[serde(default)]
+        refused: Option<String>,
+    },
+    /// A person removes the keeper as the README says.
+    RemoveKeeper {},
+    /// A person runs `delete.sh --force`. The service is started again with `start`.
+    Uninstall {},
     /// Further faults, from now on.
     Faults(Vec<Rule>),
     /// No more faults.
@@ -161,8 +176,16 @@ pub(crate) enum Act {
     Version200 {
         held: Vec<String>,
     },
+    /// The process is killed.
+    Kill {},
+    /// It is started again.
+    Start {},
     /// The process is killed and started again.
     Restart {},
+    /// Another replica, which stands by.
+    Replica {},
+    /// The first replica can no longer reach the API server.
+    CutOff {},
     /// Another process of the service runs beside the first from now on.
     SecondService {},
 }
@@ -315,6 +338,18 @@ impl Act {
                     }
                 });
             }
+            Self::DeleteSet(name) => people::delete_set(stage, name).await,
+            Self::MakeSet(name) => people::make_set(stage, name).await,
+            Self::WriteSet { name, refused } => people::write_set(stage, name, refused.as_deref(), at).await,
+            Self::RemoveKeeper {} => people::remove_keeper(stage).await,
+            Self::Uninstall {} => people::uninstall(stage).await,
+            Self::Kill {} => stage.kill(),
+            Self::Start {} => {
+                stage.start_service().await;
+                stage.ready().await;
+            }
+            Self::Replica {} => stage.start_replica().await,
+            Self::CutOff {} => stage.faults.go_away(&Fault::Refuse, "100h"),
             Self::SecondService {} => stage.start_another_service().await,
             Self::Restart {} => {
                 stage.kill();

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::act::Act;
+use super::people;
 use super::tenants::{ADMIN, NAMESPACE, is_ready};
 use super::world::named;
 use super::{Expect, Manifests, Scenario};
@@ -104,8 +105,9 @@ impl Scenario {
             "other" => assert!(gr.is_some(), "something else runs"),
             file => assert_eq!(spec, manifests.blueprints[file]["spec"], "{file} runs"),
         }
-        nobodys_finalizer_is_touched(&stage.faults.calls());
-        let (effects, calls) = (stage.oracle.effects(), stage.faults.calls());
+        let (effects, calls) = (stage.oracle.effects(), stage.calls());
+        nobodys_finalizer_is_touched(&calls);
+        people::the_keeper_is_there_as_long_as_it_guards(stage).await;
         let writes: Vec<_> = calls.iter().filter(|c| c.is_write()).collect();
         assert_eq!(
             effects,
@@ -168,6 +170,9 @@ impl Expect {
         if let Some(evicted) = &self.evicted {
             assert_eq!(seen.evicted, sorted(evicted), "the users' pods that were evicted");
         }
+        if let Some(evictions) = self.evictions {
+            assert_eq!(seen.evictions, evictions, "how many users' pods were evicted");
+        }
         if let Some(most) = self.deletes_each {
             let times = seen.deletes_each;
             assert!(times <= most, "the deletion of a pod was asked for {times} times");
@@ -203,10 +208,12 @@ impl Stage {
         sleep(rest).await;
         self.revive_if_dead().await;
         sleep(rest).await;
-        let writes = |stage: &Self| stage.faults.calls().iter().filter(|c| c.is_write()).count();
+        // A Lease is renewed for as long as there is a service.
+        let tells = |c: &&Call| c.is_write() && !c.path.contains("/leases");
+        let writes = |stage: &Self| stage.calls().iter().filter(tells).count();
         let before = (writes(self), self.oracle.changes());
         sleep(silence).await;
-        let calls = self.faults.calls();
+        let calls = self.calls();
         assert_eq!(
             (writes(self), self.oracle.changes()),
             before,

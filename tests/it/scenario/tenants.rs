@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     Daemon,
     /// A Deployment with so many replicas; on the sandbox only.
     Deployment,
+    /// It tolerates everything, and is made anew on the same node whenever it is gone, until a person ends it.
+    Stubborn,
 }
 
 /// A PodDisruptionBudget for the pods with label `app: <app>`.
@@ -111,7 +113,7 @@ impl Tenant {
         let name = named(&prefix, &self.name);
         let mut template = self.template(&prefix);
         let (kind, plural) = match self.kind {
-            Kind::Owned | Kind::Bare => ("ReplicaSet", "replicasets"),
+            Kind::Owned | Kind::Bare | Kind::Stubborn => ("ReplicaSet", "replicasets"),
             Kind::Daemon => ("DaemonSet", "daemonsets"),
             Kind::Deployment => ("Deployment", "deployments"),
         };
@@ -128,7 +130,7 @@ impl Tenant {
             let made = owners.create(&PostParams::default(), &serde_json::from_value(owner).unwrap()).await;
             uid = made.unwrap().uid();
         }
-        if matches!(self.kind, Kind::Owned | Kind::Bare) {
+        if matches!(self.kind, Kind::Owned | Kind::Bare | Kind::Stubborn) {
             template["metadata"]["name"] = json!(name);
             template["spec"]["nodeName"] = json!(named(&prefix, &self.node));
             if let Some(uid) = &uid {
@@ -136,8 +138,16 @@ impl Tenant {
                     "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true,
                 }]);
             }
+            let stubborn = self.kind == Kind::Stubborn;
+            if stubborn {
+                template["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
+            }
             let pod: Pod = serde_json::from_value(template).unwrap();
             pods(stage).create(&PostParams::default(), &pod).await.unwrap();
+            if stubborn {
+                let owners = api(stage, "apps", "v1", kind, plural);
+                tokio::spawn(come_back(owners, pods(stage), name, pod));
+            }
         }
     }
 }
@@ -169,9 +179,21 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// A person ends a pod.
+/// What the controller of a stubborn pod does, for as long as it is there.
+async fn come_back(owners: Api<DynamicObject>, pods: Api<Pod>, name: String, pod: Pod) {
+    while let Ok(Some(_)) = owners.get_opt(&name).await {
+        if let Ok(None) = pods.get_opt(&name).await {
+            let _ = pods.create(&PostParams::default(), &pod).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A person ends a pod, and its controller with it.
 pub(crate) async fn end(stage: &Stage, name: &str) {
     let name = named(&stage.prefix(), name);
+    let owners = api(stage, "apps", "v1", "ReplicaSet", "replicasets");
+    let _ = owners.delete(&name, &DeleteParams::default()).await;
     // It may have been evicted just before.
     let _ = pods(stage).delete(&name, &DeleteParams::default()).await;
 }

@@ -24,6 +24,8 @@ pub(crate) struct WorldSpec {
     pub(crate) gr: BTreeMap<String, Value>,
     /// The service has a keeper.
     pub(crate) keeper: bool,
+    /// A Lease says which of several replicas acts.
+    pub(crate) lease: bool,
     /// A cluster from before `policy/v1`.
     pub(crate) without_policy_v1: bool,
     /// Pods of users.
