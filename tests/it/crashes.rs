@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::faults::{Call, Faults};
 use crate::scenario::{self, End, Scenario};
-use crate::scenarios::{chosen, in_virtual_time};
+use crate::scenarios::{chosen, tried};
 use crate::stage::Backend;
 
 /// Two deaths in one run: every so many pairs is tried.
@@ -73,6 +73,7 @@ async fn run(scenario: &Scenario, faults: Faults) -> End {
 
 fn matrix(part: usize, parts: usize) {
     let (mut plans, mut rolling_plans, mut pairs) = (0, 0, 0);
+    let mut failed: Vec<String> = Vec::new();
     let sample = sample();
     println!("crash matrix: GUM_CRASH_PART={sample} tries these moments again");
     for (number, (name, scenario)) in chosen().iter().enumerate() {
@@ -80,50 +81,59 @@ fn matrix(part: usize, parts: usize) {
             continue;
         }
         let faults = Faults::new(Vec::new());
-        let expected = in_virtual_time(run(scenario, faults.clone()));
+        let expected = match tried(run(scenario, faults.clone())) {
+            Ok(expected) => expected,
+            Err(failure) => {
+                failed.push(format!("{name}: without a death: {failure}"));
+                continue;
+            }
+        };
         let made = faults.calls();
         let calls = made.len();
         let rolling = name.starts_with("rolling") || name.starts_with("lock");
-        let mut tried = 0;
-        for (call, after) in moments(&made, number, rolling, sample) {
+        // One that fails does not hide the others.
+        let mut dies = |deaths: &[(usize, bool)]| {
             let faults = Faults::new(Vec::new());
-            faults.die_at(call, after);
-            let when = if after { "after" } else { "before" };
+            deaths.iter().for_each(|(call, after)| faults.die_at(*call, *after));
+            let what: Vec<String> = deaths.iter().map(|death| said(&made, *death)).collect();
+            let what = format!("{name}: killed {}", what.join(" and "));
             // Shown by the test harness only when the run fails.
-            println!("{name}: killed {when} call {call}");
-            let end = in_virtual_time(run(scenario, faults));
-            let what = &made[call];
-            assert_eq!(end, expected, "{name}: killed {when} call {call}: {} {}", what.method, what.path);
-            tried += 1;
-        }
-        plans += tried;
+            println!("{what}");
+            match tried(run(scenario, faults)) {
+                Ok(end) if end == expected => {}
+                Ok(end) => failed.push(format!("{what}: {end:#?}\ninstead of {expected:#?}")),
+                Err(failure) => failed.push(format!("{what}: {failure}")),
+            }
+        };
+        let singles = moments(&made, number, rolling, sample);
+        singles.iter().for_each(|death| dies(&[*death]));
+        plans += singles.len();
         if rolling {
-            rolling_plans += tried;
+            rolling_plans += singles.len();
         }
-        println!("{name}: {calls} calls, {tried} single deaths, {plans} so far");
-        if rolling && !all() && name != "rolling" {
-            continue;
+        let mut together = 0;
+        if !rolling || all() || name == "rolling" {
+            let stride = calls * PAIR_STRIDE + 3;
+            for pair in (sample % stride..calls * calls).step_by(stride) {
+                let first = pair / calls;
+                dies(&[(first, pair % 2 == 0), (first + 1 + pair % calls, pair % 3 == 0)]);
+                together += 1;
+            }
         }
-        let stride = calls * PAIR_STRIDE + 3;
-        for pair in (sample % stride..calls * calls).step_by(stride) {
-            let faults = Faults::new(Vec::new());
-            faults.die_at(pair / calls, pair % 2 == 0);
-            faults.die_at(pair / calls + 1 + pair % calls, pair % 3 == 0);
-            let end = in_virtual_time(run(scenario, faults));
-            assert_eq!(
-                end,
-                expected,
-                "{name}: killed at calls {} and {}",
-                pair / calls,
-                pair / calls + 1 + pair % calls
-            );
-            pairs += 1;
-        }
+        pairs += together;
+        println!("{name}: {calls} calls, {} single deaths, {together} pairs, {plans} so far", singles.len());
     }
     println!(
         "crash matrix, part {} of {parts}: {plans} single deaths ({rolling_plans} in rolling upgrades) and {pairs} pairs of deaths",
         part + 1
     );
+    assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// A death, as it is told.
+fn said(calls: &[Call], (number, after): (usize, bool)) -> String {
+    let call = calls.get(number).map(|call| format!(" ({} {})", call.method, call.path));
+    format!("{} call {number}{}", if after { "after" } else { "before" }, call.unwrap_or_default())
 }
 
 #[test]
