@@ -13,7 +13,7 @@ use crate::stage::Backend;
 const PAIR_STRIDE: usize = 43;
 
 /// A read changes nothing: to die at one is to die after the write before it. Every so many reads is tried;
-/// `GUM_CRASHES=all` tries every one.
+/// `GUM_CRASHES=all` tries every one, and every write; `GUM_CRASHES=writes` every write alone.
 const READ_STRIDE: usize = 6;
 
 /// A Recreate is the same few writes in every scenario: every so many moments is tried, beginning at another one in
@@ -25,8 +25,12 @@ const RECREATE_STRIDE: usize = 3;
 const ROLLING_STRIDE: usize = 24;
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
+fn asked(what: &str) -> bool {
+    std::env::var("GUM_CRASHES").is_ok_and(|asked| asked == what)
+}
+
 fn all() -> bool {
-    std::env::var("GUM_CRASHES").is_ok_and(|all| all == "all")
+    asked("all") || asked("writes")
 }
 
 /// Which of the moments that the strides leave are tried: every number is another sample, and together they are all.
@@ -43,7 +47,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool, sample: usize) -> Vec<(
     for (call, what) in calls.iter().enumerate() {
         let read_stride = if all() { 1 } else { READ_STRIDE };
         // An event only tells: nothing depends on it.
-        let tells = what.path.contains("/events") && !all();
+        let tells = what.path.contains("/events") && !asked("all");
         if what.is_write() && !tells {
             writes += 1;
             moments.extend([(call, false), (call, true)].into_iter().filter(|(_, after)| {
@@ -51,7 +55,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool, sample: usize) -> Vec<(
                 // write one moment is tried, of the next the other.
                 all() || rolling || *after == (writes + number + of_two).is_multiple_of(2)
             }));
-        } else if (call + of_reads).is_multiple_of(read_stride) {
+        } else if !asked("writes") && (call + of_reads).is_multiple_of(read_stride) {
             moments.push((call, false));
         }
     }
