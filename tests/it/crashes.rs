@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::faults::{Call, Faults};
 use crate::scenario::{self, End, Scenario};
-use crate::scenarios::{chosen, in_virtual_time};
+use crate::scenarios::{chosen, tried};
 use crate::stage::Backend;
 
 /// Two deaths in one run: every so many pairs is tried.
 const PAIR_STRIDE: usize = 43;
 
 /// A read changes nothing: to die at one is to die after the write before it. Every so many reads is tried;
-/// `GUM_CRASHES=all` tries every one.
+/// `GUM_CRASHES=all` tries every one, and every write; `GUM_CRASHES=writes` every write alone.
 const READ_STRIDE: usize = 6;
 
 /// A Recreate is the same few writes in every scenario: every so many moments is tried, beginning at another one in
@@ -25,8 +25,12 @@ const RECREATE_STRIDE: usize = 3;
 const ROLLING_STRIDE: usize = 24;
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
+fn asked(what: &str) -> bool {
+    std::env::var("GUM_CRASHES").is_ok_and(|asked| asked == what)
+}
+
 fn all() -> bool {
-    std::env::var("GUM_CRASHES").is_ok_and(|all| all == "all")
+    asked("all") || asked("writes")
 }
 
 /// Which of the moments that the strides leave are tried: every number is another sample, and together they are all.
@@ -43,7 +47,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool, sample: usize) -> Vec<(
     for (call, what) in calls.iter().enumerate() {
         let read_stride = if all() { 1 } else { READ_STRIDE };
         // An event only tells: nothing depends on it.
-        let tells = what.path.contains("/events") && !all();
+        let tells = what.path.contains("/events") && !asked("all");
         if what.is_write() && !tells {
             writes += 1;
             moments.extend([(call, false), (call, true)].into_iter().filter(|(_, after)| {
@@ -51,7 +55,7 @@ fn moments(calls: &[Call], number: usize, rolling: bool, sample: usize) -> Vec<(
                 // write one moment is tried, of the next the other.
                 all() || rolling || *after == (writes + number + of_two).is_multiple_of(2)
             }));
-        } else if (call + of_reads).is_multiple_of(read_stride) {
+        } else if !asked("writes") && (call + of_reads).is_multiple_of(read_stride) {
             moments.push((call, false));
         }
     }
@@ -73,6 +77,7 @@ async fn run(scenario: &Scenario, faults: Faults) -> End {
 
 fn matrix(part: usize, parts: usize) {
     let (mut plans, mut rolling_plans, mut pairs) = (0, 0, 0);
+    let mut failed: Vec<String> = Vec::new();
     let sample = sample();
     println!("crash matrix: GUM_CRASH_PART={sample} tries these moments again");
     for (number, (name, scenario)) in chosen().iter().enumerate() {
@@ -80,50 +85,59 @@ fn matrix(part: usize, parts: usize) {
             continue;
         }
         let faults = Faults::new(Vec::new());
-        let expected = in_virtual_time(run(scenario, faults.clone()));
+        let expected = match tried(run(scenario, faults.clone())) {
+            Ok(expected) => expected,
+            Err(failure) => {
+                failed.push(format!("{name}: without a death: {failure}"));
+                continue;
+            }
+        };
         let made = faults.calls();
         let calls = made.len();
         let rolling = name.starts_with("rolling") || name.starts_with("lock");
-        let mut tried = 0;
-        for (call, after) in moments(&made, number, rolling, sample) {
+        // One that fails does not hide the others.
+        let mut dies = |deaths: &[(usize, bool)]| {
             let faults = Faults::new(Vec::new());
-            faults.die_at(call, after);
-            let when = if after { "after" } else { "before" };
+            deaths.iter().for_each(|(call, after)| faults.die_at(*call, *after));
+            let what: Vec<String> = deaths.iter().map(|death| said(&made, *death)).collect();
+            let what = format!("{name}: killed {}", what.join(" and "));
             // Shown by the test harness only when the run fails.
-            println!("{name}: killed {when} call {call}");
-            let end = in_virtual_time(run(scenario, faults));
-            let what = &made[call];
-            assert_eq!(end, expected, "{name}: killed {when} call {call}: {} {}", what.method, what.path);
-            tried += 1;
-        }
-        plans += tried;
+            println!("{what}");
+            match tried(run(scenario, faults)) {
+                Ok(end) if end == expected => {}
+                Ok(end) => failed.push(format!("{what}: {end:#?}\ninstead of {expected:#?}")),
+                Err(failure) => failed.push(format!("{what}: {failure}")),
+            }
+        };
+        let singles = moments(&made, number, rolling, sample);
+        singles.iter().for_each(|death| dies(&[*death]));
+        plans += singles.len();
         if rolling {
-            rolling_plans += tried;
+            rolling_plans += singles.len();
         }
-        println!("{name}: {calls} calls, {tried} single deaths, {plans} so far");
-        if rolling && !all() && name != "rolling" {
-            continue;
+        let mut together = 0;
+        if !rolling || all() || name == "rolling" {
+            let stride = calls * PAIR_STRIDE + 3;
+            for pair in (sample % stride..calls * calls).step_by(stride) {
+                let first = pair / calls;
+                dies(&[(first, pair % 2 == 0), (first + 1 + pair % calls, pair % 3 == 0)]);
+                together += 1;
+            }
         }
-        let stride = calls * PAIR_STRIDE + 3;
-        for pair in (sample % stride..calls * calls).step_by(stride) {
-            let faults = Faults::new(Vec::new());
-            faults.die_at(pair / calls, pair % 2 == 0);
-            faults.die_at(pair / calls + 1 + pair % calls, pair % 3 == 0);
-            let end = in_virtual_time(run(scenario, faults));
-            assert_eq!(
-                end,
-                expected,
-                "{name}: killed at calls {} and {}",
-                pair / calls,
-                pair / calls + 1 + pair % calls
-            );
-            pairs += 1;
-        }
+        pairs += together;
+        println!("{name}: {calls} calls, {} single deaths, {together} pairs, {plans} so far", singles.len());
     }
     println!(
         "crash matrix, part {} of {parts}: {plans} single deaths ({rolling_plans} in rolling upgrades) and {pairs} pairs of deaths",
         part + 1
     );
+    assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// A death, as it is told.
+fn said(calls: &[Call], (number, after): (usize, bool)) -> String {
+    let call = calls.get(number).map(|call| format!(" ({} {})", call.method, call.path));
+    format!("{} call {number}{}", if after { "after" } else { "before" }, call.unwrap_or_default())
 }
 
 #[test]

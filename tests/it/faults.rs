@@ -126,6 +126,11 @@ impl Faults {
         self.state.lock().unwrap().die_at.push((call, after));
     }
 
+    /// Deaths that have not come are not to come any more.
+    pub(crate) fn do_not_die(&self) {
+        self.state.lock().unwrap().die_at.clear();
+    }
+
     pub(crate) fn add(&self, rule: Rule) {
         self.state.lock().unwrap().rules.push(rule);
     }

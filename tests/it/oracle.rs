@@ -113,6 +113,13 @@ impl Oracle {
         self.records.lock().unwrap().len()
     }
 
+    /// The record as it was written last, whichever it is; `None` when that was its end.
+    pub(crate) fn newest_record(&self) -> Option<GcuUpgrade> {
+        let records = self.records.lock().unwrap();
+        let last = records.last().filter(|entry| !entry.deleted)?;
+        serde_json::from_value(last.object.clone()).ok()
+    }
+
     /// Checks the invariants over everything seen.
     pub(crate) fn check(&self) {
         let records = self.records.lock().unwrap().clone();

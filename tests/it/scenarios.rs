@@ -40,11 +40,8 @@ fn every_scenario_holds_on_the_sandbox() {
             Faults::new(Vec::new()),
             Duration::from_secs(600),
         );
-        // The first that fails does not hide the others.
-        if let Err(failure) = catch_unwind(AssertUnwindSafe(|| in_virtual_time(run).unwrap())) {
-            let text = failure.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| failure.downcast_ref::<&str>().map(|t| (*t).to_owned()));
-            failed.push(format!("{name}: {}", text.unwrap_or_default()));
+        if let Err(failure) = tried(run) {
+            failed.push(format!("{name}: {failure}"));
         }
     }
     println!("{} scenarios", all.len());
@@ -60,6 +57,14 @@ pub(crate) fn in_virtual_time<T>(task: impl Future<Output = T>) -> T {
     let result = tracing::subscriber::with_default(Errors(errors.clone()), || runtime.block_on(task));
     assert_eq!(*errors.lock().unwrap(), Vec::<String>::new(), "errors were logged");
     result
+}
+
+/// The same for one of many: the first that fails does not hide the others.
+pub(crate) fn tried<T>(task: impl Future<Output = T>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(|| in_virtual_time(task))).map_err(|failure| {
+        let text = failure.downcast_ref::<String>().map(String::as_str);
+        text.or(failure.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
+    })
 }
 
 /// Collects the errors that are logged on the thread of the run, where all of its tasks are.

@@ -6,23 +6,27 @@
 
 mod events;
 mod plan;
+mod tally;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use gcu_upgrade_manager::record::rolling::NODE_ANNOTATION;
+use gcu_upgrade_manager::record::rolling::{LOCK_ANNOTATION, NODE_ANNOTATION};
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase, WaitReason};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::faults::Faults;
+use crate::oracle::lock;
 use crate::scenario::{self, Scenario, WorldSpec};
-use crate::scenarios::in_virtual_time;
+use crate::scenarios::tried;
 use crate::stage::{Backend, Stage};
 use plan::Plan;
+use tally::Tally;
 
 /// How many worlds there are unless said otherwise.
 const USUAL: u64 = 40;
@@ -51,24 +55,19 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 fn worlds(part: u64, parts: u64) {
-    let (mut failed, mut tried) = (Vec::new(), 0);
+    let (mut failed, mut tally) = (Vec::new(), Tally::default());
     for seed in seeds().filter(|seed| asked("GUM_WORLD_SEED").is_some() || seed % parts == part) {
         let plan = Plan::of(seed);
-        tried += 1;
-        match catch_unwind(AssertUnwindSafe(|| in_virtual_time(run(&plan)))) {
+        match tried(run(&plan, &mut tally)) {
             Ok(how) => println!("world {seed}: {how}"),
             Err(why) => {
-                println!("world {seed} FAILED: {}\n{plan:#?}", message(&*why));
+                println!("world {seed} FAILED: {why}\n{plan:#?}");
                 failed.push(seed);
             }
         }
     }
-    assert!(failed.is_empty(), "{} of {tried} worlds: GUM_WORLD_SEED={failed:?}", failed.len());
-    println!("{tried} worlds");
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()).unwrap_or("")
+    println!("{tally}");
+    assert!(failed.is_empty(), "{} worlds fail: GUM_WORLD_SEED={failed:?}", failed.len());
 }
 
 #[test]
@@ -93,7 +92,8 @@ fn scenario(plan: &Plan) -> Scenario {
 }
 
 /// Plays a world to its end and judges it. How it ended.
-async fn run(plan: &Plan) -> String {
+async fn run(plan: &Plan, tally: &mut Tally) -> String {
+    tally.begins(plan);
     let scenario = scenario(plan);
     let faults = Faults::new(Vec::new());
     let (mut stage, _) = scenario::set(&scenario, Backend::Sandbox, None, faults).await.unwrap();
@@ -102,8 +102,9 @@ async fn run(plan: &Plan) -> String {
     let answer = stage.must("PUT", &path, &plan.request.to_string()).await;
     let begun = Instant::now();
     let mut repeats = 0;
-    for (at, event) in &plan.events {
-        tokio::time::sleep_until(begun + Duration::from_secs(*at)).await;
+    for (when, event) in &plan.events {
+        when.comes(&stage, begun).await;
+        tally.happens(event, stage.oracle.newest_record().as_ref());
         repeats += event.happen(&mut stage, &plan.request).await;
     }
     let last_event = Instant::now();
@@ -121,14 +122,17 @@ async fn run(plan: &Plan) -> String {
         sleep(AFTERWARDS).await;
     }
     judge(plan, &stage, repeats);
-    records.iter().for_each(l6);
-    match records.last() {
-        Some(record) => {
-            l5(&stage, record).await;
-            format!("{:?}, {}", record.phase(), record.status_or_default().message)
-        }
-        None => format!("no record, {}", answer.status),
+    if ended {
+        nothing_is_held_without_a_reason(&stage).await;
     }
+    records.iter().for_each(l6);
+    let Some(record) = records.last() else {
+        tally.ends(None);
+        return format!("no record, {}", answer.status);
+    };
+    l5(&stage, record).await;
+    tally.ends(Some(record));
+    format!("{:?}, {}", record.phase(), record.status_or_default().message)
 }
 
 /// The records of the world's gr, the newest last.
@@ -188,6 +192,29 @@ async fn it_is_silent_and_nothing_is_claimed(stage: &Stage) {
     }
 }
 
+/// L2, the other way round: no DaemonSet stays held once there are no outdated pods on any node, and the keeper is
+/// there only while something is held.
+async fn nothing_is_held_without_a_reason(stage: &Stage) {
+    let (sets, pods, nodes): (Api<DaemonSet>, Api<Pod>, Api<Node>) =
+        (Api::all(stage.client.clone()), Api::all(stage.client.clone()), Api::all(stage.client.clone()));
+    let all = Default::default();
+    let (pods, nodes) = (pods.list(&all).await.unwrap().items, nodes.list(&all).await.unwrap().items);
+    let nodes: BTreeSet<String> = nodes.iter().map(ResourceExt::name_any).collect();
+    let held: Vec<DaemonSet> = sets.list(&all).await.unwrap().items;
+    let held: Vec<_> = held.iter().filter(|s| s.annotations().contains_key(LOCK_ANNOTATION)).collect();
+    let is_outdated = |pod: &Pod, set: &DaemonSet| {
+        let is_on = pod.spec.as_ref().and_then(|s| s.node_name.as_ref()).is_some_and(|n| nodes.contains(n));
+        let is_of = pod.owner_references().iter().any(|owner| Some(&owner.uid) == set.metadata.uid.as_ref());
+        is_on && is_of && lock::is_outdated(&json!(pod), &json!(set))
+    };
+    let reason = held.iter().any(|set| pods.iter().any(|pod| is_outdated(pod, set)));
+    let names: Vec<String> = held.iter().map(|set| set.name_any()).collect();
+    assert!(held.is_empty() || reason, "L2: held without outdated pods: {names:?}");
+    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
+    let webhooks = webhooks.list(&all).await.unwrap().items.len();
+    assert!(webhooks == 0 || !held.is_empty(), "the keeper is there and nothing is held");
+}
+
 /// Every upgrade ends, or is held with a sentence, and there is something that a person can do.
 async fn l5(stage: &Stage, record: &GcuUpgrade) {
     let status = record.status_or_default();
@@ -212,4 +239,21 @@ async fn l5(stage: &Stage, record: &GcuUpgrade) {
 fn l6(record: &GcuUpgrade) {
     let size = serde_json::to_string(record).unwrap().len();
     assert!(size < RECORD_LIMIT, "L6: the record has {size} bytes");
+}
+
+#[test]
+fn every_kind_of_intervention_comes_often_in_a_thousand_worlds() {
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, event) in (0..1000).flat_map(|seed| Plan::of(seed).events) {
+        *times.entry(event.kind()).or_default() += 1;
+    }
+    let words = "Edit DeleteGr DeleteRecord Options Restart Die Away SecondService NotReady Ready Vanish Cordon Uncordon \
+        NewNode Arrive PutBack BadImage Full Skip Again";
+    let commands =
+        ["cancel", "pause", "resume", "rollback", "retry", "close"].map(|c| format!("Command {c}"));
+    let of_node = ["skip", "retry"].map(|c| format!("OfNode {c}"));
+    for kind in words.split_whitespace().map(str::to_owned).chain(commands).chain(of_node) {
+        let times = times.get(&kind).copied().unwrap_or_default();
+        assert!(times >= 20, "{kind}: {times} times in a thousand worlds");
+    }
 }

@@ -20,9 +20,10 @@ use serde_json::Value;
 
 use super::Entry;
 use super::fleet::{ADMIN, annotation, is_cordoned, is_ready, name, owner, text};
+pub(crate) use objects::is_outdated;
 use objects::{
-    Change, Set, component, deployed, is_going, is_marked, is_on_delete, is_outdated, needs_cordon,
-    probe_between, strategy, uid,
+    Change, Set, component, deployed, is_going, is_marked, is_on_delete, needs_cordon, probe_between,
+    strategy, uid,
 };
 
 /// Something that must not have happened.
@@ -285,25 +286,28 @@ impl Replay {
         let gr_goes = gr.is_none_or(|(gr, _)| gr["metadata"]["deletionTimestamp"].is_string());
         let change = gr.and_then(|(_, change)| change.as_ref());
         // What we have never held is the operator's, and a person has changed it.
-        let theirs = change.is_some_and(|change| !change.ours) && !set.by_us && set.held_at == 0;
-        // What a person has asked the operator for, it deletes.
-        let unwanted = change.is_some_and(|change| !change.ours) && set.gone;
+        let by_others = change.is_some_and(|change| !change.ours);
+        let theirs = by_others && !set.by_us && set.held_at == 0;
+        // They do not want the component any more: its DaemonSet is deleted, and nothing holds the pods of that.
+        let unwanted =
+            by_others && gr.is_some_and(|(gr, _)| !deployed(gr).contains_key(component(&set.object)));
         over || actor == Some("person")
             || gr_goes
             || theirs
-            || unwanted
+            || (set.gone && unwanted)
             || self.is_forgiven(&uid(&set.object))
             || self.is_forgiven(set.gr())
     }
 
-    /// A person has made the node one that the DaemonSet's selector does not want any more, or has changed the selector.
+    /// A person has made the node one that the DaemonSet's selector does not want any more, or has changed the selector
+    /// in the gr: such pods end, held or not.
     fn is_out_of_place(&self, pod: &Value, set: &Set, node: &Value) -> bool {
+        let change = self.grs.get(set.gr()).and_then(|(_, change)| change.as_ref());
+        let by_others = change.is_some_and(|change| !change.ours);
         let wanted = &set.object["spec"]["template"]["spec"]["nodeSelector"];
         let labels = &node["metadata"]["labels"];
         let fits = wanted.as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
-        let change = self.grs.get(set.gr()).and_then(|(_, change)| change.as_ref());
-        let by_people = change.is_some_and(|change| !change.ours);
-        !fits && (by_people || pod["spec"]["nodeSelector"] == *wanted)
+        !fits && (by_others || pod["spec"]["nodeSelector"] == *wanted)
     }
 
     fn record(&mut self, entry: &Entry) {

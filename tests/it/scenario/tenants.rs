@@ -152,6 +152,14 @@ impl Tenant {
     }
 }
 
+/// A pod that holds a GCU comes to this node, if it is there, whatever is going on.
+pub(crate) async fn arrive(stage: &Stage, name: &str, node: &str) {
+    if nodes(stage).get_opt(node).await.unwrap().is_some() {
+        let tenant = json!({ "name": name, "node": node, "gcus": 1 });
+        serde_json::from_value::<Tenant>(tenant).unwrap().make(stage).await;
+    }
+}
+
 /// Creates these and waits until they run.
 pub(crate) async fn create(stage: &Stage, tenants: &[Tenant]) {
     for tenant in tenants {

@@ -71,7 +71,7 @@ pub(super) fn essence(spec: &Value) -> Vec<Value> {
     containers.map(|c| json!([c["name"], c["image"], c["env"], c["args"], c["command"]])).collect()
 }
 
-pub(super) fn is_outdated(pod: &Value, set: &Value) -> bool {
+pub(crate) fn is_outdated(pod: &Value, set: &Value) -> bool {
     essence(&pod["spec"]) != essence(&set["spec"]["template"]["spec"])
 }
 
