@@ -23,6 +23,7 @@ use crate::observe::fleet::{self, Interest, SeenPod};
 use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, Unreadable, needed_by, verdicts};
 use crate::record::GcuUpgrade;
+use crate::telemetry::trouble::Trouble;
 
 /// Lets a burst of events be looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -39,6 +40,7 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
     let sets = View::start("held daemonsets", api, watcher::Config::default(), held, wake.clone());
     // One of an earlier life may have been left behind.
     let mut guarded = means.keeper.is_some();
+    let mut trouble = Trouble::default();
     loop {
         let held = sets.items();
         let records = active.borrow_and_update().clone();
@@ -57,12 +59,20 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
             means.metrics.held(held.len(), 0);
             SAFETY_NET
         } else {
-            look(&means).await.unwrap_or_else(|error| {
-                let why = error_text(&error);
-                warn!("cannot look whether DaemonSets may be let go of: {why}");
-                say(&means, Some(why));
-                RETRY
-            })
+            match look(&means).await {
+                Ok(pause) => {
+                    trouble.over();
+                    pause
+                }
+                Err(error) => {
+                    let why = error_text(&error);
+                    if let Some(line) = trouble.again(&why) {
+                        warn!("cannot look whether DaemonSets may be let go of: {line}");
+                    }
+                    say(&means, Some(why));
+                    RETRY
+                }
+            }
         };
         tokio::select! {
             () = wake.notified() => sleep(DEBOUNCE).await,
