@@ -89,6 +89,8 @@ pub struct TaskEnded(String);
 /// What readiness depends on.
 struct Signals {
     served: watch::Receiver<Option<Vec<String>>>,
+    /// Why it is not known what is served.
+    unknown: watch::Receiver<Option<String>>,
     crd: watch::Receiver<Option<String>>,
     leadership: watch::Receiver<Leadership>,
     seen: watch::Receiver<bool>,
@@ -106,6 +108,7 @@ impl Service {
         let catalog = Arc::new(Catalog::open(blueprints, clock).await);
         let stop = CancellationToken::new();
         let (served_tx, served) = watch::channel(None);
+        let (unknown_tx, unknown) = watch::channel(None);
         let (crd_tx, crd) =
             watch::channel(Some(format!("the CRD of {} is not installed yet", record::GROUP)));
         let (seen_tx, seen) = watch::channel(false);
@@ -135,10 +138,11 @@ impl Service {
         let controller = run_controller(means, crd.clone(), leadership.clone(), seen_tx);
         acting.spawn(named("the controller", act(controller, lease, client.clone(), clock, leadership_tx)));
         let mut tasks = JoinSet::new();
-        tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx)));
+        tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx, unknown_tx)));
         tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
         let signals = Signals {
             served: served.clone(),
+            unknown,
             crd,
             leadership: leadership.clone(),
             seen,
@@ -303,6 +307,7 @@ impl Signals {
             not_ready.send_replace(self.missing());
             let changed = tokio::select! {
                 changed = self.served.changed() => changed,
+                changed = self.unknown.changed() => changed,
                 changed = self.crd.changed() => changed,
                 changed = self.leadership.changed() => changed,
                 changed = self.seen.changed() => changed,
@@ -318,8 +323,13 @@ impl Signals {
 
     fn missing(&mut self) -> Vec<String> {
         let mut missing = Vec::new();
+        let unknown = self.unknown.borrow_and_update().clone();
         match self.served.borrow_and_update().as_deref() {
-            None => missing.push("the API server has not been reached yet".to_owned()),
+            // All else that is missing is missing because of this.
+            None => {
+                let why = unknown.map(|why| format!(": {why}")).unwrap_or_default();
+                return vec![format!("the API server has not been reached yet{why}")];
+            }
             Some([]) => missing
                 .push("gcu-operator is not installed: the cluster serves no GcuResource API".to_owned()),
             Some(_) => {}

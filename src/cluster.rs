@@ -3,6 +3,8 @@
 //! kube's default stack retries POSTs and waits without limit. Here a call that does not answer, and a watch
 //! that has gone silent, end in an error; who called decides what that means.
 
+mod errors;
+
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use kube::api::{ApiResource, GroupVersionKind, ListParams, ObjectList};
 use kube::client::{Body, ClientBuilder};
 use kube::core::Status;
@@ -20,6 +22,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Service};
 
 use crate::metrics::Metrics;
+use errors::{Unanswered, unauthorized};
+pub use errors::{cause, error_text, forbidden, watch_text};
 
 /// Who we are, in the API server's audit log.
 const OURSELVES: HeaderValue =
@@ -36,7 +40,12 @@ const SILENCE_DEADLINE: Duration = Duration::from_secs(100);
 pub fn connect(mut config: Config, metrics: Metrics) -> Result<Client, kube::Error> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    let bounded = tower::layer::layer_fn(move |inner| Bounded { inner, metrics: metrics.clone() });
+    let server = Some(format!("the API server at {}", config.cluster_url.to_string().trim_end_matches('/')));
+    let bounded = tower::layer::layer_fn(move |inner| Bounded {
+        inner,
+        metrics: metrics.clone(),
+        server: server.clone(),
+    });
     Ok(ClientBuilder::try_from(config)?.with_layer(&bounded).build())
 }
 
@@ -49,7 +58,7 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Client::new(Bounded { inner: service, metrics }, "default")
+    Client::new(Bounded { inner: service, metrics, server: None }, "default")
 }
 
 /// The gr as an API resource of the given `group/version`, discovered or taken from a manifest. Kind and
@@ -77,23 +86,6 @@ where
         Ok(object) => Ok(Some(object)),
         Err(kube::Error::Api(status)) if is_absent(&status) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// The text of a Kubernetes Status where there is one, with its causes, else the error's own. A refused eviction
-/// names its disruption budget in the causes alone.
-pub fn error_text(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 404 && !is_absent(status) => {
-            format!("the API server does not serve this API: {}", status.message)
-        }
-        kube::Error::Api(status) => {
-            let causes = status.details.iter().flat_map(|d| &d.causes).map(|c| c.message.as_str());
-            let new = causes.filter(|c| !c.is_empty() && !status.message.contains(c));
-            let all: Vec<&str> = std::iter::once(status.message.as_str()).chain(new).collect();
-            all.join(" ")
-        }
-        other => other.to_string(),
     }
 }
 
@@ -170,6 +162,8 @@ impl Pages {
 struct Bounded<S> {
     inner: S,
     metrics: Metrics,
+    /// What it is called in errors, when it is at an address.
+    server: Option<String>,
 }
 
 impl<S, B> Service<Request<Body>> for Bounded<S>
@@ -191,12 +185,16 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         request.headers_mut().insert(USER_AGENT, OURSELVES);
         let verb = verb(&request);
-        let (begun, metrics) = (Instant::now(), self.metrics.clone());
+        let (begun, metrics, server) = (Instant::now(), self.metrics.clone(), self.server.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
+            let name = server.as_deref().unwrap_or("the API server");
             let answer = match timeout(ANSWER_DEADLINE, answer).await {
-                Ok(answer) => answer.map_err(Into::into),
-                Err(_) => Err(format!("the API server did not answer within {ANSWER_DEADLINE:?}").into()),
+                Ok(answer) => answer.map_err(|error| Unanswered::of(name, error.into())),
+                Err(_) => {
+                    let what = format!("did not answer within {ANSWER_DEADLINE:?}");
+                    Err(Unanswered { server: name.to_owned(), what }.into())
+                }
             };
             let code = answer.as_ref().map(|a| a.status().as_u16()).unwrap_or_default();
             metrics.api_call(verb, code, begun.elapsed());
@@ -206,7 +204,11 @@ where
             {
                 metrics.watch_broke_off();
             }
-            Ok(answer?.map(|body| Heard::new(body, watched)))
+            let answer = answer?;
+            Ok(match server.and_then(|server| unauthorized(&server, &answer)) {
+                Some(named) => named.map(|body| Heard::new(Full::new(body), watched)),
+                None => answer.map(|body| Heard::new(body, watched)),
+            })
         })
     }
 }

@@ -1,16 +1,17 @@
 //! The command line and the environment: the only reader of both.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::api::auth::Mode;
 use crate::http::tls;
 use crate::keeper::Place;
-use crate::{lease, random};
+use crate::{lease, random, telemetry};
 
 /// Upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
 ///
@@ -45,9 +46,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Serve against an embedded cluster with simulated nodes and operator: nothing else needed
     Sandbox(SandboxArgs),
-    /// Check blueprint files offline: findings with file:line:column; exit code 1 if any is an error
+    /// Check blueprints offline: findings with file:line:column; exit code 1 if any is an error
     Validate {
-        /// The files
+        /// Files (.json, .yaml, .yml), directories of them, or - for standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
@@ -76,7 +77,7 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Address to serve HTTP on
-    #[arg(long, env = "GUM_LISTEN", default_value = "0.0.0.0:32765", value_name = "ADDR")]
+    #[arg(long, env = "GUM_LISTEN", default_value = "0.0.0.0:32765", value_name = "ADDR", value_parser = address)]
     pub listen: SocketAddr,
     /// Directory of blueprints
     #[arg(
@@ -100,6 +101,9 @@ pub struct ServeArgs {
     /// Who may ask: everybody, or whoever the cluster's RBAC lets do the same to the gr (bearer token)
     #[arg(long, env = "GUM_AUTH", value_enum, default_value_t)]
     pub auth: Mode,
+    /// Serve whoever reaches the address, though nobody is asked who they are (outside a pod, with --auth none)
+    #[arg(long, env = "GUM_INSECURE_LISTEN", value_parser = BoolishValueParser::new())]
+    pub insecure_listen: bool,
     /// Serve HTTPS with this certificate chain (PEM); read again when it changes
     #[arg(long, env = "GUM_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -125,7 +129,7 @@ pub struct ServeArgs {
     #[arg(long, env = "GUM_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
     /// Address to serve the keeper on, the admission webhook that keeps held DaemonSets as they are (HTTPS); default: none
-    #[arg(long, env = "GUM_KEEPER_LISTEN", value_name = "ADDR", requires = "keeper_place")]
+    #[arg(long, env = "GUM_KEEPER_LISTEN", value_name = "ADDR", value_parser = address, requires = "keeper_place")]
     pub keeper_listen: Option<SocketAddr>,
     /// The Service, on port 443, under which the API server finds the keeper
     #[arg(long, env = "GUM_KEEPER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced, group = "keeper_place", requires = "keeper_listen")]
@@ -140,7 +144,7 @@ pub struct ServeArgs {
     #[arg(long, env = "GUM_NODE_NAME", value_name = "NODE")]
     pub node_name: Option<String>,
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
-    #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER", value_parser = telemetry::filter)]
     pub log: String,
     /// How log lines look on stdout; the operations log is always text
     #[arg(long, env = "GUM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -169,6 +173,25 @@ impl ServeArgs {
         Some((self.keeper_listen?, service.or_else(|| self.keeper_url.clone())?))
     }
 
+    /// Refuses to serve other machines without asking who they are, unless that is said. In a pod it is what v1.0.0
+    /// did, and the chart says it.
+    ///
+    /// # Errors
+    /// What to say instead.
+    pub fn refuse_open(&self) -> Result<(), String> {
+        let asks = self.auth != Mode::None || self.tls_client_ca.is_some();
+        if asks || self.insecure_listen || self.listen.ip().is_loopback() || in_pod() {
+            return Ok(());
+        }
+        Err(format!(
+            "refusing to serve {}: other machines reach this address, and without authentication whoever does can \
+             upgrade and delete; give --listen 127.0.0.1:{} to serve this machine alone, --auth kubernetes to let the \
+             cluster's RBAC decide, or --insecure-listen to serve everybody all the same",
+            self.listen,
+            self.listen.port()
+        ))
+    }
+
     /// The Lease and who we are in it.
     pub fn lease(&self) -> lease::Settings {
         let (namespace, name) = self.lease.clone();
@@ -181,13 +204,13 @@ impl ServeArgs {
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
     /// Address to serve HTTP on
-    #[arg(long, env = "GUM_LISTEN", default_value = "127.0.0.1:32765", value_name = "ADDR")]
+    #[arg(long, env = "GUM_LISTEN", default_value = "127.0.0.1:32765", value_name = "ADDR", value_parser = address)]
     pub listen: SocketAddr,
     /// Directory of blueprints; default: the shipped ones
     #[arg(long, env = "GUM_BLUEPRINTS", value_name = "DIR")]
     pub blueprints: Option<PathBuf>,
     /// Address for kubectl; port 0 takes a free one
-    #[arg(long, env = "GUM_KUBE_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDR")]
+    #[arg(long, env = "GUM_KUBE_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDR", value_parser = address)]
     pub kube_listen: SocketAddr,
     /// Write a kubeconfig for the embedded cluster here
     #[arg(long, env = "GUM_KUBECONFIG_OUT", value_name = "FILE")]
@@ -208,7 +231,7 @@ pub struct SandboxArgs {
     #[arg(long, env = "GUM_GR", value_name = "FILE")]
     pub gr: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
-    #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER", value_parser = telemetry::filter)]
     pub log: String,
 }
 
@@ -221,8 +244,32 @@ fn namespaced(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Whether Kubernetes runs this process.
+#[expect(clippy::disallowed_methods, reason = "this module is the one place that reads the environment")]
+fn in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// `IP:PORT`; `localhost` is the loopback address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    if let Some(port) = port {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not of the form IP:PORT: give for example 127.0.0.1:32765 or localhost:32765 (this machine \
+             alone), 0.0.0.0:32765 or [::]:32765 (all addresses)"
+        )
+    })
+}
+
+/// `5s`, `500ms`, or plain seconds as `?wait` takes them.
 fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
     let parsed: SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as 2s or 500ms"))?;
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as 5s, 500ms or 5 (seconds)"))?;
     Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
 }

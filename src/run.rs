@@ -2,10 +2,10 @@
 
 mod probe;
 mod sandbox;
+mod validate;
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use tracing::{error, info, warn};
 use crate::api::auth::Mode;
 use crate::api::limits::Limits;
 use crate::app::{Parts, Service};
-use crate::blueprint;
 use crate::clock::Clock;
 use crate::config::{Command, LogFormat, ServeArgs};
 use crate::metrics::Metrics;
@@ -40,14 +39,14 @@ pub fn run(command: Command) -> ExitCode {
             telemetry::start(&args.log, LogFormat::Text, None);
             block_on(sandbox::run(args))
         }
-        Command::Validate { files } => return answer(validate(files)),
+        Command::Validate { files } => return answer(validate::run(files)),
         Command::Crd => return answer(print_crd()),
         Command::Probe { url, insecure } => return answer(probe::run(&url, insecure)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            error!("{failure}");
+            error!(target: telemetry::FATAL, "{failure}");
             ExitCode::FAILURE
         }
     }
@@ -91,6 +90,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
             format!("no cluster to serve: {e}; give --kubeconfig, or try: gcu-upgrade-manager sandbox")
         })?,
     };
+    args.refuse_open()?;
     info!(server = %config.cluster_url, "serving cluster");
     if args.auth == Mode::None {
         warn!(
@@ -166,27 +166,6 @@ async fn until_stopped(
         _ = int.recv() => warn!("told to stop a second time: ending at once"),
     }
     result
-}
-
-/// Whether every file can be used.
-fn validate(files: Vec<PathBuf>) -> Result<bool, Failure> {
-    let mut good = true;
-    for file in files {
-        let (findings, blueprint) = blueprint::validate(&file);
-        let mut text = String::new();
-        for finding in &findings {
-            writeln!(text, "{finding}")?;
-        }
-        match blueprint {
-            Some(blueprint) => {
-                let (name, digest) = (blueprint.name(), blueprint.digest());
-                writeln!(text, "{}: ok, for gr {name}, sha256 {digest}", file.display())?;
-            }
-            None => good = false,
-        }
-        say(&text)?;
-    }
-    Ok(good)
 }
 
 fn print_crd() -> Result<bool, Failure> {

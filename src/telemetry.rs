@@ -1,15 +1,19 @@
 //! Logs: to stdout, as text or JSON, and to the operations log in v1.0.0's place and in its form:
-//! `2022/10/20 03:33:48 INFO src/file.rs:12 message key=value`.
+//! `2022/10/20 03:33:48Z INFO src/file.rs:12 message key=value`, in the time zone of `TZ` or the machine.
 //!
 //! What is logged on behalf of a request ends in `request=<id>`.
 
+mod filter;
 mod oplog;
+pub mod trouble;
+pub mod v1;
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::filter_fn;
+use jiff::tz::TimeZone;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -21,10 +25,13 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::clock::Clock;
 use crate::config::LogFormat;
+pub use filter::filter;
 use oplog::OpLog;
 
 /// Name of the operations log, as in v1.0.0.
 const FILE: &str = "gcu-upgrade-manager.log";
+/// The target of what ends the process: it reaches standard error and the operations log whatever the filter.
+pub const FATAL: &str = "gcu_upgrade_manager::fatal";
 
 /// Starts logging. `filter` is in tracing's form, for example `info` or `gcu_upgrade_manager=debug`. A log
 /// directory that cannot be written costs one warning, nothing else.
@@ -34,25 +41,35 @@ pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
         Some(Ok(log)) => (Some(log), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let like_v1 = || LikeV1 { clock: Clock::system() };
+    let like_v1 = || LikeV1 { clock: Clock::system(), zone: TimeZone::system() };
+    let wanted = || EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let is_fatal = |meta: &Metadata<'_>| meta.target() == FATAL;
+    let only_fatal = || filter_fn(is_fatal).with_max_level_hint(LevelFilter::ERROR);
+    let everyday = filter_fn(move |meta| !is_fatal(meta) && meta.target() != v1::TARGET);
     // A line that cannot be written is lost. To say so on stderr, which may be on the same full disk, would panic.
-    let stdout = match format {
-        LogFormat::Text => logs::layer().log_internal_errors(false).event_format(like_v1()).boxed(),
-        LogFormat::Json => logs::layer()
-            .json()
-            .log_internal_errors(false)
-            .flatten_event(true)
-            .with_timer(Rfc3339 { clock: Clock::system() })
-            .boxed(),
+    let (stdout, stderr) = match format {
+        LogFormat::Text => {
+            let layer = || logs::layer().log_internal_errors(false).event_format(like_v1());
+            (layer().boxed(), layer().with_writer(std::io::stderr).boxed())
+        }
+        LogFormat::Json => {
+            let timer = || Rfc3339 { clock: Clock::system() };
+            let layer = || logs::layer().json().log_internal_errors(false).flatten_event(true);
+            let stderr = layer().with_timer(timer()).with_writer(std::io::stderr);
+            (layer().with_timer(timer()).boxed(), stderr.boxed())
+        }
     };
-    let file =
-        oplog.map(|log| logs::layer().log_internal_errors(false).event_format(like_v1()).with_writer(log));
-    // Its lines are whole answers of the API server, manifests among them, and manifests may hold secrets. What it has
-    // to say comes to its callers as errors.
-    let discreet = filter_fn(|meta| meta.target() != "kube_client::client");
+    let mut layers =
+        vec![stdout.with_filter(wanted().and(everyday)).boxed(), stderr.with_filter(only_fatal()).boxed()];
+    layers.extend(oplog.map(|log| {
+        let layer = logs::layer().log_internal_errors(false).event_format(like_v1()).with_writer(log);
+        layer.with_filter(wanted().or(only_fatal())).boxed()
+    }));
+    // Its lines are whole answers of the API server, manifests among them, and manifests may hold secrets; or one for
+    // every call that fails. What it has to say comes to its callers as errors.
+    let discreet = filter_fn(|meta| !meta.target().starts_with("kube_client::client"));
     // A second start in the same process (tests) keeps the first.
-    let _ = tracing_subscriber::registry().with(filter).with(discreet).with(stdout).with(file).try_init();
+    let _ = tracing_subscriber::registry().with(discreet).with(layers).try_init();
     if let (Some(dir), Some(error)) = (log_dir, failure) {
         tracing::warn!("cannot write logs to {}: {error}; they go to stdout alone", dir.display());
     }
@@ -60,6 +77,16 @@ pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
 
 struct LikeV1 {
     clock: Clock,
+    zone: TimeZone,
+}
+
+impl LikeV1 {
+    /// The time with its zone: `Z`, or how far it is from there.
+    fn now(&self) -> String {
+        let now = self.clock.now().to_zoned(self.zone.clone());
+        let format = if now.offset().is_zero() { "%Y/%m/%d %H:%M:%SZ" } else { "%Y/%m/%d %H:%M:%S%:z" };
+        now.strftime(format).to_string()
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for LikeV1
@@ -75,7 +102,7 @@ where
     ) -> fmt::Result {
         let meta = event.metadata();
         let level = if *meta.level() == Level::WARN { "WARNING" } else { meta.level().as_str() };
-        let now = self.clock.now().strftime("%Y/%m/%d %H:%M:%S");
+        let now = self.now();
         // A library's path is that of the machine it was built on: its module says more.
         let file = meta.file().filter(|f| f.starts_with("src/")).unwrap_or(meta.target());
         let line = meta.line().unwrap_or_default();

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::random;
+use crate::telemetry::v1;
 
 /// The header that carries a request's id, both ways.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,6 +49,13 @@ impl Access {
             method: request.method().clone(),
             path: short(path),
             since: Instant::now(),
+        }
+    }
+
+    /// What v1.0.0 said of it.
+    pub(super) fn arrived(&self) {
+        if matches!(self.method, Method::PUT | Method::DELETE) {
+            v1::accepted(self.method.as_str(), &self.path, &self.agent, &self.peer);
         }
     }
 

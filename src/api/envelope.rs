@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tracing::{Instrument, info_span};
 
 use super::access::{Access, REQUEST_ID};
-use crate::cluster::is_absent;
+use crate::cluster::{error_text, forbidden, is_absent};
 use crate::metrics::Metrics;
 use crate::plan::preflight::Refusal;
 
@@ -137,7 +137,7 @@ impl From<kube::Error> for ApiError {
     /// Kubernetes' own text and status pass through where they are about the request. An API server that is
     /// away, or that does not accept our credentials, is our unavailability.
     fn from(error: kube::Error) -> Self {
-        let kube::Error::Api(status) = &error else { return Self::unavailable(&chain(&error)) };
+        let kube::Error::Api(status) = &error else { return Self::unavailable(&error_text(&error)) };
         let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::BAD_GATEWAY);
         match code {
             StatusCode::UNAUTHORIZED => Self::unavailable(&format!(
@@ -149,24 +149,11 @@ impl From<kube::Error> for ApiError {
                 Self::unavailable("it does not serve this API (any more); see /readyz")
             }
             StatusCode::TOO_MANY_REQUESTS => Self::unavailable(&status.message),
+            StatusCode::FORBIDDEN => Self::new(code, forbidden(&status.message)),
             code if code.is_client_error() => Self::new(code, status.message.clone()),
             _ => Self::unavailable(&status.message),
         }
     }
-}
-
-/// An error with what it is because of: the outermost text alone often says nothing.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<Refusal> for ApiError {
@@ -247,6 +234,7 @@ async fn answer(
     request: Request,
     next: Next,
 ) -> Response {
+    access.arrived();
     let (mut head, body) = next.run(request).await.into_parts();
     metrics.request(&access.method, head.status.as_u16(), access.since.elapsed());
     if head.extensions.remove::<AsIs>().is_some() {

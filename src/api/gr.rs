@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::Path;
 use axum::http::{Request, StatusCode};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
-use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::wait::{self, await_condition, conditions};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
@@ -16,12 +16,13 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::query::JobQuery;
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
-use crate::cluster::{Pages, gr_resource, is_absent};
+use crate::cluster::{Pages, gr_resource, is_absent, watch_text};
 use crate::gr::discovery::discover;
 use crate::gr::{
     LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
 };
 use crate::plan::preflight::{Refusal, active};
+use crate::telemetry::v1;
 
 /// How long a foreground delete waits unless `?wait` says otherwise.
 const FOREGROUND_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -232,6 +233,9 @@ pub(super) async fn delete(
     found.api.delete(&name, &params).await?;
     let by = context.asker.as_deref();
     info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, by, "delete accepted");
+    if !query.dry_run {
+        v1::delete_sent(&name);
+    }
     let waits = body.policy == Policy::Foreground || query.wait.is_some();
     if waits && !query.dry_run {
         let gone = wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT));
@@ -246,7 +250,9 @@ async fn wait_gone(found: &Found, name: &str, patience: Duration) -> Result<(), 
         let gone = await_condition(found.api.clone(), name, conditions::is_deleted(&found.live.uid));
         match timeout_at(until, gone).await {
             Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => debug!(%error, "watch interrupted, resuming"),
+            Ok(Err(wait::Error::ProbeFailed(error))) => {
+                debug!("watch interrupted, resuming: {}", watch_text(&error));
+            }
             Err(_) => {
                 return Err(ApiError::new(
                     StatusCode::GATEWAY_TIMEOUT,

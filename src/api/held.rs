@@ -7,6 +7,7 @@ use serde::Serialize;
 use tracing::debug;
 
 use super::Context;
+use crate::cluster::error_text;
 use crate::observe::fleet;
 use crate::plan::fleet::SetState;
 use crate::plan::hold::{Kept, needed_by};
@@ -47,7 +48,7 @@ impl Context {
                 Some(all)
             }
             Err(error) => {
-                debug!(%error, "the DaemonSets that are held cannot be read");
+                debug!("the DaemonSets that are held cannot be read: {}", error_text(&error));
                 None
             }
         }

@@ -23,6 +23,7 @@ use crate::record::size::{USER, shortened};
 use crate::record::{
     FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
 };
+use crate::telemetry::v1;
 
 /// `PUT /gum/v1/gr/{name}`
 pub(super) async fn upgrade(
@@ -104,10 +105,18 @@ impl Context {
             ))
             .into());
         }
-        self.try_on(name, found.as_ref(), &job.target.manifest).await?;
-        job.warnings.extend(self.skew().await);
-        if query.dry_run {
-            let seen = self.look_for(found.as_ref(), &job).await?;
+        // An API server may be slow: what does not depend on each other is asked side by side.
+        let skew = async { Ok(self.skew().await) };
+        let look = async {
+            match query.dry_run {
+                true => self.look_for(found.as_ref(), &job).await.map(Some),
+                false => self.refuse_unresolved(found.as_ref(), &job).await.map(|()| None),
+            }
+        };
+        let tried = self.try_on(name, found.as_ref(), &job.target.manifest);
+        let ((), skew, seen) = tokio::try_join!(tried, skew, look)?;
+        job.warnings.extend(skew);
+        if let Some(seen) = seen {
             let _turn = self.shares.looks.turn_to_write().await?;
             let plan = Self::preview(name, found.as_ref(), &job, &seen, &records);
             let record = self.record(name, &record_name, live, job, body)?;
@@ -119,7 +128,6 @@ impl Context {
             insert(&mut content, "plan", json!(plan));
             return Ok(Reply::rendered(&content));
         }
-        self.refuse_unresolved(found.as_ref(), &job).await?;
         let (operation, warnings) = (job.operation, job.warnings.clone());
         let record = self.record(name, &record_name, live, job, body)?;
         let content = summary(&record, &warnings);
@@ -128,6 +136,9 @@ impl Context {
             .await
             .map_err(|e| lost_the_race(e, name, &record_name))?;
         info!(gr = name, record = %record_name, ?operation, by = self.asker.as_deref(), "recorded");
+        if let Some(file) = &record.spec.target.blueprint {
+            v1::upgrade_sent(name, file);
+        }
         self.answer(&record_name, preflight::Wanted::Target, content, query).await
     }
 

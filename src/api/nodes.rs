@@ -47,20 +47,23 @@ pub(super) struct Nodes {
 impl Context {
     async fn look_at_nodes(&self, name: &str) -> Result<Nodes, ApiError> {
         let _turn = self.shares.looks.turn().await?;
-        let live = self.find(name).await?.live;
-        let records = self.records(name).await?;
+        let (found, records) = tokio::join!(self.find(name), self.records(name));
+        let (live, records) = (found?.live, records?);
         let record = preflight::active(&records).or(records.first());
         let workloads = crate::gr::workloads(&live.manifest, &live.status);
         let components =
             workloads.iter().map(|w| ((w.namespace.clone(), w.name.clone()), w.component.clone())).collect();
         let interest = Interest::default().with_workloads(workloads);
-        let sets = fleet::live_sets(&self.client, &interest).await?;
+        let (sets, pods) = tokio::try_join!(
+            fleet::live_sets(&self.client, &interest),
+            fleet::live_pods(&self.client, &interest)
+        )?;
         Ok(Nodes {
             record: record.map(ResourceExt::name_any),
             rolling: record.and_then(|r| r.status_or_default().rolling),
             components,
             fleet: Fleet { sets, ..Fleet::default() },
-            pods: fleet::live_pods(&self.client, &interest).await?,
+            pods,
         })
     }
 }

@@ -50,12 +50,14 @@ impl Context {
         let words = format!("{:?} {interest:?}", job.manner.strategy);
         let look = async {
             let _turn = self.shares.looks.turn().await?;
-            let mut fleet = fleet::live(&self.client, &interest).await?;
-            fleet.own_node.clone_from(&self.own_node);
-            let budgets = match job.manner.strategy {
-                Strategy::RollingUpdate => self.budgets().await,
-                Strategy::Recreate => None,
+            let budgets = async {
+                match job.manner.strategy {
+                    Strategy::RollingUpdate => self.budgets().await,
+                    Strategy::Recreate => None,
+                }
             };
+            let (fleet, budgets) = tokio::join!(fleet::live(&self.client, &interest), budgets);
+            let fleet = Fleet { own_node: self.own_node.clone(), ..fleet? };
             Ok(Seen { fleet, budgets })
         };
         self.shares.looks.fleet(&words, Box::pin(look)).await

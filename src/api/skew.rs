@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Context;
+use crate::cluster::error_text;
 use crate::plan::skew::{Operator, Versions, warnings};
 
 /// How long the API server may take to say it.
@@ -61,12 +62,12 @@ async fn read(client: &Client) -> Versions {
     );
     let kubernetes = match server {
         Ok(Ok(info)) => Some(info.git_version),
-        Ok(Err(error)) => unread("the version of the cluster", &error.to_string()),
+        Ok(Err(error)) => unread("the version of the cluster", &error_text(&error)),
         Err(_) => unread("the version of the cluster", "no answer in time"),
     };
     let operators = match operators {
         Ok(Ok(list)) => Some(list.items.iter().filter_map(operator).collect()),
-        Ok(Err(error)) => unread("the Deployment of gcu-operator", &error.to_string()),
+        Ok(Err(error)) => unread("the Deployment of gcu-operator", &error_text(&error)),
         Err(_) => unread("the Deployment of gcu-operator", "no answer in time"),
     };
     Versions { kubernetes, operators: operators.unwrap_or_default(), served: Vec::new() }

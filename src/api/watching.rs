@@ -11,6 +11,7 @@ use super::query::{Form, NoQuery};
 use super::request::Name;
 use super::upgrades::waiting_on;
 use super::{Context, without_nulls};
+use crate::cluster::error_text;
 use crate::observe::fleet::Interest;
 use crate::observe::{budgets, fleet};
 use crate::plan::budget::Budget;
@@ -119,9 +120,9 @@ impl Context {
         let _turn = self.shares.looks.turn().await?;
         let found = self.find_if_any(name).await?;
         let live = found.as_ref().map(|f| &f.live);
-        let seen = fleet::live(&self.client, &Interest::of(record, live).with_pod_labels()).await?;
-        let budgets = self.budgets().await;
-        Ok(why(record, live, &seen, budgets.as_deref(), now))
+        let interest = Interest::of(record, live).with_pod_labels();
+        let (seen, budgets) = tokio::join!(fleet::live(&self.client, &interest), self.budgets());
+        Ok(why(record, live, &seen?, budgets.as_deref(), now))
     }
 
     /// The disruption budgets; `None` when they cannot be read. What they would add is left out then.
@@ -129,7 +130,7 @@ impl Context {
         match budgets::live(&self.client).await {
             Ok(budgets) => Some(budgets),
             Err(error) => {
-                debug!(%error, "the disruption budgets cannot be read");
+                debug!("the disruption budgets cannot be read: {}", error_text(&error));
                 None
             }
         }

@@ -34,7 +34,7 @@ impl Outcome {
                 401 | 408 | 429 | 502 | 503 | 504 => Self::Unavailable(error_text(error)),
                 _ => Self::Refused(error_text(error)),
             },
-            other => Self::Unavailable(other.to_string()),
+            other => Self::Unavailable(error_text(other)),
         }
     }
 }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::cluster::error_text;
 use crate::record::{GcuUpgrade, Phase};
 
 /// Events about cluster-scoped objects live here.
@@ -49,7 +50,7 @@ pub(super) async fn publish(client: &Client, record: &GcuUpgrade, now: Timestamp
         };
         match timeout(PATIENCE, api.create(&PostParams::default(), &event)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => debug!(%error, "event not posted"),
+            Ok(Err(error)) => debug!("event not posted: {}", error_text(&error)),
             Err(_) => debug!("event not posted in time"),
         }
     }

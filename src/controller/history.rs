@@ -4,6 +4,7 @@ use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::{Api, Client};
 use tracing::{debug, info};
 
+use crate::cluster::error_text;
 use crate::observe::fleet::each;
 use crate::record::brief::{self, Brief};
 use crate::record::{GcuUpgrade, HISTORY_LIMIT};
@@ -14,7 +15,7 @@ pub(super) async fn prune(client: &Client, gr: &str) {
     let keep =
         |seen| ended.extend(Some(Brief::from(seen)).filter(|r| r.gr.as_deref() == Some(gr) && r.ended));
     if let Err(error) = each(brief::api(client), ListParams::default(), keep).await {
-        return debug!(%error, "history not pruned this time");
+        return debug!("history not pruned this time: {}", error_text(&error));
     }
     ended.sort_by_key(|r| std::cmp::Reverse(r.number()));
     let api: Api<kube::core::PartialObjectMeta<GcuUpgrade>> = Api::all(client.clone());
@@ -22,7 +23,7 @@ pub(super) async fn prune(client: &Client, gr: &str) {
         let only_this = Preconditions { uid: record.uid, ..Preconditions::default() };
         match api.delete(&record.name, &DeleteParams::background().preconditions(only_this)).await {
             Ok(_) => info!(record = %record.name, "dropped from the history"),
-            Err(error) => debug!(%error, "history not pruned this time"),
+            Err(error) => debug!("history not pruned this time: {}", error_text(&error)),
         }
     }
 }

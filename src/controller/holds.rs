@@ -23,6 +23,7 @@ use crate::observe::fleet::{self, Interest, SeenPod};
 use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, Unreadable, needed_by, verdicts};
 use crate::record::GcuUpgrade;
+use crate::telemetry::trouble::Trouble;
 
 /// Lets a burst of events be looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -41,6 +42,7 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
     let mut guarded = means.keeper.is_some();
     // The replica that acted before may have been asked at another address.
     let mut taken_over = false;
+    let mut trouble = Trouble::default();
     loop {
         taken_over = taken_over || take_over_guard(&means).await;
         let held = sets.items();
@@ -62,12 +64,20 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
             means.metrics.held(held.len(), 0);
             SAFETY_NET
         } else {
-            look(&means).await.unwrap_or_else(|error| {
-                let why = error_text(&error);
-                warn!("cannot look whether DaemonSets may be let go of: {why}");
-                say(&means, Some(why));
-                RETRY
-            })
+            match look(&means).await {
+                Ok(pause) => {
+                    trouble.over();
+                    pause
+                }
+                Err(error) => {
+                    let why = error_text(&error);
+                    if let Some(line) = trouble.again(&why) {
+                        warn!("cannot look whether DaemonSets may be let go of: {line}");
+                    }
+                    say(&means, Some(why));
+                    RETRY
+                }
+            }
         };
         tokio::select! {
             () = wake.notified() => sleep(DEBOUNCE).await,

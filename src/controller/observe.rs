@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
@@ -95,10 +96,9 @@ pub(super) async fn live(
     let served = cluster::get(&gr_api(client, record), &record.spec.gr).await?;
     let gr = served.as_ref().and_then(parse_gr);
     let scope = Scope::of(record, gr.as_ref());
-    let mut workloads = Vec::new();
-    for (kind, namespace) in &scope.workloads {
-        workloads.extend(list_workloads(client, *kind, namespace).await?);
-    }
+    let lists = scope.workloads.iter().map(|(kind, namespace)| list_workloads(client, *kind, namespace));
+    // Pods are read after them: none comes from a workload that is seen to be gone.
+    let workloads = try_join_all(lists).await?.into_iter().flatten().collect();
     let pods = match record.status_or_default().step {
         Step::WaitingGone | Step::Creating => list_pods(client, &scope).await?,
         _ => views.pods(),
@@ -161,13 +161,14 @@ async fn list_workloads(
 }
 
 async fn list_pods(client: &Client, scope: &Scope) -> Result<Vec<PodState>, kube::Error> {
-    let mut pods = Vec::new();
-    for (namespace, selector) in scope.selections() {
+    let lists = scope.selections().into_iter().map(async |(namespace, selector)| {
+        let mut pods = Vec::new();
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
         let params = ListParams::default().labels(&selector);
         observe::fleet::each(api, params, |p| pods.extend(pod_state(&p))).await?;
-    }
-    Ok(pods)
+        Ok::<_, kube::Error>(pods)
+    });
+    Ok(try_join_all(lists).await?.into_iter().flatten().collect())
 }
 
 /// The watches behind one record.

@@ -20,6 +20,7 @@ use crate::plan::fleet::Mark;
 use crate::plan::rolling::node::release;
 use crate::record::brief::{self, Brief};
 use crate::record::rolling::NODE_ANNOTATION;
+use crate::telemetry::trouble::Trouble;
 
 /// Between attempts while the API server does not answer.
 const RETRY: Duration = Duration::from_secs(30);
@@ -40,8 +41,11 @@ pub(super) async fn after_the_end(client: &Client) {
 
 /// Sweeps once; tries again until that was possible.
 pub(super) async fn run(client: Client) {
+    let mut trouble = Trouble::default();
     while let Err(error) = sweep(&client).await {
-        warn!("cannot look for claims left on nodes yet: {}", error_text(&error));
+        if let Some(line) = trouble.again(&error_text(&error)) {
+            warn!("cannot look for claims left on nodes yet: {line}");
+        }
         sleep(RETRY).await;
     }
 }
@@ -70,9 +74,12 @@ async fn sweep(client: &Client) -> Result<(), kube::Error> {
             Outcome::Done => {
                 info!(node = %name, record = %mark.record, "gave back a node that an ended upgrade had left claimed")
             }
-            // Somebody else has changed it: the next start looks again.
-            outcome => {
-                warn!(node = %name, ?outcome, "could not give back a node that an ended upgrade had left claimed")
+            // The next start looks again.
+            Outcome::LookAgain => {
+                warn!(node = %name, "somebody else has changed a node that an ended upgrade had left claimed")
+            }
+            Outcome::Refused(why) | Outcome::Unavailable(why) => {
+                warn!(node = %name, "could not give back a node that an ended upgrade had left claimed: {why}")
             }
         }
     }

@@ -14,6 +14,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
+use crate::cluster::watch_text;
+use crate::telemetry::trouble::Trouble;
+
 /// What one watch has seen. The watch ends when the view is dropped.
 pub(super) struct View<T> {
     state: Arc<Mutex<State<T>>>,
@@ -44,6 +47,7 @@ impl<T: Clone + Send + 'static> View<T> {
         let (ready_tx, ready) = watch::channel(false);
         let shared = state.clone();
         let task = tokio::spawn(async move {
+            let mut trouble = Trouble::default();
             let mut events = watcher(api, config).default_backoff().boxed();
             while let Some(event) = events.next().await {
                 match event {
@@ -55,8 +59,14 @@ impl<T: Clone + Send + 'static> View<T> {
                         }
                         wake.notify_one();
                     }
-                    Err(error) if *ready_tx.borrow() => debug!(what, %error, "watch interrupted, resuming"),
-                    Err(error) => warn!(what, %error, "cannot watch yet, trying again"),
+                    Err(error) if *ready_tx.borrow() => {
+                        debug!("watch on {what} interrupted, resuming: {}", watch_text(&error));
+                    }
+                    Err(error) => {
+                        if let Some(line) = trouble.again(&watch_text(&error)) {
+                            warn!("cannot watch {what} yet, trying again: {line}");
+                        }
+                    }
                 }
             }
         });

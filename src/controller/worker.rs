@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::act::{self, Outcome};
 use super::observe::Views;
@@ -25,6 +25,8 @@ use crate::plan::rolling::node::{is_ours, must_leave};
 use crate::plan::{Action, Decision, Guard, Snapshot, decide};
 use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
+use crate::telemetry::trouble::Trouble;
+use crate::telemetry::v1;
 
 /// Lets a burst of watch events be looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -62,6 +64,8 @@ pub(super) struct Worker {
     undisturbed_since: Option<Timestamp>,
     /// Calls that failed since the last write that succeeded.
     failures: u32,
+    /// What stands in the way of calls, for the log.
+    trouble: Trouble,
 }
 
 /// What a turn came to.
@@ -93,6 +97,7 @@ impl Worker {
             looked: None,
             undisturbed_since: None,
             failures: 0,
+            trouble: Trouble::default(),
         }
     }
 
@@ -266,6 +271,8 @@ impl Worker {
         self.failures = 0;
         let status = self.record.status_or_default();
         self.means.metrics.written(self.record.spec.strategy, &old, &status);
+        self.trouble.over();
+        v1::written(&self.record, &old, &status);
         if noted {
             info!(record = %self.record.name_any(), phase = ?status.phase, step = ?status.step, "{}", status.message);
             events::publish(&self.means.client, &self.record, self.means.clock.now()).await;
@@ -289,7 +296,7 @@ impl Worker {
             Outcome::LookAgain => self.look_again_soon().await,
             Outcome::Unavailable(text) | Outcome::Refused(text) => {
                 let wait = self.next_backoff().max(Duration::from_secs(5));
-                warn!(record = %self.record.name_any(), "the call was not done, trying again: {text}");
+                self.say_trouble(&format!("the call was not done, trying again: {text}"));
                 self.refused = Some((text, Instant::now() + wait));
                 self.undisturbed_since = None;
                 Turn::Until(Some(self.means.clock.now()))
@@ -340,22 +347,6 @@ impl Worker {
         let pause = self.next_backoff();
         sleep(pause).await;
         Turn::Until(Some(self.means.clock.now()))
-    }
-
-    async fn pause_after(&mut self, error: &kube::Error) {
-        match Outcome::of(error) {
-            Outcome::Done | Outcome::LookAgain => {
-                let pause = self.next_backoff();
-                sleep(pause).await;
-            }
-            Outcome::Refused(text) | Outcome::Unavailable(text) => self.pause(&text).await,
-        }
-    }
-
-    async fn pause(&mut self, why: &str) {
-        let pause = self.next_backoff();
-        warn!(record = %self.record.name_any(), ?pause, "the API server is not available: {why}");
-        sleep(pause).await;
     }
 
     fn next_backoff(&mut self) -> Duration {

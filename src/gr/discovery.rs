@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::cluster::error_text;
+use crate::telemetry::trouble::Trouble;
+
 /// The vendor's API groups end like this; ours does, too.
 const VENDOR: &str = ".enflame.com";
 /// A CRD settles in several writes.
@@ -50,9 +53,14 @@ pub async fn discover(client: &Client) -> Result<Vec<String>, kube::Error> {
     Ok(found)
 }
 
-/// Keeps `served` up to date, woken by changes of CRDs; it is `None` until the cluster has answered once. Runs
-/// until dropped.
-pub async fn run(client: Client, served: watch::Sender<Option<Vec<String>>>) {
+/// Keeps `served` up to date, woken by changes of CRDs; it is `None` until the cluster has answered once, and `unknown`
+/// says why. Runs until dropped.
+pub async fn run(
+    client: Client,
+    served: watch::Sender<Option<Vec<String>>>,
+    unknown: watch::Sender<Option<String>>,
+) {
+    let mut trouble = Trouble::default();
     let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
     let mut changes = watcher(crds, watcher::Config::default()).default_backoff().boxed();
     loop {
@@ -63,13 +71,20 @@ pub async fn run(client: Client, served: watch::Sender<Option<Vec<String>>>) {
                     *known = Some(found.clone());
                     changed
                 });
+                if let Some(failures) = trouble.over() {
+                    info!(failures, "the API server has been reached");
+                }
                 if changed {
-                    info!(?found, "APIs that serve GcuResources");
+                    info!("APIs that serve GcuResources: {}", found.join(", "));
                 }
                 SAFETY_NET
             }
             Err(error) => {
-                warn!(%error, "cannot discover which API serves GcuResources, trying again");
+                let why = error_text(&error);
+                if let Some(line) = trouble.again(&why) {
+                    warn!("cannot discover which API serves GcuResources, trying again: {line}");
+                }
+                unknown.send_replace(Some(why));
                 RETRY
             }
         };

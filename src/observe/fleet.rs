@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
@@ -257,22 +258,28 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0))
 }
 
-/// Reads the whole fleet now.
+/// Reads the whole fleet now, in two rounds. Pods come after nodes: whatever was bound before a cordon that is seen is
+/// seen, too.
 ///
 /// # Errors
 /// The API server's, as they come.
 pub async fn live(client: &Client, interest: &Interest) -> Result<Fleet, kube::Error> {
-    let mut fleet = Fleet { sets: live_sets(client, interest).await?, ..Fleet::default() };
+    let nodes = async {
+        let mut nodes = Vec::new();
+        let api = Api::<Node>::all(client.clone());
+        each(api, ListParams::default(), |n| nodes.push(node(&n, interest))).await?;
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(nodes)
+    };
+    let (sets, nodes) = tokio::try_join!(wanted_sets(client, interest), nodes)?;
+    let mut fleet = Fleet { nodes, ..Fleet::default() };
     let mut interest = interest.clone();
-    fleet.sets.iter().for_each(|s| interest.add(&s.namespace, &s.name));
-    each(Api::<Node>::all(client.clone()), ListParams::default(), |n| fleet.nodes.push(node(&n, &interest)))
-        .await?;
-    fleet.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| {
+    sets.iter().for_each(|s| interest.add(&s.namespace, &s.name));
+    let pods = each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| {
         pod(&p, &interest).into_iter().for_each(|seen| seen.join(&mut fleet));
-    })
-    .await?;
-    Ok(fleet)
+    });
+    let (sets, ()) = tokio::try_join!(hashed(client, sets), pods)?;
+    Ok(Fleet { sets, ..fleet })
 }
 
 /// Reads the DaemonSets now, with their hashes.
@@ -280,17 +287,28 @@ pub async fn live(client: &Client, interest: &Interest) -> Result<Fleet, kube::E
 /// # Errors
 /// The API server's, as they come.
 pub async fn live_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<SetState>>, kube::Error> {
-    let (mut sets, mut templates) = (Vec::new(), Vec::new());
+    hashed(client, wanted_sets(client, interest).await?).await
+}
+
+async fn wanted_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<SetState>>, kube::Error> {
+    let mut sets = Vec::new();
     each(Api::<DaemonSet>::all(client.clone()), ListParams::default(), |d| {
         sets.push(set(&d));
     })
     .await?;
     sets.retain(|s| interest.wants(s));
+    Ok(sets)
+}
+
+async fn hashed(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc<SetState>>, kube::Error> {
     let namespaces: BTreeSet<&String> = sets.iter().map(|s| &s.namespace).collect();
-    for namespace in namespaces {
+    let all = namespaces.into_iter().map(async |namespace| {
+        let mut templates = Vec::new();
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
         each(api, ListParams::default(), |r| templates.extend(template(&r))).await?;
-    }
+        Ok::<_, kube::Error>(templates)
+    });
+    let templates: Vec<Template> = try_join_all(all).await?.into_iter().flatten().collect();
     Ok(with_hashes(sets, &templates))
 }
 
@@ -302,8 +320,8 @@ pub async fn live_pods(
     client: &Client,
     interest: &Interest,
 ) -> Result<Vec<(Arc<DaemonPod>, Option<Timestamp>)>, kube::Error> {
-    let mut pods = Vec::new();
-    for namespace in interest.workloads.keys() {
+    let all = interest.workloads.keys().map(async |namespace| {
+        let mut pods = Vec::new();
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         each(api, ListParams::default(), |p| {
             if let Some(SeenPod::Daemon(pod)) = pod(&p, interest) {
@@ -311,8 +329,9 @@ pub async fn live_pods(
             }
         })
         .await?;
-    }
-    Ok(pods)
+        Ok::<_, kube::Error>(pods)
+    });
+    Ok(try_join_all(all).await?.into_iter().flatten().collect())
 }
 
 /// The tenants of one node now.

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{CRD_REVISION, CRD_REVISION_ANNOTATION, crd};
 use crate::cluster::error_text;
+use crate::telemetry::trouble::Trouble;
 
 const RETRY: Duration = Duration::from_secs(5);
 const SAFETY_NET: Duration = Duration::from_secs(300);
@@ -28,16 +29,18 @@ pub async fn run(client: Client, missing: watch::Sender<Option<String>>) {
     let name = crd().name_any();
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut changes = watcher(metadata, only).default_backoff().boxed();
+    let mut trouble = Trouble::default();
     loop {
         let pause = match ensure(&api).await {
             Ok(Found::Served) => {
+                trouble.over();
                 missing.send_replace(None);
                 SAFETY_NET
             }
             Ok(Found::Settling) => ESTABLISH,
-            Ok(Found::Older { revision, why }) => {
+            Ok(Found::NotOurs { what, why }) => {
                 let text = format!(
-                    "the CRD {name} is of revision {revision}, this version needs {CRD_REVISION} and may not update it ({why}): apply it with: gcu-upgrade-manager crd | kubectl apply -f -"
+                    "the CRD {name} {what} ({why}): apply it with: gcu-upgrade-manager crd | kubectl apply -f -"
                 );
                 if missing.send_replace(Some(text.clone())).as_deref() != Some(&text) {
                     warn!("{text}");
@@ -46,8 +49,10 @@ pub async fn run(client: Client, missing: watch::Sender<Option<String>>) {
                 SAFETY_NET
             }
             Err(error) => {
-                let text = format!("the CRD {name} cannot be installed: {}", error_text(&error));
-                warn!("{text}; install it with: gcu-upgrade-manager crd | kubectl apply -f -");
+                let text = format!("the CRD {name} cannot be looked at: {}", error_text(&error));
+                if let Some(line) = trouble.again(&text) {
+                    warn!("{line}");
+                }
                 missing.send_replace(Some(text));
                 RETRY
             }
@@ -71,12 +76,12 @@ enum Found {
     Served,
     /// It changes just now.
     Settling,
-    /// It is older and not ours to update. Its schema would silently drop what it does not know, such as what a
-    /// record remembers of an upgrade: so nothing is begun with it.
-    Older {
-        /// Which one it is.
-        revision: u32,
-        /// Why it is not ours to update.
+    /// It is missing and not ours to install, or older and not ours to update. An older schema would silently drop
+    /// what it does not know, such as what a record remembers of an upgrade: so nothing is begun with it.
+    NotOurs {
+        /// What it is.
+        what: String,
+        /// Why it is not ours to change.
         why: String,
     },
 }
@@ -92,6 +97,10 @@ async fn ensure(api: &Api<CustomResourceDefinition>) -> Result<Found, kube::Erro
             }
             // Another replica was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Found::Settling),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                let what = "is not installed, and this service may not install it".to_owned();
+                Ok(Found::NotOurs { what, why: status.message.clone() })
+            }
             Err(error) => Err(error),
         };
     };
@@ -103,7 +112,10 @@ async fn ensure(api: &Api<CustomResourceDefinition>) -> Result<Found, kube::Erro
             Ok(_) => info!(crd = %found.name_any(), revision = CRD_REVISION, "updated"),
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(Found::Settling),
             Err(kube::Error::Api(status)) if status.code == 403 => {
-                return Ok(Found::Older { revision, why: status.message.clone() });
+                let what = format!(
+                    "is of revision {revision}, this version needs {CRD_REVISION} and may not update it"
+                );
+                return Ok(Found::NotOurs { what, why: status.message.clone() });
             }
             Err(error) => return Err(error),
         }

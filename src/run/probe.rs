@@ -9,6 +9,7 @@ use kube::{Client, Config};
 use tokio::time::timeout;
 
 use super::{Failure, say};
+use crate::cluster::error_text;
 
 /// From the call to the whole answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +27,8 @@ pub(super) fn run(url: &str, insecure: bool) -> Result<bool, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exchange = async {
         let client = Client::try_from(config)?;
-        let answer = client.send(Request::get(path).body(Body::empty())?).await?;
+        let request = Request::get(path).body(Body::empty())?;
+        let answer = client.send(request).await.map_err(|e| format!("{url}: {}", error_text(&e)))?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
         Ok::<_, Failure>((status, String::from_utf8_lossy(&body).into_owned()))

@@ -343,6 +343,7 @@ fn the_service_is_told_what_the_values_say() {
         "GUM_POD_NAME",
         "GUM_LEASE",
         "GUM_AUTH",
+        "GUM_INSECURE_LISTEN",
         "GUM_KEEPER_LISTEN",
         "GUM_KEEPER_SERVICE",
         "GUM_STOP_DELAY",
@@ -367,6 +368,7 @@ fn the_service_is_told_what_the_values_say() {
     ] {
         assert!(env.contains(&(name, &json!(value))), "{name}");
     }
+    assert!(env.iter().all(|(name, _)| *name != "GUM_INSECURE_LISTEN"), "callers are asked who they are");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     for probe in ["livenessProbe", "readinessProbe"] {
         assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS");

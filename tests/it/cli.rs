@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn gum() -> Command {
+pub(crate) fn gum() -> Command {
     // Whoever runs the tests under nohup hands down an ignored SIGHUP.
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_gcu-upgrade-manager")]);
@@ -162,6 +162,7 @@ fn help_tells_every_flag_and_its_environment_twin() {
                 "log-dir",
                 "kubeconfig",
                 "auth",
+                "insecure-listen",
                 "tls-cert",
                 "tls-key",
                 "tls-client-ca",
@@ -200,7 +201,7 @@ fn help_tells_every_flag_and_its_environment_twin() {
     ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success());
-        let help = text(&output.stdout);
+        let help = text(&output.stdout).replace('\n', " ");
         for flag in flags {
             let twin = format!("[env: GUM_{}=", flag.to_uppercase().replace('-', "_"));
             assert!(help.contains(&format!("--{flag} ")), "{command} --{flag}: {help}");

@@ -73,3 +73,35 @@ fn a_changed_crd_has_a_new_revision() {
     let digest = format!("{:x}", Sha256::digest(serde_json::to_string(&crd().spec).unwrap()));
     assert!(known.contains(&(CRD_REVISION, digest.as_str())), "revision {CRD_REVISION} has digest {digest}");
 }
+
+#[test]
+fn whoever_opens_the_repository_finds_what_belongs_there_and_nothing_else() {
+    let allowed = [
+        ".cargo",
+        ".ci",
+        ".clippy.toml",
+        ".dockerignore",
+        ".git",
+        ".github",
+        ".gitignore",
+        ".rustfmt.toml",
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "Dockerfile",
+        "LICENSE",
+        "README.md",
+        "README.zh-CN.md",
+        "blueprints",
+        "deploy",
+        "src",
+        "tests",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ignored = std::fs::read_to_string(root.join(".gitignore")).unwrap();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_ignored = ignored.lines().any(|line| line.trim_start_matches('/') == name);
+        assert!(is_ignored || allowed.contains(&name.as_str()), "{name} does not belong here");
+    }
+}

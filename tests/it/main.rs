@@ -12,6 +12,7 @@ mod chart;
 mod cli;
 mod conformance;
 mod connections;
+mod contact;
 mod crashes;
 mod faults;
 mod garbage;

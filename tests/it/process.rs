@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use crate::cli::{Running, curl, run};
 
 /// A sandbox, and a directory for what its neighbours need.
-struct Neighbourhood {
+pub(crate) struct Neighbourhood {
     sandbox: Running,
     dir: TempDir,
 }
 
 impl Neighbourhood {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::logging("info")
     }
 
@@ -40,12 +40,12 @@ impl Neighbourhood {
         Self { sandbox, dir }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// A service in front of the sandbox's cluster, beside the sandbox's own.
-    fn serve(&self, more: &[&str]) -> (Running, String) {
+    pub(crate) fn serve(&self, more: &[&str]) -> (Running, String) {
         let (kubeconfig, blueprints, logs) =
             (self.path("kubeconfig"), self.path("blueprints"), self.path("log"));
         let args =
@@ -59,7 +59,7 @@ impl Neighbourhood {
 
 impl Running {
     /// Where it listens, whatever its log looks like.
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(20) {
             let said = self.said();
@@ -74,7 +74,7 @@ impl Running {
     }
 }
 
-fn until_ready(address: &str) {
+pub(crate) fn until_ready(address: &str) {
     let begun = Instant::now();
     while curl(address, "GET", "/readyz", "").0 != 200 {
         assert!(begun.elapsed() < Duration::from_secs(20), "{}", curl(address, "GET", "/readyz", "").1);
@@ -119,7 +119,8 @@ fn logs_are_text_like_v1_0_0_or_json_and_every_line_of_a_request_has_its_id() {
     for line in log.lines() {
         let mut words = line.split(' ');
         let date: jiff::civil::Date = words.next().unwrap().replace('/', "-").parse().unwrap();
-        let time: jiff::civil::Time = words.next().unwrap().parse().unwrap();
+        let time = words.next().unwrap().strip_suffix('Z').expect("the time says its zone");
+        let time: jiff::civil::Time = time.parse().unwrap();
         let level = words.next().unwrap();
         assert!(matches!(level, "INFO" | "WARNING" | "DEBUG" | "ERROR"), "{line}");
         assert!(words.next().unwrap().rsplit_once(':').unwrap().1.parse::<u32>().is_ok(), "{line}");
@@ -297,7 +298,7 @@ fn tls_files_that_cannot_be_used_keep_it_from_starting() {
     assert_eq!(half.status.code(), Some(2), "a certificate needs a key: {half:?}");
     let both = run(&[&base[..], &["--tls-cert", "/nowhere", "--tls-key", "/nowhere"]].concat());
     assert_eq!(both.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&both.stdout).into_owned();
+    let said = String::from_utf8_lossy(&both.stderr).into_owned();
     assert!(said.contains("/nowhere: No such file or directory"), "{said}");
     let lease = run(&[&base[..], &["--lease", "nothing"]].concat());
     assert_eq!(lease.status.code(), Some(2));

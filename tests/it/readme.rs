@@ -1,4 +1,4 @@
-//! The README's walk, typed as it stands there: every `console` block is run in order, line by line, and what
+//! The README's walk, and that of the Chinese one, typed as it stands there: every `console` block is run in order, line by line, and what
 //! the README shows is compared with what is answered.
 //!
 //! UIDs, times, ages and versions may differ. A line of `...` stands for any number of lines, `...` within a
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::skip::skipped;
 
 const README: &str = include_str!("../../README.md");
+const CHINESE: &str = include_str!("../../README.zh-CN.md");
 /// Where the README's sandbox listens.
 const DOCUMENTED: &str = "127.0.0.1:32765";
 const BINARY: &str = env!("CARGO_BIN_EXE_gcu-upgrade-manager");
@@ -47,7 +48,44 @@ impl Drop for Started {
 
 #[test]
 fn the_walk_of_the_readme_works_as_it_says() {
-    let examples = examples(README);
+    walk("README.md", README);
+}
+
+#[test]
+fn the_walk_of_the_chinese_readme_works_as_it_says() {
+    walk("README.zh-CN.md", CHINESE);
+}
+
+#[test]
+fn the_chinese_readme_leads_to_places_that_there_are() {
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    for (name, text) in [("README.md", README), ("README.zh-CN.md", CHINESE)] {
+        let anchors =
+            |of: &str| -> Vec<String> { of.lines().filter(|l| l.starts_with('#')).map(anchor).collect() };
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (file, place) =
+                link.split_once('#').map_or((link, None), |(file, place)| (file, Some(place)));
+            let target = match file {
+                "" => text,
+                "README.md" => README,
+                "README.zh-CN.md" => CHINESE,
+                other => {
+                    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(other).exists(), "{name}: {link}");
+                    continue;
+                }
+            };
+            assert!(place.is_none_or(|p| anchors(target).iter().any(|a| a == p)), "{name}: {link}");
+        }
+    }
+}
+
+fn walk(name: &str, readme: &str) {
+    let examples = examples(readme);
     assert!(examples.len() > 8, "the README has a walk: {examples:#?}");
     if !has("curl") {
         return skipped("curl is not installed: the README's walk is not run");
@@ -59,7 +97,7 @@ fn the_walk_of_the_readme_works_as_it_says() {
     let home = TempDir::new().unwrap();
     // On a terminal curl shows no progress beside an answer; into a file it does, unless told otherwise.
     fs::write(home.path().join(".curlrc"), "silent\nshow-error\n").unwrap();
-    let (address, _sandbox) = sandbox(home.path());
+    let (address, _sandbox) = sandbox(readme, home.path());
     for example in examples.iter().filter(|e| with_kubectl || !e.command.contains("kubectl")) {
         let command = example.command.replace(DOCUMENTED, &address);
         let wanted: Vec<String> = example.answer.iter().map(|line| normal(line)).collect();
@@ -74,7 +112,7 @@ fn the_walk_of_the_readme_works_as_it_says() {
         }
         assert!(
             as_shown(&answer),
-            "README.md:{}: `{}` answers\n{answer}\ninstead of\n{}",
+            "{name}:{}: `{}` answers\n{answer}\ninstead of\n{}",
             example.line,
             example.command,
             example.answer.join("\n")
@@ -110,9 +148,9 @@ fn has(program: &str) -> bool {
 }
 
 /// Starts the sandbox as the README says, on a free port.
-fn sandbox(home: &Path) -> (String, Started) {
+fn sandbox(readme: &str, home: &Path) -> (String, Started) {
     let documented = format!("sandbox --kubeconfig-out {}", kubeconfig());
-    assert!(README.contains(&documented), "the README starts the sandbox with `{documented}`");
+    assert!(readme.contains(&documented), "the README starts the sandbox with `{documented}`");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let child = Command::new(BINARY)
         .args(documented.split(' '))

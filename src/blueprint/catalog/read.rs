@@ -10,6 +10,8 @@ use crate::blueprint::parse::MAX_FILE;
 
 /// The extensions of blueprints.
 pub(super) const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
+/// What is said of a file with another.
+pub const SUFFIX: &str = "a blueprint's name ends in .json, .yaml or .yml";
 /// The longest name, in bytes, that a file can have on Linux (255), less what kubectl allows in a ConfigMap.
 const LONGEST_NAME: usize = 253;
 /// The link that the kubelet swaps when a ConfigMap that is mounted as a directory changes.
@@ -87,7 +89,6 @@ fn open(path: &Path) -> io::Result<File> {
 /// Why `file` cannot be the name of a blueprint, if it cannot. Nothing outside the directory is ever asked
 /// for, whatever stands on the disk.
 pub(super) fn refuse_name(file: &str) -> Option<String> {
-    let extension = file.rsplit_once('.').map(|(_, extension)| extension);
     if file.is_empty() {
         return Some("it is empty".to_owned());
     }
@@ -103,10 +104,33 @@ pub(super) fn refuse_name(file: &str) -> Option<String> {
     if file.starts_with('.') {
         return Some("it begins with a dot".to_owned());
     }
-    if !extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) {
-        return Some("a blueprint's name ends in .json, .yaml or .yml".to_owned());
+    if !has_suffix(file) {
+        return Some(SUFFIX.to_owned());
     }
     None
+}
+
+/// Whether a file may be a blueprint by its name's end.
+pub fn has_suffix(file: &str) -> bool {
+    file.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+}
+
+/// The names in a directory, sorted: those of blueprints, and those of other files that are not hidden.
+///
+/// # Errors
+/// The system's.
+pub fn names(dir: &Path) -> io::Result<(Vec<String>, Vec<String>)> {
+    let blueprints = Root::resolve(dir)?.names()?;
+    let mut others = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && entry.path().is_file() && !blueprints.contains(&name) {
+            others.push(name);
+        }
+    }
+    others.sort_unstable();
+    Ok((blueprints, others))
 }
 
 /// The directory with its links resolved, once, so that everything read through it is of one version.

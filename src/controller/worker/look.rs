@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::Worker;
@@ -47,7 +47,8 @@ impl Worker {
         };
         let failures = self.failures;
         if let Err(error) = self.write(status).await {
-            debug!(record = %self.record.name_any(), %error, "what is waited for was not recorded");
+            let why = cluster::error_text(&error);
+            debug!(record = %self.record.name_any(), "what is waited for was not recorded: {why}");
         }
         self.failures = failures;
     }
@@ -59,6 +60,30 @@ impl Worker {
         if now.duration_since(then).saturating_sub(passed).abs() > JUMP {
             warn!(record = %self.record.name_any(), "the clock was set from about {then} to {now}");
             self.undisturbed_since = Some(now);
+        }
+    }
+
+    /// Waits before the next look after one that failed.
+    pub(super) async fn pause_after(&mut self, error: &kube::Error) {
+        match Outcome::of(error) {
+            Outcome::Done | Outcome::LookAgain => {
+                let pause = self.next_backoff();
+                sleep(pause).await;
+            }
+            Outcome::Refused(text) | Outcome::Unavailable(text) => self.pause(&text).await,
+        }
+    }
+
+    async fn pause(&mut self, why: &str) {
+        let pause = self.next_backoff();
+        self.say_trouble(&format!("the API server is not available: {why}"));
+        sleep(pause).await;
+    }
+
+    /// For the log.
+    pub(super) fn say_trouble(&mut self, text: &str) {
+        if let Some(line) = self.trouble.again(text) {
+            warn!(record = %self.record.name_any(), "{line}");
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::steering::{fleet, newer, rolling, start};
 use super::watching::{budget, label, tenant};
 use super::*;
+use crate::faults::{Fault, Rule};
 use gcu_upgrade_manager::record::Phase;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 async fn plan(stage: &Stage, body: &Value) -> Value {
     let answer = stage.must("POST", &format!("{GR}/plan"), &body.to_string()).await;
@@ -245,4 +246,23 @@ async fn budgets_of_clusters_before_policy_v1_are_read_too() {
     assert_eq!(read.len(), 1);
     assert_eq!((read[0].name.as_str(), read[0].selector.labels.len()), ("training", 1));
     assert!(!read[0].selector.empty_is_all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_takes_three_seconds_for_each_read_gives_a_plan_after_a_few_of_them() {
+    let stage = fleet(5).await;
+    for on in ["GET ", "PUT "] {
+        let fault = Fault::Delay("3s".to_owned());
+        stage.faults.add(Rule { on: on.to_owned(), skip: 0, times: usize::MAX, fault });
+    }
+    for (method, path, body, rounds) in [
+        ("POST", format!("{GR}/plan"), body(&json!({ "maxUnavailable": 1 })).to_string(), 4),
+        ("GET", format!("{GR}/nodes"), String::new(), 3),
+    ] {
+        let begun = Instant::now();
+        let answer = stage.must(method, &path, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let took = begun.elapsed();
+        assert!(took <= Duration::from_millis(3000 * rounds + 100), "{path}: {took:?}");
+    }
 }

@@ -149,3 +149,22 @@ async fn a_crd_that_is_older_and_not_ours_to_update_is_said_with_both_revisions_
     stage.write("gr.json", BLUEPRINT);
     assert_eq!(stage.must("PUT", GR, PUT_BODY).await.status, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn to_install_the_crd_is_advised_where_it_is_missing_and_not_ours_to_install() {
+    for (fault, advised) in [(Fault::Answer(403), true), (Fault::Answer(500), false), (Fault::Refuse, false)]
+    {
+        let on = "POST customresourcedefinitions".to_owned();
+        let rule = Rule { on, skip: 0, times: usize::MAX, fault: fault.clone() };
+        let world = World { nodes: 1, ..World::default() };
+        let mut stage =
+            Stage::set_without_service(Backend::Sandbox, world, Faults::new(vec![rule])).await.unwrap();
+        stage.start_service().await;
+        sleep(Duration::from_secs(60)).await;
+        let ready = stage.must("GET", "/readyz", "").await;
+        assert_eq!(ready.status, 503);
+        let says = ready.error().contains("gcu-upgrade-manager crd | kubectl apply -f -");
+        assert_eq!(says, advised, "{fault:?}: {}", ready.text);
+        assert!(ready.error().contains("the CRD gcuupgrades.gum.enflame.com"), "{}", ready.text);
+    }
+}
