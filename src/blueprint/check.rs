@@ -319,25 +319,14 @@ pub fn check_against(blueprint: &Blueprint, live: &Value, path_name: &str) -> Ve
         findings
             .push(blueprint.finding_at("metadata.name", |place| Finding::error("other-gr", place, message)));
     }
-    let version_of =
-        |manifest: &Value| manifest.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (wanted, served) = (version_of(blueprint.manifest()), version_of(live));
-    let group_of =
-        |version: &str| version.split_once('/').map_or(String::new(), |(group, _)| group.to_owned());
-    if !group_of(&served).is_empty() && wanted != served {
-        let (code, message) = if group_of(&wanted) == group_of(&served) {
-            (
-                "other-api-version",
-                format!("the cluster serves grs as `{served}`, the blueprint says `{wanted}`"),
-            )
-        } else {
-            let (served, wanted) = (group_of(&served), group_of(&wanted));
-            let message = format!(
-                "the cluster serves grs in the API group `{served}`, the blueprint is for `{wanted}`"
-            );
-            ("other-api-group", message)
-        };
-        findings.push(blueprint.finding_at("apiVersion", |place| Finding::error(code, place, message)));
+    let group_of = |manifest: &Value| gr::group_of(gr::api_version(manifest)).to_owned();
+    let (wanted, served) = (group_of(blueprint.manifest()), group_of(live));
+    if !served.is_empty() && wanted != served {
+        let message =
+            format!("the cluster serves grs in the API group `{served}`, the blueprint is for `{wanted}`");
+        findings.push(
+            blueprint.finding_at("apiVersion", |place| Finding::error("other-api-group", place, message)),
+        );
     }
     if findings.is_empty() && gr::same_stack(live, blueprint.manifest()) {
         let message = "the gr is like this already: an upgrade would change nothing";
