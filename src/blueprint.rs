@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod check;
 mod finding;
 mod json;
+mod lookalike;
 mod parse;
 mod scalar;
 mod tree;

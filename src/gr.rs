@@ -4,6 +4,8 @@
 
 pub mod discovery;
 mod edits;
+pub mod image;
+mod meaning;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use edits::{added, covers, merge_patch};
+pub use meaning::{CONTAINERS, DEFAULT_VERSION, is_rendered, same_stack};
 
 /// Annotation on a gr that this service created or fenced: `<record>:<record uid>:<goal>`. It lets a
 /// create whose answer was lost be recognised as our own.
@@ -325,7 +328,7 @@ pub fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// Whether two manifests ask for the same stack.
+/// Whether two manifests have the very same spec. Whether they ask for the same: [`same_stack`].
 pub fn same_spec(a: &Value, b: &Value) -> bool {
     a.get("spec") == b.get("spec")
 }

@@ -3,9 +3,10 @@
 
 pub mod budgets;
 pub mod fleet;
+pub mod refusals;
 mod sets;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::DynamicObject;
@@ -55,6 +56,8 @@ pub fn daemonset_state(ds: &DaemonSet) -> WorkloadState {
         kind: WorkloadKind::DaemonSet,
         namespace: ds.namespace().unwrap_or_default(),
         name: ds.name_any(),
+        uid: ds.uid().unwrap_or_default(),
+        refused: None,
         observed: status.observed_generation.is_some()
             && status.observed_generation >= ds.metadata.generation,
         desired: status.desired_number_scheduled,
@@ -81,6 +84,8 @@ pub fn deployment_state(deployment: &Deployment) -> WorkloadState {
         kind: WorkloadKind::Deployment,
         namespace: deployment.namespace().unwrap_or_default(),
         name: deployment.name_any(),
+        uid: deployment.uid().unwrap_or_default(),
+        refused: replica_failure(&status),
         observed: status.observed_generation.is_some()
             && status.observed_generation >= deployment.metadata.generation,
         desired: deployment.spec.replicas.unwrap_or(1),
@@ -89,6 +94,15 @@ pub fn deployment_state(deployment: &Deployment) -> WorkloadState {
         selector: selector_of(&deployment.spec.selector),
         owners: owners_of(deployment),
     }
+}
+
+/// A Deployment says itself that its pods cannot be created.
+fn replica_failure(status: &DeploymentStatus) -> Option<String> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let failure = conditions
+        .iter()
+        .find(|c| c.type_.as_deref() == Some("ReplicaFailure") && c.status.as_deref() == Some("True"))?;
+    Some(failure.message.clone().unwrap_or_default())
 }
 
 /// The node's name, if it is not ready. One without conditions has not been heard of yet.
@@ -113,6 +127,7 @@ pub fn pod_state(pod: &Pod) -> Option<PodState> {
         workload: workload_of(pod),
         node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
         deleting,
+        created_at: fleet::created_at(pod),
         failure: init.iter().chain(containers).find_map(failure).filter(|_| !deleting),
     })
 }
@@ -139,8 +154,17 @@ fn failure(container: &ContainerStatus) -> Option<String> {
     let waiting = container.state.as_ref().and_then(|s| s.waiting.as_ref());
     let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
     let message = waiting.and_then(|w| w.message.as_deref()).unwrap_or_default();
-    if FAILING.contains(&reason) {
-        return Some(format!("container {}: {reason} {message} (image {})", container.name, container.image));
+    let image = &container.image;
+    let because = if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") };
+    match reason {
+        "ErrImagePull" | "ImagePullBackOff" => {
+            return Some(format!("image {image} cannot be pulled ({because})"));
+        }
+        "InvalidImageName" => return Some(format!("{image} is no image reference ({because})")),
+        reason if FAILING.contains(&reason) => {
+            return Some(format!("container {} cannot start ({because}; image {image})", container.name));
+        }
+        _ => {}
     }
     let crashing = !container.ready && container.restart_count >= CRASHES;
     crashing

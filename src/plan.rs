@@ -82,6 +82,10 @@ pub struct WorkloadState {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Tells it from another of this name.
+    pub uid: String,
+    /// What the API server says against its next pod, if pods of it cannot be created.
+    pub refused: Option<String>,
     /// Its controller has taken up its latest version.
     pub observed: bool,
     /// Pods that there should be.
@@ -131,6 +135,8 @@ pub struct PodState {
     pub node: Option<String>,
     /// Its deletion has been asked for.
     pub deleting: bool,
+    /// When it was created, by the cluster's clock.
+    pub created_at: Timestamp,
     /// Why it visibly cannot start, if so.
     pub failure: Option<String>,
 }

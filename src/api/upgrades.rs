@@ -121,6 +121,7 @@ fn summary(record: &GcuUpgrade) -> Value {
         "phase": status.phase,
         "step": status.step,
         "message": status.message,
+        "cause": status.cause,
     }))
 }
 

@@ -4,13 +4,17 @@
 //! would refuse must be found here, before anything is deleted.
 
 mod component;
+mod fields;
+mod image;
 mod names;
 
 use serde_json::{Map, Value};
 
 use super::Blueprint;
 use super::finding::{Finding, Place, quoted};
+use super::lookalike;
 use super::tree::{Kind, MAX_FINDINGS, Node, push_key};
+use crate::gr;
 
 use names::{is_dns_label, is_dns_subdomain};
 
@@ -20,6 +24,8 @@ pub const KIND: &str = "GcuResource";
 const GROUP_ROOT: &str = "enflame.com";
 /// This product's own group, which serves the records of upgrades and no gr.
 const OWN_GROUP: &str = "gum.enflame.com";
+/// The version of it that every operator so far serves.
+const VERSION: &str = "v1";
 /// What the API server and the operator write in `metadata`. `ownerReferences` among it: the owner that it
 /// names by UID may be gone, and the garbage collector would delete the new gr.
 const SERVER_SET: [&str; 9] = [
@@ -46,8 +52,11 @@ pub(crate) fn check(root: &Node) -> Vec<Finding> {
             api_version(root, &mut report);
             metadata(root, &mut report);
             component::spec(root, &mut report);
+            keys(root, "", 2, &mut report);
             for entry in root.entries() {
-                if !matches!(entry.key.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status") {
+                let known =
+                    matches!(entry.key.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status");
+                if !known && lookalike::first(&entry.key).is_none() {
                     let message =
                         format!("{} is no field of a gr, and is handed on unchanged", quoted(&entry.key));
                     report.warning("unknown-field", entry.place, "", &entry.key, message);
@@ -65,6 +74,25 @@ pub(crate) fn check(root: &Node) -> Vec<Finding> {
     }
     report.findings.sort_by_key(|finding| (finding.line, finding.column));
     report.findings
+}
+
+/// Keys that are not what they look like: those of the gr, of its components, and of their fields. What those hold may
+/// have any keys.
+fn keys(node: &Node, path: &str, depth: usize, report: &mut Report) {
+    for entry in node.entries() {
+        if let Some((at, what)) = lookalike::first(&entry.key) {
+            let column = entry.place.column.saturating_add(u32::try_from(at).unwrap_or_default());
+            let place = Place { column, ..entry.place };
+            let message = format!(
+                "the key {} holds {what}: write `{}`",
+                quoted(&entry.key),
+                lookalike::meant(&entry.key)
+            );
+            report.error("lookalike", place, path, &entry.key, message);
+        } else if depth > 0 && (entry.key == "spec" || !path.is_empty()) {
+            keys(&entry.node, &join(path, &entry.key), depth - 1, report);
+        }
+    }
 }
 
 /// Collects findings under field paths, of each severity as many as anybody reads.
@@ -88,6 +116,11 @@ impl Report {
         if self.errors <= MAX_FINDINGS {
             self.findings.push(Finding::error(code, place, message).about(join(parent, key)));
         }
+    }
+
+    /// Whether something of this code has been said of this place.
+    fn has(&self, code: &str, place: Place) -> bool {
+        self.findings.iter().any(|f| f.code == code && (f.line, f.column) == (place.line, place.column))
     }
 
     fn warning(
@@ -162,7 +195,8 @@ fn api_version(root: &Node, report: &mut Report) {
         return;
     };
     let parts = node.as_str().and_then(|text| text.split_once('/'));
-    let Some((group, _)) = parts.filter(|(group, version)| is_dns_subdomain(group) && is_dns_label(version))
+    let Some((group, version)) =
+        parts.filter(|(group, version)| is_dns_subdomain(group) && is_dns_label(version))
     else {
         let message = format!(
             "apiVersion must read group/version, such as topsops.enflame.com/v1, not {}",
@@ -179,6 +213,12 @@ fn api_version(root: &Node, report: &mut Report) {
             quoted(group)
         );
         report.error("wrong-api-group", node.place, "", "apiVersion", message);
+    } else if version != VERSION {
+        let message = format!(
+            "no operator so far serves {} in the version `{version}`: is {group}/{VERSION} meant?",
+            quoted(group)
+        );
+        report.warning("unknown-api-version", node.place, "", "apiVersion", message);
     }
 }
 
@@ -279,10 +319,7 @@ pub fn check_against(blueprint: &Blueprint, live: &Value, path_name: &str) -> Ve
         findings
             .push(blueprint.finding_at("metadata.name", |place| Finding::error("other-gr", place, message)));
     }
-    let group_of = |manifest: &Value| {
-        let version = manifest.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-        version.split_once('/').map_or(String::new(), |(group, _)| group.to_owned())
-    };
+    let group_of = |manifest: &Value| gr::group_of(gr::api_version(manifest)).to_owned();
     let (wanted, served) = (group_of(blueprint.manifest()), group_of(live));
     if !served.is_empty() && wanted != served {
         let message =
@@ -291,7 +328,7 @@ pub fn check_against(blueprint: &Blueprint, live: &Value, path_name: &str) -> Ve
             blueprint.finding_at("apiVersion", |place| Finding::error("other-api-group", place, message)),
         );
     }
-    if findings.is_empty() && clean(live.clone()) == *blueprint.manifest() {
+    if findings.is_empty() && gr::same_stack(live, blueprint.manifest()) {
         let message = "the gr is like this already: an upgrade would change nothing";
         findings
             .push(blueprint.finding_at("spec", |place| Finding::warning("nothing-changed", place, message)));

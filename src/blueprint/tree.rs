@@ -75,6 +75,9 @@ impl Node {
             Kind::Null => "empty".to_owned(),
             Kind::Bool(value) => format!("the truth value {value}"),
             Kind::Number(_, text) => format!("the number {text}"),
+            Kind::String(text) if text.contains('：') => {
+                format!("the text {}, whose `：` (U+FF1A) is no colon to YAML", quoted(text))
+            }
             Kind::String(text) => format!("the text {}", quoted(text)),
             Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "a map".to_owned(),

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self as granit, ErrorKind, Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::finding::{Finding, Place, quoted};
-use super::scalar;
 use super::tree::{Builder, Built, Kind, MAX_DEPTH, Node};
+use super::{lookalike, scalar};
 
 /// The most anchors in a file.
 const MAX_ANCHORS: usize = 256;
@@ -301,7 +301,17 @@ fn syntax(text: &str, error: &granit::ScanError) -> Finding {
                 let message = "a tab in the indentation: YAML allows spaces only, replace it";
                 Finding::error("tab-indentation", tab, message)
             }
-            None => Finding::error("yaml-syntax", at, format!("this is not YAML: {kind}")),
+            None => wide(text, at.line)
+                .unwrap_or_else(|| Finding::error("yaml-syntax", at, format!("this is not YAML: {kind}"))),
         },
     }
+}
+
+/// Structure made of characters that only look like those of YAML, up to where the parser could not go on.
+fn wide(text: &str, last: u32) -> Option<Finding> {
+    (1..=last.saturating_add(1)).zip(text.lines()).find_map(|(line, text)| {
+        let (at, message) = lookalike::structure(text)?;
+        let column = u32::try_from(at).unwrap_or_default().saturating_add(1);
+        Some(Finding::error("lookalike", Place { line, column }, message))
+    })
 }

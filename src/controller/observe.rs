@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -16,10 +16,11 @@ use super::view::View;
 use crate::cluster;
 use crate::gr::{LiveGr, WorkloadKind};
 use crate::observe::fleet::Interest;
+use crate::observe::refusals::{self, Refusal};
 use crate::observe::{
     self, NAME_LABEL, daemonset_state, dead_node, deployment_state, gr_api, parse_gr, pod_state,
 };
-use crate::plan::fleet::{DaemonPod, Fleet};
+use crate::plan::fleet::{DaemonPod, Fleet, SetState};
 use crate::plan::{Guard, PodState, Snapshot, WorkloadState, workloads_concerned};
 use crate::record::rolling::Labels;
 use crate::record::{GcuUpgrade, Step, Strategy};
@@ -125,6 +126,7 @@ pub(super) async fn live(
         };
         seen.pods = pods_of(&seen.fleet);
     }
+    views.join_refusals(&mut seen);
     Ok(seen)
 }
 
@@ -136,6 +138,7 @@ fn pods_of(fleet: &Fleet) -> Vec<PodState> {
         workload: p.workload.clone(),
         node: Some(p.node.clone()),
         deleting: p.deleting,
+        created_at: p.created_at,
         failure: p.failure.clone(),
     };
     fleet.pods.iter().map(state).collect()
@@ -180,6 +183,8 @@ pub(super) struct Views {
     dead_nodes: View<String>,
     workloads: BTreeMap<(WorkloadKind, String), View<WorkloadState>>,
     pods: BTreeMap<(String, String), View<PodState>>,
+    /// Pods that could not be created, by namespace, in the steps in which pods are to come.
+    refusals: BTreeMap<String, View<Refusal>>,
     fleet: Option<FleetViews>,
 }
 
@@ -191,9 +196,9 @@ impl Views {
         let nodes: Api<Node> = Api::all(client.clone());
         let dead_nodes =
             View::start("nodes", nodes, watcher::Config::default(), |n| dead_node(&n), wake.clone());
-        let (workloads, pods) = (BTreeMap::new(), BTreeMap::new());
+        let (workloads, pods, refusals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let scope = Scope::default();
-        Self { client: client.clone(), wake, scope, gr, dead_nodes, workloads, pods, fleet: None }
+        Self { client: client.clone(), wake, scope, gr, dead_nodes, workloads, pods, refusals, fleet: None }
     }
 
     /// Watches what the scope names, too. What is watched only grows: a view that lags behind names other
@@ -207,6 +212,16 @@ impl Views {
             }
         }
         let scope = self.scope.and(Scope::of(record, gr));
+        if matches!(record.status_or_default().step, Step::WaitingRunning | Step::Rolling) {
+            for (_, namespace) in scope.workloads.iter().filter(|(kind, _)| *kind == WorkloadKind::DaemonSet)
+            {
+                self.refusals.entry(namespace.clone()).or_insert_with(|| {
+                    let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+                    let config = watcher::Config::default().fields(refusals::SELECTOR);
+                    View::start("events", events, config, |e| refusals::refusal(&e), self.wake.clone())
+                });
+            }
+        }
         if scope == self.scope {
             return;
         }
@@ -258,6 +273,25 @@ impl Views {
         self.pods.values().flat_map(View::items).collect()
     }
 
+    /// Says of each DaemonSet whether its pods cannot be created. Where events may not be read, that is never known.
+    fn join_refusals(&self, seen: &mut Snapshot) {
+        let refusals: Vec<Refusal> = self.refusals.values().flat_map(View::items).collect();
+        if refusals.is_empty() {
+            return;
+        }
+        for workload in seen.workloads.iter_mut().filter(|w| w.kind == WorkloadKind::DaemonSet) {
+            let its = |p: &&PodState| p.namespace == workload.namespace && p.workload == workload.name;
+            let newest = seen.pods.iter().filter(its).map(|p| p.created_at).max();
+            workload.refused = refusals::newest(&refusals, &workload.uid, newest).map(str::to_owned);
+        }
+        for set in &mut seen.fleet.sets {
+            let newest = seen.fleet.pods.iter().filter(|p| p.owner == set.uid).map(|p| p.created_at).max();
+            if let Some(refusal) = refusals::newest(&refusals, &set.uid, newest) {
+                *set = Arc::new(SetState { refused: Some(refusal.to_owned()), ..set.as_ref().clone() });
+            }
+        }
+    }
+
     /// The same picture as [`live`], as the watches see it; `None` until all of them have listed once.
     pub(super) fn snapshot(&self) -> Option<Snapshot> {
         let ready = self.gr.is_ready()
@@ -265,7 +299,7 @@ impl Views {
             && self.workloads.values().all(View::is_ready)
             && self.pods.values().all(View::is_ready)
             && self.fleet.as_ref().is_none_or(FleetViews::is_ready);
-        ready.then(|| Snapshot {
+        let mut seen = ready.then(|| Snapshot {
             gr: self.gr(),
             workloads: self.workloads.values().flat_map(View::items).collect(),
             pods: self.pods(),
@@ -275,6 +309,8 @@ impl Views {
             fleet: self.fleet.as_ref().map(FleetViews::fleet).unwrap_or_default(),
             guard: Guard::default(),
             not_released: None,
-        })
+        })?;
+        self.join_refusals(&mut seen);
+        Some(seen)
     }
 }

@@ -212,7 +212,7 @@ pub fn pod(pod: &Pod, interest: &Interest) -> Option<SeenPod> {
     })))
 }
 
-fn created_at(pod: &Pod) -> Timestamp {
+pub(super) fn created_at(pod: &Pod) -> Timestamp {
     pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0)
 }
 

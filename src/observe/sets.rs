@@ -31,6 +31,7 @@ pub fn set(daemonset: &DaemonSet) -> Arc<SetState> {
         labelled: daemonset.labels().get(HELD_LABEL).is_some_and(|v| v == "true"),
         hash: None,
         pods: usize::try_from(pods).unwrap_or_default(),
+        refused: None,
     })
 }
 

@@ -154,6 +154,8 @@ pub struct SetState {
     pub hash: Option<String>,
     /// Nodes on which its controller counts a pod of it.
     pub pods: usize,
+    /// What the API server says against its next pod, if pods of it cannot be created.
+    pub refused: Option<String>,
 }
 
 impl SetState {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
 use crate::record::rolling::LockedSet;
@@ -46,6 +46,20 @@ pub struct Change {
     /// The fields that differ, as `field: old -> new`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// How certain it is that its workload changes with it.
+    #[serde(skip)]
+    pub certainty: Certainty,
+}
+
+/// How certain it is that the workload of a component that differs changes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// Only fields differ of which it is not known whether the operator puts them into the workload.
+    Unknown,
+    /// A documented field differs.
+    Documented,
+    /// The image differs: without a change of the workload, the new version does not run.
+    Image,
 }
 
 /// The ways in which a component can differ.
@@ -63,16 +77,22 @@ pub enum ChangeKind {
 /// The components that differ, in dependency order.
 pub fn changes(from: &Value, to: &Value) -> Vec<Change> {
     let (before, after) = (deployed(from), deployed(to));
-    let find = |all: &[Component<'_>], key: &str| all.iter().find(|c| c.key == key).map(|c| c.fields.clone());
     let mut found = Vec::new();
     for key in keys(from, to) {
-        let (kind, fields) = match (find(&before, key), find(&after, key)) {
-            (None, Some(_)) => (ChangeKind::Added, Vec::new()),
-            (Some(_), None) => (ChangeKind::Removed, Vec::new()),
-            (Some(old), Some(new)) if old != new => (ChangeKind::Changed, differing(&old, &new)),
-            _ => continue,
+        let (old, new) = (before.iter().find(|c| c.key == key), after.iter().find(|c| c.key == key));
+        let (kind, fields, certainty) = match (old.copied(), new.copied()) {
+            (None, Some(_)) => (ChangeKind::Added, Vec::new(), Certainty::Image),
+            (Some(_), None) => (ChangeKind::Removed, Vec::new(), Certainty::Image),
+            (Some(old), Some(new)) => {
+                let keys = differing(old, new);
+                if keys.is_empty() {
+                    continue;
+                }
+                (ChangeKind::Changed, shown(&keys, old, new), certainty(&keys, old, new))
+            }
+            (None, None) => continue,
         };
-        found.push(Change { component: key.to_owned(), kind, fields });
+        found.push(Change { component: key.to_owned(), kind, fields, certainty });
     }
     found
 }
@@ -92,17 +112,31 @@ fn deployed(manifest: &Value) -> Vec<Component<'_>> {
     gr::components(manifest).into_iter().filter(Component::is_deployed).collect()
 }
 
-fn differing(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+/// The fields that do not say the same.
+fn differing(old: Component<'_>, new: Component<'_>) -> BTreeSet<String> {
+    let (old, new) = (old.meaning(), new.meaning());
+    let keys = old.keys().chain(new.keys());
+    keys.filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
+fn shown(keys: &BTreeSet<String>, old: Component<'_>, new: Component<'_>) -> Vec<String> {
     let show = |value: Option<&Value>| match value {
         None => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    keys.into_iter()
-        .filter(|key| old.get(*key) != new.get(*key))
-        .map(|key| format!("{key}: {} -> {}", show(old.get(key)), show(new.get(key))))
+    let fields = keys.iter();
+    fields
+        .map(|key| format!("{key}: {} -> {}", show(old.fields.get(key)), show(new.fields.get(key))))
         .collect()
+}
+
+fn certainty(keys: &BTreeSet<String>, old: Component<'_>, new: Component<'_>) -> Certainty {
+    if gr::image::images(old) != gr::image::images(new) {
+        return Certainty::Image;
+    }
+    let documented = keys.iter().any(|key| gr::is_rendered(key));
+    if documented { Certainty::Documented } else { Certainty::Unknown }
 }
 
 /// A DaemonSet whose pods a rollout replaces.
@@ -116,6 +150,8 @@ pub struct ScopedSet {
     pub name: String,
     /// Its template changes; else it restarts because of a component before it, or has outdated pods.
     pub changed: bool,
+    /// Whether its template changes is the operator's to say: see [`Certainty::Unknown`].
+    pub uncertain: bool,
     /// It is held: its pods may be of an older template.
     pub held: bool,
     /// An earlier upgrade had left outdated pods.
@@ -134,11 +170,9 @@ impl ScopedSet {
 /// The DaemonSets of the components that stay deployed, in dependency order. `pins` are those that are held; a
 /// component without one has the DaemonSets that its spec and the gr's status name.
 pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>, pins: &[LockedSet]) -> Vec<ScopedSet> {
-    let changed: BTreeSet<String> = changes(from, to)
-        .into_iter()
-        .filter(|c| c.kind == ChangeKind::Changed)
-        .map(|c| c.component)
-        .collect();
+    let changes = changes(from, to);
+    let change =
+        |component: &str| changes.iter().find(|c| c.kind == ChangeKind::Changed && c.component == component);
     let status = live.map_or(&Value::Null, |l| &l.status);
     let mut sets: Vec<ScopedSet> = Vec::new();
     let mut add = |component: &str, namespace: &str, name: &str| {
@@ -150,7 +184,8 @@ pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>, pins: &[LockedSet]
             component: component.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            changed: changed.contains(component),
+            changed: change(component).is_some(),
+            uncertain: change(component).is_some_and(|c| c.certainty == Certainty::Unknown),
             held: pin.is_some(),
             unfinished: pin.is_some_and(|p| p.unfinished),
             impact: impact_of(component),

@@ -1,6 +1,7 @@
 //! The plan: what an upgrade would do, said before anything is written. It looks with the eyes of the engine, so
 //! that what it says is what happens: the same scope, the same order, the same reasons to leave a node out.
 
+mod components;
 mod duration;
 mod text;
 mod warnings;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::budget::{Budget, blocking};
 use super::fleet::{DaemonPod, Fleet, NodeState, Tenant, matches};
-use super::impact::{self, Change, ChangeKind, Impact, ScopedSet, impact_of};
+use super::impact::{self, Certainty, Change, ChangeKind, Impact, ScopedSet, impact_of};
 use super::pins::{self, Pin};
 use super::rolling::index::Index;
 use super::rolling::node::{cannot_be_evicted, is_evicted};
@@ -83,6 +84,13 @@ pub struct PlannedComponent {
     /// The fields that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// The whole images that it runs afterwards, as the operator composes them; only where it changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Whether it restarts at all is for the operator to say: only fields differ of which it is not known whether the
+    /// operator renders them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uncertain: bool,
     /// Why it restarts though it does not change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -117,6 +125,9 @@ pub struct PlannedNode {
     pub step: usize,
     /// What happens to it.
     pub impact: Impact,
+    /// It may be that nothing happens to it: see the components.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uncertain: bool,
     /// The components that restart, in order.
     pub restarts: Vec<String>,
     /// The pods that have to leave it.
@@ -163,7 +174,7 @@ pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
         Strategy::Recreate => everything(ask.live),
     };
     let index = Index::of(ask.fleet, &scope, HashSet::new());
-    let components = components(ask, &changes, &index);
+    let components = components::components(ask, &changes, &index);
     let (mut taken, skipped, concerned) = nodes(ask, &index);
     let rolls = ask.strategy == Strategy::RollingUpdate;
     let at_once = if rolls { ask.options.max_unavailable.of(concerned) } else { taken.len() };
@@ -201,6 +212,7 @@ fn everything(live: Option<&LiveGr>) -> Vec<ScopedSet> {
     all.into_iter()
         .filter(|w| w.kind == WorkloadKind::DaemonSet)
         .map(|w| ScopedSet {
+            uncertain: false,
             impact: impact_of(&w.component),
             component: w.component,
             namespace: w.namespace,
@@ -212,52 +224,10 @@ fn everything(live: Option<&LiveGr>) -> Vec<ScopedSet> {
         .collect()
 }
 
-fn components(ask: &Ask<'_>, changes: &[Change], index: &Index<'_>) -> Vec<PlannedComponent> {
-    let first = index.sets.get(index.first).map(|(s, _)| s);
-    let nothing = Value::Null;
-    let from = ask.live.map_or(&nothing, |l| &l.manifest);
-    let mut keys = impact::keys(from, ask.target);
-    // DaemonSets of the gr that belong to no component known.
-    let others = index.sets.iter().map(|(s, _)| s.component.as_str());
-    for key in others {
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    let mut planned = Vec::new();
-    for key in keys {
-        let change = changes.iter().find(|c| c.component == key);
-        let sets = || index.sets.iter().enumerate().filter(|(_, (s, _))| s.component == key);
-        let restarts = sets().any(|(position, _)| position >= index.first);
-        if change.is_none() && !restarts {
-            continue;
-        }
-        let outdated: usize = sets().map(|(position, _)| index.outdated_nodes(position)).sum();
-        let because = match (change, ask.strategy, first) {
-            (Some(_), ..) => None,
-            (None, Strategy::Recreate, _) => Some("the whole stack is recreated".to_owned()),
-            (None, Strategy::RollingUpdate, _) if outdated > 0 => {
-                Some(format!("has outdated pods on {outdated} nodes"))
-            }
-            (None, Strategy::RollingUpdate, first) => first
-                .map(|f| if f.changed { ("changes", f) } else { ("has outdated pods", f) })
-                .map(|(what, f)| format!("depends on {}, which {what}", f.component)),
-        };
-        planned.push(PlannedComponent {
-            component: key.to_owned(),
-            change: change.map(|c| c.kind),
-            fields: change.map(|c| c.fields.clone()).unwrap_or_default(),
-            because,
-            impact: impact_of(key),
-        });
-    }
-    planned
-}
-
 /// The nodes that are taken, in order, those that are left out, and how many there are of both.
 fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<SkippedNode>, usize) {
     let changed =
-        |node: &NodeState| index.pods(&node.name).iter().any(|(set, pod)| restarts(index, *set, pod));
+        |node: &NodeState| index.pods(&node.name).iter().any(|(set, pod)| restarts_for(index, *set, pod));
     let any = RollingUpdate::default();
     let options = if ask.strategy == Strategy::RollingUpdate { ask.options } else { &any };
     let mut all = window::concerned(index, options);
@@ -316,8 +286,8 @@ fn step_of(place: usize, steps: Option<&Steps>) -> usize {
 
 fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize) -> PlannedNode {
     let pods = index.pods(&node.name);
-    let begins = pods.iter().filter(|(set, pod)| restarts(index, *set, pod));
-    let first = begins.map(|(set, _)| *set).min().unwrap_or(usize::MAX);
+    let begins = || pods.iter().filter(|(set, pod)| restarts_for(index, *set, pod));
+    let first = begins().map(|(set, _)| *set).min().unwrap_or(usize::MAX);
     let restarts: BTreeMap<usize, &ScopedSet> = pods
         .iter()
         .filter(|(set, _)| *set >= first)
@@ -329,17 +299,22 @@ fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize)
     let leaving = index.tenants(&node.name).iter().filter(|t| drains && is_evicted(t, &ask.options.drain));
     let mut names: Vec<String> = restarts.values().map(|s| s.component.clone()).collect();
     names.dedup();
+    let uncertain = |(set, pod): &(usize, &DaemonPod)| {
+        index.sets.get(*set).is_some_and(|(s, _)| s.uncertain) && !index.is_outdated(*set, pod)
+    };
     PlannedNode {
         node: node.name.clone(),
         step,
         impact,
+        uncertain: ask.strategy == Strategy::RollingUpdate
+            && begins().min_by_key(|(set, _)| *set).is_some_and(uncertain),
         restarts: names,
         evicts: leaving.map(|pod| eviction(ask, pod)).collect(),
     }
 }
 
 /// Whether a pod is a reason to replace pods of its node: its template changes, or has changed before.
-fn restarts(index: &Index<'_>, set: usize, pod: &DaemonPod) -> bool {
+fn restarts_for(index: &Index<'_>, set: usize, pod: &DaemonPod) -> bool {
     index.sets.get(set).is_some_and(|(s, _)| s.changed) || index.is_outdated(set, pod)
 }
 
@@ -371,7 +346,10 @@ fn summary(ask: &Ask<'_>, changes: &[Change], nodes: usize, at_once: usize, expe
         Strategy::RollingUpdate => {
             let what: Vec<&str> = changes.iter().map(|c| c.component.as_str()).collect();
             let at_once = at_once.min(nodes);
-            format!("{} of gr {gr} on {nodes} nodes, {at_once} at once", what.join(", "))
+            let known = changes.iter().any(|c| c.certainty > Certainty::Unknown);
+            let may =
+                if known { "" } else { ", if the operator renders what differs; else nothing restarts" };
+            format!("{} of gr {gr} on {nodes} nodes, {at_once} at once{may}", what.join(", "))
         }
     }
 }

@@ -45,10 +45,10 @@ pub(super) fn decide(turn: &Turn<'_>) -> Decision {
     }
     if turn.status.goal == Goal::Target {
         if turn.record.meta().deletion_timestamp.is_some() {
-            return turn.back("the record was deleted: putting the previous version back");
+            return turn.back("the record was deleted");
         }
         if turn.record.spec.intent == Intent::Rollback {
-            return turn.back("rollback asked for");
+            return turn.back("rollback was asked for");
         }
     }
     if turn.status.step != Step::Recorded && turn.record.spec.attempt > turn.status.attempt {
@@ -221,15 +221,18 @@ impl Turn<'_> {
     }
 
     /// Turns towards the previous version.
-    fn back(&self, why: &str) -> Decision {
+    fn back(&self, cause: &str) -> Decision {
         if self.status.step == Step::Recorded {
-            return self.end(Phase::RolledBack, "NothingTouched", format!("{why}; nothing had been touched"));
+            return self.end(
+                Phase::RolledBack,
+                "NothingTouched",
+                format!("{cause}; nothing had been touched"),
+            );
         }
+        let why = &format!("rolling back: {cause}");
         // The gr for the target may have been made and gone again, unseen: its pods count as well.
-        let draft = self.draft().with(|s| {
-            s.goal = Goal::Previous;
-            add(&mut s.workloads, self.workloads_of_target());
-        });
+        let draft =
+            self.draft().back_because(cause).with(|s| add(&mut s.workloads, self.workloads_of_target()));
         let made_here = self.seen.gr.as_ref().filter(|gr| self.is_made_for_target(gr));
         match made_here {
             Some(gr) => Decision::Record(self.start_delete(draft, gr, why)),
@@ -297,15 +300,8 @@ impl Turn<'_> {
     }
 
     fn finish(&self) -> Next {
-        let name = &self.record.spec.gr;
-        Next::Do(match self.status.goal {
-            Goal::Target => {
-                self.well_ended(Phase::Succeeded, format!("gr {name} is now at the target version"))
-            }
-            Goal::Previous => {
-                self.well_ended(Phase::RolledBack, format!("gr {name} is back at the previous version"))
-            }
-        })
+        let (phase, reason, message) = self.at_the_goal();
+        Next::Do(self.well_ended(phase, reason, message))
     }
 
     fn view_settling(&self) -> Next {

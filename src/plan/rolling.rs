@@ -30,6 +30,7 @@ mod lock;
 pub mod node;
 mod steps;
 mod stop;
+mod unrendered;
 pub mod window;
 
 use jiff::SignedDuration;
@@ -57,10 +58,10 @@ pub(super) fn decide(turn: &Turn<'_>) -> Decision {
     }
     if turn.status.goal == Goal::Target && turn.giving_up().is_none() {
         if turn.record.meta().deletion_timestamp.is_some() {
-            return turn.turn_back("the record was deleted: putting the previous version back");
+            return turn.turn_back("the record was deleted");
         }
         if turn.record.spec.intent == Intent::Rollback {
-            return turn.turn_back("rollback asked for");
+            return turn.turn_back("rollback was asked for");
         }
     }
     if turn.status.step != Step::Recorded && turn.record.spec.attempt > turn.status.attempt {
@@ -114,12 +115,17 @@ impl Turn<'_> {
     }
 
     /// Turns towards the previous version.
-    fn turn_back(&self, why: &str) -> Decision {
+    fn turn_back(&self, cause: &str) -> Decision {
         if self.status.step == Step::Recorded {
-            return self.end(Phase::RolledBack, "NothingTouched", format!("{why}; nothing had been touched"));
+            return self.end(
+                Phase::RolledBack,
+                "NothingTouched",
+                format!("{cause}; nothing had been touched"),
+            );
         }
         // What has been let go of meanwhile is held again before the gr changes.
-        let draft = self.draft().with(head_back);
+        let draft = self.draft().back_because(cause).with(head_back);
+        let why = format!("rolling back: {cause}");
         Decision::Record(draft.step(Step::Locking, self.seconds_for(Step::Locking), why))
     }
 

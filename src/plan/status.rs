@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::record::size::{MESSAGE, bound, shortened};
+use crate::record::size::{CAUSE, MESSAGE, bound, shortened};
 use crate::record::{
     Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, TimelineEntry, WaitReason, WaitingOn,
 };
@@ -32,6 +32,15 @@ impl Draft {
     pub(super) fn with(mut self, change: impl FnOnce(&mut GcuUpgradeStatus)) -> Self {
         change(&mut self.status);
         self
+    }
+
+    /// Turns towards the previous version, and remembers why.
+    pub(super) fn back_because(self, cause: &str) -> Self {
+        let cause = shortened(cause, CAUSE);
+        self.with(|s| {
+            s.goal = Goal::Previous;
+            s.cause = Some(cause);
+        })
     }
 
     /// Enters a step with a fresh deadline.
@@ -123,11 +132,17 @@ impl Draft {
         self.status.waiting_on = None;
         self.status.started_at.get_or_insert(self.now);
         self.status.finished_at = Some(self.now);
-        self.note(&end.message);
-        self.condition("Progressing", "False", end.reason, &end.message);
+        // The one place that says why it ended: everything that shows an end shows this message.
+        let message = match (&self.status.cause, end.phase) {
+            (Some(cause), Phase::RolledBack) => format!("{cause}; {}", end.message),
+            (Some(cause), Phase::Failed) => format!("{}; it was being rolled back: {cause}", end.message),
+            _ => end.message,
+        };
+        self.note(&message);
+        self.condition("Progressing", "False", end.reason, &message);
         self.condition("Held", "False", end.reason, "");
-        self.condition("Finished", "True", end.reason, &end.message);
-        self.condition("Succeeded", succeeded, end.reason, &end.message);
+        self.condition("Finished", "True", end.reason, &message);
+        self.condition("Succeeded", succeeded, end.reason, &message);
         self.done()
     }
 

@@ -6,7 +6,7 @@ use kube::Resource;
 
 use super::status::{Draft, End, after};
 use super::{Action, Decision, Snapshot};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, WaitReason};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, WaitReason};
 
 /// What a step wants, before deadlines and refusals are taken into account.
 pub(super) enum Next {
@@ -44,14 +44,26 @@ impl Turn<'_> {
         Decision::Record(self.draft().end(End { phase, reason, message }))
     }
 
+    /// How it ends when the goal is reached.
+    pub(super) fn at_the_goal(&self) -> (Phase, &'static str, String) {
+        let name = &self.record.spec.gr;
+        match self.status.goal {
+            Goal::Target => {
+                (Phase::Succeeded, "Succeeded", format!("gr {name} is now at the target version"))
+            }
+            Goal::Previous => {
+                (Phase::RolledBack, "RolledBack", format!("gr {name} is back at the previous version"))
+            }
+        }
+    }
+
     /// Ends at the goal, and says so where the operator does not.
-    pub(super) fn well_ended(&self, phase: Phase, mut message: String) -> Decision {
+    pub(super) fn well_ended(&self, phase: Phase, reason: &'static str, mut message: String) -> Decision {
         let doubt = self.seen.gr.as_ref().filter(|gr| !gr.operator_says_running());
         let doubt = doubt.map(|gr| format!("gcu-operator still reports phase `{}`", gr.phase()));
         if let Some(doubt) = &doubt {
             message = format!("{message}; every workload is rolled out, {doubt}");
         }
-        let reason = if phase == Phase::Succeeded { "Succeeded" } else { "RolledBack" };
         let draft = self.draft().operator_agrees(doubt);
         Decision::Record(draft.end(End { phase, reason, message }))
     }

@@ -41,8 +41,8 @@ const TIMELINE: usize = 16 * KIB;
 /// Times as numbers, of at most 20 digits and a comma.
 const SLOTS: usize = WINDOW_LIMIT * 21;
 const CONDITIONS: usize = CONDITIONS_KEPT * (MESSAGE + 256);
-/// The message, the same where something is waited for, and where the upgrade is given up.
-const TEXTS: usize = 3 * (MESSAGE + 256);
+/// The message, the same where something is waited for, and where the upgrade is given up; why it turned back.
+const TEXTS: usize = 3 * (MESSAGE + 256) + CAUSE + 64;
 /// Numbers, times and words.
 const WORDS: usize = 2 * KIB;
 
@@ -56,6 +56,8 @@ const _: () = assert!(
 
 /// The longest text of a message.
 pub const MESSAGE: usize = 1024;
+/// The longest text of why an upgrade turned back: it is part of the message of its end.
+pub const CAUSE: usize = 480;
 /// The longest description of a trouble, and that of one for which there is little room.
 pub const TROUBLE: usize = 400;
 const SHORT_TROUBLE: usize = 100;
@@ -119,6 +121,7 @@ pub fn nodes<'s>(rolling: &RollingStatus, sets: impl Iterator<Item = (&'s str, &
 /// Brings a status within its share, one that an older version or somebody else has written too.
 pub fn bound(status: &mut GcuUpgradeStatus) {
     cut(&mut status.message, MESSAGE);
+    status.cause.iter_mut().for_each(|cause| cut(cause, CAUSE));
     status.waiting_on.iter_mut().for_each(|w| cut(&mut w.message, MESSAGE));
     status.timeline.iter_mut().for_each(|entry| cut(&mut entry.message, MESSAGE));
     keep_newest(&mut status.timeline, ENTRIES, TIMELINE);

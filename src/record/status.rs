@@ -34,6 +34,9 @@ pub struct GcuUpgradeStatus {
     /// The last thing worth knowing, in a sentence.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Why the upgrade turned back to the previous version, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The `spec.attempt` that this status takes into account.
     pub attempt: u32,
     /// UID of the gr that is being, or was last, deleted.

@@ -66,6 +66,9 @@ pub(crate) fn create(tx: &mut Tx<'_>, place: Place<'_>, body: Value) -> Result<A
         defaults::fill_new(kind, &mut object);
     }
     validate::check(kind, place.version, None, &object)?;
+    if kind.is("", "pods") {
+        check_quota(tx, place, &name)?;
+    }
     let key = kind.key();
     if let Some(there) = tx.state.get(&key, place.namespace, &name) {
         let ending = !json::text(&there, &["metadata", "deletionTimestamp"]).is_empty();
@@ -115,6 +118,25 @@ fn check_namespace(tx: &Tx<'_>, place: Place<'_>, name: &str) -> Result<(), ApiE
     } else {
         Err(ApiError::namespace_terminating(place.kind, name, place.namespace))
     }
+}
+
+/// A quota on the number of pods. Its controller, which would count what is used, is no part of the sandbox: the hard
+/// limit has to stand in its status.
+fn check_quota(tx: &Tx<'_>, place: Place<'_>, name: &str) -> Result<(), ApiError> {
+    let of = |plural: &str| tx.state.objects(&(String::new(), plural.to_owned()), place.namespace);
+    for (_, quota) in of("resourcequotas") {
+        let hard = json::text(&quota, &["status", "hard", "pods"]);
+        let Ok(limit) = hard.parse::<usize>() else { continue };
+        let used = of("pods").len();
+        if used >= limit {
+            let quota = json::text(&quota, &["metadata", "name"]);
+            let why = format!(
+                "exceeded quota: {quota}, requested: pods=1, used: pods={used}, limited: pods={limit}"
+            );
+            return Err(ApiError::forbidden(place.kind, name, &why));
+        }
+    }
+    Ok(())
 }
 
 /// The metadata that only the server sets; what a client sent of it is dropped.

@@ -5,6 +5,7 @@
 //! side by side (kubernetes#131684); a node that is not tolerated keeps its pod but is not desired.
 //! Left out: surge, adoption of orphans, the back-off for failed pods.
 
+mod events;
 mod pods;
 mod revisions;
 mod status;
@@ -221,6 +222,14 @@ impl Controller {
             self.queue.add(key.clone());
         }
         // A namespace or a DaemonSet that has just gone is nothing to complain about.
-        results.into_iter().filter_map(Result::err).find(|error| !is_moot(error)).map_or(Ok(()), Err)
+        let failed = results.into_iter().filter_map(Result::err).find(|error| !is_moot(error));
+        match failed {
+            Some(error) => {
+                self.say_that_it_failed(set, &error).await;
+                // As the real one does it: the status is not written then.
+                Err(error)
+            }
+            None => Ok(()),
+        }
     }
 }

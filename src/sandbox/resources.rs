@@ -132,6 +132,7 @@ const BUILTINS: &[Builtin] = &[
     },
     Builtin { plural: "nodes", kind: "Node", namespaced: false, short: &["no"], status: true, ..PLAIN },
     Builtin { plural: "pods", kind: "Pod", short: &["po"], status: true, returns_deleted: true, ..PLAIN },
+    Builtin { plural: "resourcequotas", kind: "ResourceQuota", short: &["quota"], status: true, ..PLAIN },
     Builtin { plural: "secrets", kind: "Secret", ..PLAIN },
     Builtin {
         plural: "serviceaccounts",

@@ -225,6 +225,12 @@ impl ApiError {
         }))
     }
 
+    /// An object that admission does not let in.
+    pub(crate) fn forbidden(kind: &ResourceType, name: &str, why: &str) -> Self {
+        Self::new(403, "Forbidden", format!("{} {name:?} is forbidden: {why}", kind.qualified()))
+            .with_details(details(&kind.group, &kind.plural, name))
+    }
+
     /// An eviction that a disruption budget does not allow now.
     pub(crate) fn eviction_refused(why: &str) -> Self {
         let message = "Cannot evict pod as it would violate the pod's disruption budget.";

@@ -149,7 +149,10 @@ fn is_dns_subdomain(name: &str) -> bool {
 
 fn check_builtin(kind: &ResourceType, object: &Value, causes: &mut Vec<Cause>) {
     match kind.plural.as_str() {
-        "pods" => check_containers(object, &["spec", "containers"], causes),
+        "pods" => {
+            check_containers(object, &["spec", "containers"], causes);
+            check_images(object, causes);
+        }
         "daemonsets" | "deployments" | "replicasets" => {
             check_template_labels(object, causes);
             check_containers(object, &["spec", "template", "spec", "containers"], causes);
@@ -171,6 +174,18 @@ fn check_containers(object: &Value, path: &[&str], causes: &mut Vec<Cause>) {
             if json::text(container, &[key]).is_empty() {
                 causes.push(Cause::required(format!("{field}[{index}].{key}"), ""));
             }
+        }
+    }
+}
+
+/// Of pods alone: a template with such an image is taken, and no pod can be made of it.
+fn check_images(pod: &Value, causes: &mut Vec<Cause>) {
+    for (index, container) in json::items(pod, &["spec", "containers"]).iter().enumerate() {
+        let image = json::text(container, &["image"]);
+        if image.trim() != image {
+            let field = format!("spec.containers[{index}].image");
+            let why = "must not have leading or trailing whitespace";
+            causes.push(Cause::invalid(field, format!("{image:?}"), why));
         }
     }
 }

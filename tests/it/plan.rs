@@ -126,6 +126,7 @@ fn pod(name: &str) -> PodState {
         workload: "driver".to_owned(),
         node: Some(format!("node-of-{name}")),
         deleting: false,
+        created_at: now(),
         failure: None,
     }
 }
@@ -136,6 +137,8 @@ fn rollout(updated: i32, available: i32) -> WorkloadState {
         kind: WorkloadKind::DaemonSet,
         namespace: "kube-system".to_owned(),
         name: "driver".to_owned(),
+        uid: "set".to_owned(),
+        refused: None,
         observed: true,
         desired: 3,
         updated,

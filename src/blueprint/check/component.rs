@@ -1,10 +1,13 @@
 //! The components of a gr: the keys of its `spec` and their base fields, as the guides of gcu-operator 2.0
 //! to 2.4 have them.
 
+use super::fields::{is_known, lookalike, meant};
 use super::names::{self, must_be_text};
-use super::{Report, is_dns_label, is_dns_subdomain, join};
+use super::{Report, image, is_dns_label, is_dns_subdomain, join};
 use crate::blueprint::finding::quoted;
+use crate::blueprint::lookalike as characters;
 use crate::blueprint::tree::{Entry, Kind, Node};
+use crate::gr::{CONTAINERS, DEFAULT_VERSION};
 
 /// The keys of `spec` that are known, in the operator's order. New ones appear with every release, so an
 /// unknown key is a warning only.
@@ -26,25 +29,8 @@ const KNOWN: [&str; 16] = [
     "k8sDriverManager",
     "volcano",
 ];
-/// The fields that every component has.
-const BASE_FIELDS: [&str; 9] = [
-    "notDeploy",
-    "image",
-    "version",
-    "repository",
-    "imagePullPolicy",
-    "name",
-    "namespace",
-    "env",
-    "nodeSelector",
-];
 /// Components of several workloads, whose images are not these base fields.
 const OF_SEVERAL: [&str; 2] = ["nightingale", "volcano"];
-/// The containers of `nfd`, with base fields of their own.
-const NFD_CONTAINERS: [&str; 2] = ["master", "worker"];
-/// The version where none is given (the guide's default).
-const DEFAULT_VERSION: &str = "latest";
-
 pub(super) fn spec(root: &Node, report: &mut Report) {
     let Some(spec) = root.get("spec") else {
         let message = "`spec` is missing: put the components of the gr there";
@@ -103,18 +89,24 @@ fn one(entry: &Entry, report: &mut Report) {
         report.error("wrong-type", entry.node.place, &path, "", message);
         return;
     }
-    base_fields(&entry.node, &path, report);
+    let known = KNOWN.contains(&entry.key.as_str()) && !OF_SEVERAL.contains(&entry.key.as_str());
+    let certain = known && is_deployed(entry);
+    base_fields(&entry.node, &path, known.then_some(&entry.key), report);
+    let own = |name: &str| entry.node.get(name).map(|node| (node, path.as_str()));
     let containers = entry
         .node
         .entries()
         .iter()
-        .filter(|inner| entry.key == "nfd" && NFD_CONTAINERS.contains(&inner.key.as_str()));
+        .filter(|inner| entry.key == "nfd" && CONTAINERS.contains(&inner.key.as_str()));
     let mut has_containers = false;
     for container in containers {
         let path = join(&path, &container.key);
         if matches!(container.node.kind, Kind::Map(_)) {
             has_containers = true;
-            base_fields(&container.node, &path, report);
+            base_fields(&container.node, &path, Some("master"), report);
+            let field =
+                |name: &str| own(name).or_else(|| container.node.get(name).map(|node| (node, path.as_str())));
+            image::check(field("repository"), field("image"), field("version"), certain, report);
             if is_deployed(entry) {
                 mutable_tag(container, Some(&entry.node), &path, report);
             }
@@ -122,6 +114,9 @@ fn one(entry: &Entry, report: &mut Report) {
             let message = format!("this must be a map of fields, but is {}", container.node.describe());
             report.error("wrong-type", container.node.place, &path, "", message);
         }
+    }
+    if !has_containers {
+        image::check(own("repository"), own("image"), own("version"), certain, report);
     }
     if is_deployed(entry) && !has_containers && !OF_SEVERAL.contains(&entry.key.as_str()) {
         mutable_tag(entry, None, &path, report);
@@ -156,7 +151,8 @@ fn mutable_tag(entry: &Entry, outer: Option<&Node>, path: &str, report: &mut Rep
     report.warning("mutable-tag", place, path, "version", message);
 }
 
-fn base_fields(component: &Node, path: &str, report: &mut Report) {
+/// `known`: the component whose fields are documented, if they are. Those of another may have any name.
+fn base_fields(component: &Node, path: &str, known: Option<&str>, report: &mut Report) {
     for entry in component.entries() {
         let (node, path) = (&entry.node, join(path, &entry.key));
         match entry.key.as_str() {
@@ -169,14 +165,31 @@ fn base_fields(component: &Node, path: &str, report: &mut Report) {
             "namespace" => named(node, &path, report, is_dns_label),
             "env" => env(node, &path, report),
             "nodeSelector" => names::labels(node, &path, report),
-            other => {
-                if let Some(meant) = lookalike(other, &BASE_FIELDS) {
-                    let message = format!("{} is not a known field; is `{meant}` meant?", quoted(other));
-                    report.warning("unknown-field", entry.place, &path, "", message);
-                }
-            }
+            other => unknown(other, entry, &path, known, report),
         }
     }
+}
+
+/// New fields appear with every release of the operator, so they are handed on; most are mistakes all the same.
+fn unknown(field: &str, entry: &Entry, path: &str, known: Option<&str>, report: &mut Report) {
+    // What is not what it looks like is said of every key.
+    if known.is_some_and(|component| is_known(component, field)) || characters::first(field).is_some() {
+        return;
+    }
+    let message = match meant(field) {
+        Some("notDeploy")
+            if field.eq_ignore_ascii_case("deploy") || field.eq_ignore_ascii_case("enabled") =>
+        {
+            format!("{} is not a known field; is `notDeploy`, its opposite, meant?", quoted(field))
+        }
+        Some(meant) => format!("{} is not a known field; is `{meant}` meant?", quoted(field)),
+        None if known.is_some() => format!(
+            "{} is not a known field: it is handed on, and has an effect only if the operator knows it",
+            quoted(field)
+        ),
+        None => return,
+    };
+    report.warning("unknown-field", entry.place, path, "", message);
 }
 
 fn boolean(node: &Node, path: &str, report: &mut Report) {
@@ -187,6 +200,9 @@ fn boolean(node: &Node, path: &str, report: &mut Report) {
         Some("true" | "false") => "this must be true or false without quotes".to_owned(),
         _ if matches!(node.kind, Kind::Null) => {
             "this must be true or false, but is empty: give a value or remove the line".to_owned()
+        }
+        Some(text) if matches!(characters::meant(text).as_str(), "true" | "false") => {
+            characters::advice(text).unwrap_or_default()
         }
         _ => format!("this must be true or false, not {}", node.describe()),
     };
@@ -205,7 +221,8 @@ fn pull_policy(node: &Node, path: &str, report: &mut Report) {
     if let Some(policy) = text(node, path, report)
         && !matches!(policy, "Always" | "IfNotPresent" | "Never")
     {
-        let message = format!("this must be Always, IfNotPresent or Never, not {}", quoted(policy));
+        let message = characters::advice(policy)
+            .unwrap_or_else(|| format!("this must be Always, IfNotPresent or Never, not {}", quoted(policy)));
         report.error("bad-pull-policy", node.place, path, "", message);
     }
 }
@@ -216,10 +233,12 @@ fn named(node: &Node, path: &str, report: &mut Report, fits: fn(&str) -> bool) {
         && !name.is_empty()
         && !fits(name)
     {
-        let message = format!(
-            "{} is no name that Kubernetes takes: small letters, digits and `-`, a letter or digit at both ends",
-            quoted(name)
-        );
+        let message = characters::advice(name).unwrap_or_else(|| {
+            format!(
+                "{} is no name that Kubernetes takes: small letters, digits and `-`, a letter or digit at both ends",
+                quoted(name)
+            )
+        });
         report.error("bad-name", node.place, path, "", message);
     }
 }
@@ -256,8 +275,16 @@ fn variable(item: &Node, path: &str, report: &mut Report) {
             "`name` is missing: the variable needs one",
         ),
     }
-    if let Some(value) = item.get("value") {
-        text(value, &join(path, "value"), report);
+    if let Some(value) = item.get("value")
+        && let Some(text) = text(value, &join(path, "value"), report)
+        && text.starts_with(['“', '”', '‘', '’', '＂'])
+    {
+        let message = format!(
+            "the quotation marks of {} become part of the value: write \"{}\"",
+            quoted(text),
+            characters::meant(text)
+        );
+        report.warning("lookalike", value.place, path, "value", message);
     }
     if let Some(from) = item.get("valueFrom")
         && !matches!(from.kind, Kind::Map(_))
@@ -265,23 +292,4 @@ fn variable(item: &Node, path: &str, report: &mut Report) {
         let message = format!("valueFrom must be a map, not {}", from.describe());
         report.error("wrong-type", from.place, path, "valueFrom", message);
     }
-}
-
-/// The one of `names` that `key` was probably meant to be: the same but for case, or one letter off.
-fn lookalike<'a>(key: &str, names: &[&'a str]) -> Option<&'a str> {
-    let key = key.to_ascii_lowercase();
-    // Short keys are one letter from everything.
-    names.iter().copied().find(|name| {
-        let name = name.to_ascii_lowercase();
-        name == key || (name.len() >= 5 && one_letter_off(&name, &key))
-    })
-}
-
-/// Whether one letter added, left out or replaced makes `a` of `b`.
-fn one_letter_off(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let front = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let back = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
-    let longest = a.len().max(b.len());
-    a.len().abs_diff(b.len()) <= 1 && front + back >= longest.saturating_sub(1)
 }

@@ -2,6 +2,7 @@
 
 use super::{Report, join};
 use crate::blueprint::finding::quoted;
+use crate::blueprint::lookalike;
 use crate::blueprint::tree::{Kind, Node};
 
 /// The most bytes in all annotations together: the API server's own limit.
@@ -77,10 +78,12 @@ fn text_map(node: &Node, path: &str, report: &mut Report, value_fits: fn(&str) -
         match entry.node.as_str() {
             Some(text) if value_fits(text) => {}
             Some(text) => {
-                let message = format!(
-                    "{} is no value that Kubernetes takes: letters, digits, `-`, `_` and `.`, at most 63",
-                    quoted(text)
-                );
+                let message = lookalike::advice(text).unwrap_or_else(|| {
+                    format!(
+                        "{} is no value that Kubernetes takes: letters, digits, `-`, `_` and `.`, at most 63",
+                        quoted(text)
+                    )
+                });
                 report.error("bad-label", entry.node.place, path, &entry.key, message);
             }
             None => must_be_text(&entry.node, &join(path, &entry.key), report),

@@ -63,7 +63,7 @@ impl Preview {
             columns.push(("STEP", |_, node| node.step.to_string()));
         }
         columns.push(("NODE", |_, node| node.node.clone()));
-        columns.push(("IMPACT", |_, node| impact(node.impact).to_owned()));
+        columns.push(("IMPACT", |_, node| may(node.uncertain, impact(node.impact))));
         let first = self.nodes.first().map(|n| &n.restarts);
         if self.nodes.iter().any(|n| Some(&n.restarts) != first) {
             columns.push(("RESTARTS", |_, node| node.restarts.join(",")));
@@ -106,6 +106,7 @@ fn component_rows(component: &PlannedComponent) -> Vec<Vec<String>> {
         None => "restarts",
     };
     let mut what: Vec<String> = component.fields.iter().map(|f| cut(f)).collect();
+    what.extend(component.images.iter().map(|image| format!("image {image}")));
     what.extend(component.because.clone());
     if what.is_empty() {
         what.push(String::new());
@@ -114,7 +115,8 @@ fn component_rows(component: &PlannedComponent) -> Vec<Vec<String>> {
         if place > 0 {
             return vec![String::new(), String::new(), String::new(), what];
         }
-        vec![component.component.clone(), change.to_owned(), impact(component.impact).to_owned(), what]
+        let impact = may(component.uncertain, impact(component.impact));
+        vec![component.component.clone(), change.to_owned(), impact, what]
     };
     what.into_iter().enumerate().map(row).collect()
 }
@@ -144,6 +146,11 @@ fn node_rows(columns: &[Column], place: usize, node: &PlannedNode) -> Vec<Vec<St
         others.iter().map(cell).chain([pod]).collect()
     };
     pods.into_iter().enumerate().map(row).collect()
+}
+
+/// "may evict" where the operator has the last word.
+fn may(uncertain: bool, what: &str) -> String {
+    if uncertain { format!("may {what}") } else { what.to_owned() }
 }
 
 fn impact(impact: Impact) -> &'static str {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Ask, PlannedNode, deployed};
 use crate::gr::{WorkloadKind, workloads_of};
 use crate::plan::fleet::matches;
-use crate::plan::impact::{Change, ChangeKind, Impact};
+use crate::plan::impact::{Certainty, Change, ChangeKind, Impact};
 use crate::record::rolling::{Labels, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
 
@@ -28,6 +28,7 @@ pub(super) fn warnings(
         Strategy::RollingUpdate => {
             all.extend(insisted(ask));
             all.extend(come_and_go(changes));
+            all.extend(unknown_fields(changes));
             all.extend(by_themselves(ask, changes));
             all.extend(drain(ask, nodes));
             all.extend(left_out(ask, skipped));
@@ -101,6 +102,18 @@ fn come_and_go(changes: &[Change]) -> Vec<String> {
         }
     }
     all
+}
+
+/// Whether the operator renders a field that is not documented is not known before it is tried.
+fn unknown_fields(changes: &[Change]) -> Option<String> {
+    let unknown = changes.iter().filter(|c| c.certainty == Certainty::Unknown);
+    let named: Vec<&str> = unknown.map(|c| c.component.as_str()).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "{}: only fields differ that are not documented; if the operator does not render them, nothing restarts for them and the upgrade says so when it ends",
+            named.join(", ")
+        )
+    })
 }
 
 /// Deployments are the operator's: they roll when the gr changes.

@@ -17,6 +17,12 @@ const DEFAULT_THRESHOLD: Amount = Amount::Percent(10);
 /// A failure signal counts once it has lasted this long: registries hiccup.
 pub(in crate::plan) const FAILURE_SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
+/// What visibly cannot work: in few words for a wait, and in full.
+struct Failure {
+    subject: String,
+    message: String,
+}
+
 impl Turn<'_> {
     /// Running means: the operator says so of this very spec, and every workload is fully rolled out. The
     /// operator's "n/m" says nothing: it ends at 2/5 when two of five components are wanted.
@@ -39,12 +45,15 @@ impl Turn<'_> {
         if let Some(what) = self.added(gr) {
             return self.conflict(format!("the gr was edited by someone else while it was starting: {what}"));
         }
+        if let Some(Failure { subject, message }) = self.refused_workload(gr) {
+            return self.failing(&subject, &message, true);
+        }
         let failing = self.failing_pods();
         let nodes: BTreeSet<&str> = failing.iter().filter_map(|(pod, _)| pod.node.as_deref()).collect();
         let decides = nodes.len() >= self.failures_that_decide()
             || failing.iter().any(|(pod, _)| self.is_of_a_deployment(pod));
         match failing.first() {
-            Some((pod, failure)) if decides => return self.failing(pod, failure, true),
+            Some((pod, failure)) if decides => return self.failing_pod(gr, pod, failure, true),
             _ => {}
         }
         if let Some(mut wait) = self.first_component_not_running(gr, &nodes) {
@@ -55,7 +64,7 @@ impl Turn<'_> {
         }
         match failing.first() {
             // All the others run: a person has to see to these.
-            Some((pod, failure)) => self.failing(pod, failure, false),
+            Some((pod, failure)) => self.failing_pod(gr, pod, failure, false),
             None => self.operator_has_its_time(gr).unwrap_or_else(|| self.finish()),
         }
     }
@@ -133,23 +142,45 @@ impl Turn<'_> {
         })
     }
 
-    /// A pod visibly cannot start. Once that has settled, roll back if asked to and if it `decides`, else hold.
-    pub(super) fn failing(&self, pod: &PodState, failure: &str, decides: bool) -> Next {
-        let message = format!("{}: {failure}", describe_pod(pod));
+    /// A workload of which the API server accepts no further pod.
+    fn refused_workload(&self, gr: &LiveGr) -> Option<Failure> {
+        gr::workloads(&gr.manifest, &gr.status).iter().find_map(|w| {
+            let state = self.seen.workloads.iter().find(|s| s.is(w))?;
+            let refusal = state.refused.as_ref()?;
+            // Its controller may not have written its status since: then it counts none, and misses none.
+            (state.desired == 0 || state.pending(0).is_some()).then(|| Failure {
+                subject: format!("pods of {}/{} cannot be created", w.namespace, w.name),
+                message: format!("{}: no pod can be created: {refusal} ({})", w.component, w.describe()),
+            })
+        })
+    }
+
+    fn failing_pod(&self, gr: &LiveGr, pod: &PodState, failure: &str, decides: bool) -> Next {
+        let PodState { namespace, name, workload, .. } = pod;
+        let all = gr::workloads(&gr.manifest, &gr.status);
+        let component = all.iter().find(|w| w.namespace == *namespace && w.name == *workload);
+        let component = component.map_or(workload, |w| &w.component);
+        let on = pod.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+        let message = format!("{component}{on}: {failure} (pod {namespace}/{name})");
+        self.failing(&format!("pods of {namespace}/{workload} cannot start"), &message, decides)
+    }
+
+    /// Something visibly cannot work. Once that has settled, roll back if asked to and if it `decides`, else hold.
+    fn failing(&self, subject: &str, message: &str, decides: bool) -> Next {
         let since =
             self.status.waiting_on.as_ref().filter(|w| w.reason == WaitReason::PodFailing).map(|w| w.since);
         let settled = since.is_some_and(|s| self.now.duration_since(s) >= FAILURE_SETTLES);
         let may_turn = decides && self.status.goal == Goal::Target;
         if settled && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
-            return Next::Do(self.back(&format!("rolling back: {message}")));
+            return Next::Do(self.back(message));
         }
         if settled && self.status.phase != Phase::Held {
-            return Next::Do(Decision::Record(self.draft().hold("PodFailing", &message)));
+            return Next::Do(Decision::Record(self.draft().hold("PodFailing", message)));
         }
         Next::Wait(Wait {
             reason: WaitReason::PodFailing,
-            message: format!("pods of {}/{} cannot start", pod.namespace, pod.workload),
-            detail: message,
+            message: subject.to_owned(),
+            detail: message.to_owned(),
             until: None,
         })
     }

@@ -209,12 +209,21 @@ impl Node<'_> {
             let new = here.iter().find(|p| hash == Some(&p.hash) && !p.deleting);
             match new {
                 None => {
-                    return self.swap_wait(format!("{}: its new pod has not been made", scoped.component));
+                    let refused = state.and_then(|s| s.refused.as_ref());
+                    let text = match refused {
+                        Some(why) => format!("{}: no pod can be created: {why}", scoped.component),
+                        None => format!("{}: its new pod has not been made", scoped.component),
+                    };
+                    let mut look = self.swap_wait(text.clone());
+                    if refused.is_some() && here.is_empty() {
+                        look.signal = Some((text, crate::plan::recreate::starting::FAILURE_SETTLES));
+                    }
+                    return look;
                 }
                 Some(pod) => match (pod.ready_since, &pod.failure) {
                     (_, Some(failure)) => {
                         let text =
-                            format!("{}: pod {}/{}: {failure}", scoped.component, pod.namespace, pod.name);
+                            format!("{}: {failure} (pod {}/{})", scoped.component, pod.namespace, pod.name);
                         let mut look = self.swap_wait(text.clone());
                         look.signal = Some((text, crate::plan::recreate::starting::FAILURE_SETTLES));
                         return look;

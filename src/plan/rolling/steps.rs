@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::unrendered::has_moved;
 use crate::gr::{self, LiveGr};
 use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, kept_by_pods};
@@ -156,21 +157,26 @@ impl Turn<'_> {
         let rolling = self.rolling_status();
         let scope = self.scope();
         let goal = self.status.goal;
-        let (mut taken, mut behind) = (0, None);
+        let (mut taken, mut behind, mut may_stay) = (0, None, None);
         for pin in &rolling.locked {
             let is_it = |s: &&ScopedSet| s.name == pin.name && s.namespace == pin.namespace;
             let changed = scope.iter().filter(is_it).any(|s| s.changed);
             let Some(set) = self.seen.fleet.locked(pin) else { continue };
-            let moved = set.hash.as_ref().is_some_and(|hash| *hash != pin.hash);
+            let moved = has_moved(pin, set);
             // An operator may put into all of them what only one of them asks for.
             let there = set.observed && set.hash.is_some() && (!changed || moved == (goal == Goal::Target));
             if there && changed {
                 taken += 1;
             }
-            if !there {
+            if !there && set.observed && set.hash.is_some() && goal == Goal::Target && self.may_stay(pin) {
+                may_stay.get_or_insert(set);
+            } else if !there {
                 behind.get_or_insert(set);
             }
         }
+        let done_at = may_stay.and_then(|_| self.taken_as_done_at());
+        // What need not move holds nothing up once the operator says that it is done.
+        let behind = behind.or(may_stay.filter(|_| done_at.is_none_or(|at| self.now < at)));
         let says_so = self.operator_says_so() && behind.is_none_or(|set| set.observed);
         let Some(set) = behind.filter(|_| !(says_so && taken > 0)) else {
             return self.enter(Step::Rolling, "the DaemonSets have their new templates".to_owned());
@@ -186,8 +192,12 @@ impl Turn<'_> {
         }
         let message = format!("waiting for the operator to change DaemonSet {}/{}", set.namespace, set.name);
         let (reason, detail) = (WaitReason::OperatorPropagating, message.clone());
-        let until =
-            until.filter(|_| one_is_back).into_iter().chain(self.late_at()).filter(|at| *at > self.now);
+        let until = until
+            .filter(|_| one_is_back)
+            .into_iter()
+            .chain(self.late_at())
+            .chain(done_at)
+            .filter(|at| *at > self.now);
         Next::Wait(Wait { reason, message, detail, until: until.min() })
     }
 
@@ -242,16 +252,13 @@ impl Turn<'_> {
     }
 
     fn finish_rolling(&self, left_out: usize) -> Next {
-        let name = &self.record.spec.gr;
-        let kept = kept(left_out);
-        Next::Do(match self.status.goal {
-            Goal::Target => {
-                self.well_ended(Phase::Succeeded, format!("gr {name} is now at the target version{kept}"))
-            }
-            Goal::Previous => {
-                self.well_ended(Phase::RolledBack, format!("gr {name} is back at the previous version{kept}"))
-            }
-        })
+        let (phase, mut reason, message) = self.at_the_goal();
+        let mut message = format!("{message}{}", kept(left_out));
+        if let Some((clause, nothing)) = self.unrendered(&self.rolling_status()) {
+            message = format!("{message}; {clause}");
+            reason = if nothing { "NothingRendered" } else { reason };
+        }
+        Next::Do(self.well_ended(phase, reason, message))
     }
 }
 

@@ -47,7 +47,7 @@ impl Turn<'_> {
         let failures = self.failures(&index, &rolling);
         let may_turn = self.status.goal == Goal::Target && self.giving_up().is_none();
         if failures.rolls_back && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
-            return self.turn_back(&format!("rolling back: {}", first_trouble(&rolling)));
+            return self.turn_back(&first_trouble(&rolling));
         }
         if rolling.active.is_empty() && (abandon || self.free(&index, &rolling).next().is_none()) {
             if let Some(set) = self.behind(&rolling).first().filter(|_| !abandon) {

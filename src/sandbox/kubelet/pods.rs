@@ -123,6 +123,18 @@ impl Kubelet {
             return Ok(Some(start - now));
         }
         let home = fit::home_of(pod).unwrap_or_default();
+        if !pulled && let Some(image) = no_reference(pod) {
+            let message = format!(
+                "Failed to apply default image tag {image:?}: couldn't parse image reference {image:?}: invalid reference format"
+            );
+            return match waiting_reason(pod) {
+                Some("InvalidImageName") => Ok(None),
+                _ => self
+                    .report(key, pod, &State::Waiting { reason: "InvalidImageName", message })
+                    .await
+                    .map(|()| None),
+            };
+        }
         if !pulled && (has(&behaviour.bad_images) || behaviour.full_nodes.contains(home)) {
             return self.fail_to_pull(key, pod).await;
         }
@@ -276,6 +288,18 @@ fn whole(time: jiff::Timestamp) -> jiff::Timestamp {
 
 fn containers(pod: &Pod) -> &[Container] {
     pod.spec.as_ref().map_or(&[], |spec| spec.containers.as_slice())
+}
+
+/// An image that is no reference: a second tag, a character that no name has. Rougher than the real grammar.
+fn no_reference(pod: &Pod) -> Option<&str> {
+    let strange = |image: &&str| {
+        let last = image.rsplit('/').next().unwrap_or_default();
+        let tags = last.split('@').next().unwrap_or_default().matches(':').count();
+        tags > 1
+            || image.contains("//")
+            || !image.chars().all(|c| c.is_ascii_alphanumeric() || ":/.-_@".contains(c))
+    };
+    containers(pod).iter().filter_map(|container| container.image.as_deref()).find(strange)
 }
 
 fn waiting_reason(pod: &Pod) -> Option<&str> {

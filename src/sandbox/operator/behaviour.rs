@@ -66,6 +66,8 @@ pub struct OperatorBehaviour {
     pub reports_observed_generation: bool,
     /// Components (by their key) of which `status.resourceStatuses` says nothing.
     pub unreported_components: BTreeSet<String>,
+    /// Fields of components that it does not render.
+    pub unrendered_fields: BTreeSet<String>,
     /// Labels its workloads and their pods with `app` instead of `app.kubernetes.io/name`. Decided when it starts: a
     /// selector cannot be changed.
     pub other_labels: bool,
@@ -96,6 +98,7 @@ impl Default for OperatorBehaviour {
             reports_own_resources: true,
             reports_observed_generation: true,
             unreported_components: BTreeSet::new(),
+            unrendered_fields: BTreeSet::new(),
             other_labels: false,
             name_differs: false,
             lower_case_phase: false,

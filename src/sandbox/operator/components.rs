@@ -109,6 +109,9 @@ fn component(
     key: &str,
     fields: &Map<String, Value>,
 ) -> Component {
+    let mut rendered = fields.clone();
+    rendered.retain(|field, _| !behaviour.unrendered_fields.contains(field));
+    let fields = &rendered;
     let asked = text(fields, "name").map_or_else(|| default_name(key), str::to_owned);
     let base = behaviour.name_for(&asked);
     let usual = if key == "nightingale" { "enflame" } else { "kube-system" };

@@ -1,8 +1,12 @@
 //! The gr as served: components, workloads, and what counts as the same.
 
 use gcu_upgrade_manager::gr::{
-    Source, Workload, clean, component_for_kind, components, covers, is_known_component, same_spec, workloads,
+    Source, Workload, clean, component_for_kind, components, covers, is_known_component, same_spec,
+    same_stack, workloads,
 };
+
+use gcu_upgrade_manager::gr;
+use gcu_upgrade_manager::plan::impact::{self, Certainty};
 
 use super::*;
 
@@ -232,4 +236,103 @@ fn only_the_spec_tells_stacks_apart() {
     labelled["metadata"]["labels"] = json!({ "a": "b" });
     assert!(same_spec(&labelled, &target()));
     assert!(!same_spec(&previous(), &target()));
+}
+
+fn of(key: &str, fields: Value) -> Value {
+    json!({ "spec": { key: fields } })
+}
+
+#[test]
+fn what_is_absent_and_what_is_default_ask_for_the_same_stack() {
+    let said = json!({ "image": "d", "version": "1" });
+    for (key, one, other) in [
+        ("driver", said.clone(), json!({ "version": "1", "image": "d" })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "notDeploy": false })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "imagePullPolicy": "IfNotPresent" })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "env": [], "nodeSelector": {} })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "namespace": "kube-system" })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "name": "", "repository": null })),
+        ("driver", json!({ "image": "d" }), json!({ "image": "d", "version": "latest" })),
+        ("driver", json!({ "image": "d" }), json!({ "image": "d", "version": "" })),
+        (
+            "somethingNew",
+            json!({ "image": "d" }),
+            json!({ "image": "d", "version": "latest", "notDeploy": false }),
+        ),
+        (
+            "driver",
+            json!({ "notDeploy": true, "version": "1" }),
+            json!({ "notDeploy": true, "version": "2" }),
+        ),
+        (
+            "nfd",
+            json!({ "master": { "image": "n" } }),
+            json!({ "master": { "image": "n", "version": "latest" } }),
+        ),
+    ] {
+        let (one, other) = (of(key, one), of(key, other));
+        assert!(same_stack(&one, &other), "{one} {other}");
+        assert_eq!(impact::changes(&one, &other), [], "{one} {other}");
+    }
+    let nothing = json!({ "spec": {} });
+    assert!(same_stack(&nothing, &of("driver", json!({ "notDeploy": true, "version": "1" }))));
+    let mut labelled = target();
+    labelled["metadata"]["labels"] = json!({ "a": "b" });
+    assert!(same_stack(&labelled, &target()));
+}
+
+#[test]
+fn what_may_make_a_difference_is_a_change() {
+    let said = json!({ "image": "d", "version": "1" });
+    for (key, one, other) in [
+        ("driver", said.clone(), json!({ "image": "d", "version": "2" })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "imagePullPolicy": "Always" })),
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "notDeploy": true })),
+        // What an unknown field means is not ours to say.
+        ("driver", said.clone(), json!({ "image": "d", "version": "1", "memoryUnit": "" })),
+        (
+            "driver",
+            json!({ "env": [{ "name": "A" }, { "name": "B" }] }),
+            json!({ "env": [{ "name": "B" }, { "name": "A" }] }),
+        ),
+        // Where nobody has documented in which namespace it runs by default.
+        ("nightingale", json!({}), json!({ "namespace": "kube-system" })),
+        ("driver", json!({}), json!({ "namespace": "gcu" })),
+        // A field of the component wins over those of its containers, also with what is elsewhere the default.
+        (
+            "nfd",
+            json!({ "master": { "version": "1" } }),
+            json!({ "version": "latest", "master": { "version": "1" } }),
+        ),
+    ] {
+        let (one, other) = (of(key, one), of(key, other));
+        assert!(!same_stack(&one, &other), "{one} {other}");
+        assert_eq!(impact::changes(&one, &other).len(), 1, "{one} {other}");
+    }
+}
+
+#[test]
+fn how_certain_it_is_that_a_workload_changes_is_told_by_the_fields_that_differ() {
+    let certainty = |new: Value| {
+        let changes =
+            impact::changes(&of("driver", json!({ "image": "d", "version": "1" })), &of("driver", new));
+        changes[0].certainty
+    };
+    assert_eq!(certainty(json!({ "image": "d", "version": "2", "memoryUnit": "1" })), Certainty::Image);
+    assert_eq!(
+        certainty(json!({ "image": "d", "version": "1", "env": [{ "name": "A" }], "memoryUnit": "1" })),
+        Certainty::Documented
+    );
+    assert_eq!(certainty(json!({ "image": "d", "version": "1", "memoryUnit": "1" })), Certainty::Unknown);
+}
+
+#[test]
+fn the_whole_image_is_composed_of_its_parts() {
+    let images = |key: &str, fields: Value| gr::image::images(components(&of(key, fields))[0]);
+    assert_eq!(images("driver", json!({ "image": "d", "repository": "r/x", "version": "1" })), ["r/x/d:1"]);
+    assert_eq!(images("driver", json!({ "image": "d", "repository": "" })), ["d:latest"]);
+    assert_eq!(images("driver", json!({ "version": "1" })), ["<default>:1"]);
+    assert_eq!(images("driver", json!({ "name": "x" })), [] as [&str; 0]);
+    let parts = json!({ "version": "2", "master": { "image": "m", "version": "1" }, "worker": { "image": "w", "version": "1" } });
+    assert_eq!(images("nfd", parts), ["m:2", "w:2"]);
 }

@@ -170,6 +170,7 @@ impl World {
                 labelled: held.is_some(),
                 hash: Some(format!("h{template}")),
                 pods,
+                refused: None,
             })
         };
         let there = |kind: usize| self.machines.iter().filter(|m| m.pods[kind].life != Life::Missing).count();
@@ -238,6 +239,8 @@ impl World {
             kind: gcu_upgrade_manager::gr::WorkloadKind::DaemonSet,
             namespace: "kube-system".to_owned(),
             name: name.to_owned(),
+            uid: format!("set-{name}"),
+            refused: None,
             observed: true,
             desired: 2,
             updated: 2,

@@ -137,6 +137,7 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
             labelled: true,
             hash: Some("new".to_owned()),
             pods: nodes.len(),
+            refused: None,
         })],
         ..Fleet::default()
     };

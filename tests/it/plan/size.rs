@@ -167,6 +167,7 @@ impl World {
                 }),
                 labelled: true,
                 hash: Some("new".to_owned()),
+                refused: None,
                 pods: 1,
             })
         };
@@ -400,6 +401,7 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
             };
             GcuUpgradeStatus {
                 message: text.clone(),
+                cause: Some(text.clone()),
                 waiting_on: Some(WaitingOn {
                     reason: WaitReason::PodFailing,
                     message: text.clone(),

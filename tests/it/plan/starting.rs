@@ -160,6 +160,50 @@ fn a_failure_counts_once_it_has_settled() {
     ]);
 }
 
+fn refused(updated: i32, available: i32) -> WorkloadState {
+    WorkloadState { refused: Some("exceeded quota".to_owned()), ..rollout(updated, available) }
+}
+
+#[test]
+fn a_pod_that_cannot_be_created_is_a_failure_like_one_that_cannot_start() {
+    let none = WorkloadState { observed: false, desired: 0, ..refused(0, 0) };
+    let settled = |workload: WorkloadState| {
+        starting().workload(workload).waiting_on(WaitReason::PodFailing, 30).rolls_back_on_failure()
+    };
+    check(vec![
+        ("first seen", starting().workload(none.clone()).rolls_back_on_failure(), "wait: PodFailing"),
+        ("settled", settled(none.clone()), "Deleting of made-for-target, back"),
+        (
+            "its controller counts no node",
+            settled(WorkloadState { observed: true, ..none.clone() }),
+            "Deleting of made-for-target, back",
+        ),
+        ("some pods were created", settled(refused(1, 1)), "Deleting of made-for-target, back"),
+        ("all pods are there", settled(refused(3, 3)), "Succeeded: Succeeded"),
+    ]);
+    let turned = settled(none).new_status();
+    assert_eq!(
+        turned.cause.as_deref(),
+        Some("driver: no pod can be created: exceeded quota (DaemonSet kube-system/driver)")
+    );
+}
+
+/// One place makes the text, and everything that shows an end shows it.
+#[test]
+fn why_it_turned_back_is_part_of_the_end() {
+    let mut back = given().going_back(Step::WaitingRunning).workload(rollout(3, 3));
+    back = back.gr(marked(MADE_FOR_PREVIOUS, &previous(), Goal::Previous));
+    back.record.status.as_mut().unwrap().cause =
+        Some("driver on node-2: image d:2 cannot be pulled".to_owned());
+    let end = back.new_status();
+    let message = "driver on node-2: image d:2 cannot be pulled; gr gcu is back at the previous version";
+    assert_eq!((end.phase, end.message.as_str()), (Phase::RolledBack, message));
+    for kind in ["Finished", "Succeeded", "Progressing"] {
+        assert_eq!(end.conditions.iter().find(|c| c.type_ == kind).unwrap().message, message, "{kind}");
+    }
+    assert_eq!(end.timeline.last().unwrap().message, message);
+}
+
 #[test]
 fn slowness_alone_never_rolls_back() {
     check(vec![(
@@ -197,5 +241,5 @@ fn a_pod_on_a_node_that_is_not_ready_is_no_failure() {
 #[test]
 fn a_failure_is_quoted_with_its_pod_and_node() {
     let held = starting().pods(&[failing_pod("a")]).waiting_on(WaitReason::PodFailing, 60).new_status();
-    assert_eq!(held.message, "held: pod kube-system/a (node-of-a): container driver: ErrImagePull");
+    assert_eq!(held.message, "held: driver on node-of-a: container driver: ErrImagePull (pod kube-system/a)");
 }

@@ -105,6 +105,11 @@ pub(crate) enum Act {
     },
     DeleteNode(String),
     AddNode(String),
+    /// An admin limits the number of pods in a namespace, `null` for no limit any more.
+    Quota {
+        namespace: String,
+        pods: Option<usize>,
+    },
     /// Time passes.
     Pass(String),
     /// The world changes.
@@ -225,6 +230,7 @@ impl Act {
                 let set = sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
                 stage.oracle.forgive(&set.uid().unwrap());
             }
+            Self::Quota { namespace, pods } => tenants::quota(stage, namespace, *pods).await,
             Self::Pass(time) => sleep(duration(time)).await,
             Self::UntilNode { node, cordoned, ready, gcus } => {
                 stage.until_node(&format!("{at}: {self:?}"), node, [*cordoned, *ready, *gcus]).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::sandbox::WORLD_LABEL;
 use gcu_upgrade_manager::sandbox::kubelet::RUNS_FOR;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ResourceQuota};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde::Deserialize;
@@ -235,6 +235,26 @@ pub(crate) async fn limit(stage: &Stage, budgets: &[Budget]) {
 pub(crate) async fn unlimit(stage: &Stage, name: &str) {
     let name = named(&stage.prefix(), name);
     budgets_api(stage).await.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+/// An admin limits the number of pods in a namespace. There is no controller that counts: the limit in the status is what
+/// admission goes by.
+pub(crate) async fn quota(stage: &Stage, namespace: &str, pods: Option<usize>) {
+    let all: Api<Namespace> = Api::all(stage.client.clone());
+    let made = serde_json::from_value(json!({ "metadata": { "name": namespace } })).unwrap();
+    if let Err(error) = all.create(&PostParams::default(), &made).await {
+        assert!(matches!(&error, kube::Error::Api(status) if status.code == 409), "{error}");
+    }
+    let quotas: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), namespace);
+    let Some(pods) = pods else {
+        quotas.delete("pods", &DeleteParams::default()).await.unwrap();
+        return;
+    };
+    let hard = json!({ "pods": pods.to_string() });
+    let quota = json!({ "metadata": { "name": "pods" }, "spec": { "hard": hard } });
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    let status = json!({ "status": { "hard": hard, "used": { "pods": "0" } } });
+    quotas.patch_status("pods", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
 }
 
 async fn budgets_api(stage: &Stage) -> Api<DynamicObject> {

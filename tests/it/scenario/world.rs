@@ -65,6 +65,8 @@ pub(crate) struct WorldSpec {
     pub(crate) other_labels: Option<bool>,
     pub(crate) name_differs: Option<bool>,
     pub(crate) unreported_components: Option<Vec<String>>,
+    /// Fields of components that the operator does not render.
+    pub(crate) unrendered_fields: Option<Vec<String>>,
     /// From when the world has settled.
     pub(crate) never_says_running: Option<bool>,
     pub(crate) phase_flaps: Option<bool>,
@@ -128,6 +130,8 @@ impl WorldSpec {
         set(&mut operator.name_differs, &self.name_differs);
         let unreported = self.unreported_components.clone().map(|l| l.into_iter().collect());
         set(&mut operator.unreported_components, &unreported);
+        let unrendered = self.unrendered_fields.clone().map(|l| l.into_iter().collect());
+        set(&mut operator.unrendered_fields, &unrendered);
         set(&mut operator.never_says_running, &self.never_says_running);
         set(&mut operator.phase_flaps, &self.phase_flaps);
         for (asked, what) in

@@ -27,7 +27,8 @@ fn summary(generator: &mut SchemaGenerator) -> Value {
         "finishedAt": time("When it ended."),
         "phase": generator.subschema_for::<Phase>(),
         "step": generator.subschema_for::<Step>(),
-        "message": text("The last thing worth knowing."),
+        "message": text("The last thing worth knowing. Once it has ended: how and why."),
+        "cause": text("Why it turned back to the previous version; absent when it did not."),
     })
 }
 
