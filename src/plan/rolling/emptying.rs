@@ -108,7 +108,8 @@ impl Node<'_> {
     /// Why it is of no use to evict this pod: it came after the node was claimed, and the next one would come too.
     fn comes_back(&self, tenant: &Tenant) -> Option<String> {
         let Tenant { namespace, name, .. } = tenant;
-        if tenant.created_at < self.claim.since {
+        // Times are in whole seconds: of two in the same one it is not known which came first.
+        if tenant.created_at <= self.claim.since {
             return None;
         }
         if tenant.tolerates_cordon {
