@@ -344,7 +344,7 @@ impl Signals {
             }
             // One that stands by answers requests all the same.
             Leadership::Ours | Leadership::Theirs(_) => self.took_up_work = true,
-            Leadership::Unknown(why) => missing.push(format!("it is not known which replica acts: {why}")),
+            Leadership::Unknown(why) => missing.push(format!("leader not yet determined: {why}")),
         }
         missing
     }

@@ -34,8 +34,15 @@ impl Clock {
         Self { off: Some(milliseconds), ..self }
     }
 
-    /// The present moment, in whole milliseconds: what is stored is read by people.
+    /// The present second: what is stored and shown is in whole seconds, as Kubernetes' own times are.
     pub fn now(&self) -> Timestamp {
+        let now = self.precisely();
+        // Of a moment before 1970 too it is the second that has begun.
+        Timestamp::from_second(now.as_millisecond().div_euclid(1000)).unwrap_or(now)
+    }
+
+    /// The present millisecond, for what is waited for and never stored.
+    pub fn precisely(&self) -> Timestamp {
         let now = match self.anchor {
             None => system_now(),
             Some((start, since)) => {

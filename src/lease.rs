@@ -116,7 +116,7 @@ fn say(leadership: &watch::Sender<Leadership>, now: Leadership) {
             Leadership::Ours => info!("this replica leads"),
             Leadership::Theirs(holder) => info!(%holder, "another replica leads"),
             Leadership::Unknown(why) if known.is_ours() => warn!("this replica no longer leads: {why}"),
-            Leadership::Unknown(why) => warn!("it is not known which replica leads: {why}"),
+            Leadership::Unknown(why) => warn!("leader not yet determined: {why}"),
         }
         *known = now;
         true
@@ -200,7 +200,7 @@ impl Holder {
     fn ours(&self, found: Option<&Lease>) -> Lease {
         let old = found.and_then(|l| l.spec.clone()).unwrap_or_default();
         let mine = old.holder_identity.as_deref() == Some(self.settings.identity.as_str());
-        let now = MicroTime(self.clock.now());
+        let now = MicroTime(self.clock.precisely());
         let transitions = old.lease_transitions.unwrap_or_default();
         let spec = LeaseSpec {
             holder_identity: Some(self.settings.identity.clone()),
@@ -229,7 +229,7 @@ impl Holder {
             return Ok(());
         }
         spec.holder_identity = None;
-        spec.renew_time = Some(MicroTime(self.clock.now()));
+        spec.renew_time = Some(MicroTime(self.clock.precisely()));
         self.api.replace(&self.settings.name, &PostParams::default(), &lease).await.map(drop)
     }
 

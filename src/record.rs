@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use rolling::{Amount, RollingUpdate};
 
+pub use limits::in_whole_seconds;
 pub use status::*;
 
 /// API group of the record.
@@ -36,7 +37,7 @@ pub const CRD_REVISION: u32 = 5;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
-/// One upgrade of the GCU stack: what was asked (spec) and how far it is (status).
+/// Spec says what the upgrade is to bring about and how: written by who asks, through the REST API or kubectl.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gum.enflame.com",
@@ -47,13 +48,13 @@ pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
     category = "gcu",
     status = "GcuUpgradeStatus",
     derive = "PartialEq",
+    doc = "GcuUpgrade is one upgrade of the GCU stack that a GcuResource (gr) describes: what was asked for (`spec`), how far it is and how it ended (`status`). Create one through the REST API of gcu-upgrade-manager, which pins both manifests in it. Steer it with `spec.intent`, `spec.granted`, `spec.attempt` and `spec.skip`; `kubectl wait --for=condition=Finished` waits for its end. The last ten that have ended are the gr's revision history.",
     printcolumn(name = "GR", json_path = ".spec.gr", type_ = "string"),
     printcolumn(name = "Operation", json_path = ".spec.operation", type_ = "string"),
     printcolumn(name = "Strategy", json_path = ".spec.strategy", type_ = "string"),
     printcolumn(name = "Phase", json_path = ".status.phase", type_ = "string"),
     printcolumn(name = "Step", json_path = ".status.step", type_ = "string"),
-    printcolumn(name = "Done", json_path = ".status.rolling.nodes.done", type_ = "integer"),
-    printcolumn(name = "Nodes", json_path = ".status.rolling.nodes.total", type_ = "integer"),
+    printcolumn(name = "Nodes", json_path = ".status.nodesDone", type_ = "string"),
     printcolumn(name = "Waiting On", json_path = ".status.waitingOn.reason", type_ = "string"),
     printcolumn(name = "Message", json_path = ".status.message", type_ = "string", priority = 1),
     printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date")
@@ -120,7 +121,7 @@ pub struct GcuUpgradeSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SkipNode {
-    /// The node.
+    /// Name of the node to leave out.
     #[schemars(length(max = 253))]
     pub node: String,
     /// Why, in the words of the person who asked.

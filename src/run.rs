@@ -93,9 +93,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     args.refuse_open()?;
     info!(server = %config.cluster_url, "serving cluster");
     if args.auth == Mode::None {
-        warn!(
-            "anyone who reaches the port can upgrade and delete: --auth kubernetes asks the cluster who may"
-        );
+        warn!("authentication is disabled; use --auth kubernetes to enforce the cluster's RBAC");
     }
     let metrics = Metrics::default();
     let client = cluster::connect(config, metrics.clone())?;

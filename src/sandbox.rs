@@ -29,6 +29,7 @@ mod disruption;
 mod fit;
 mod json;
 mod jsonpath;
+mod openapi;
 mod output;
 mod patch;
 mod pods;

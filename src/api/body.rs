@@ -58,8 +58,8 @@ fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    let wrong = |what: String| ApiError::bad_request(format!("the body is not what this call takes: {what}"));
-    let shape: Value = serde_json::from_slice(bytes).map_err(|e| wrong(format!("no JSON: {e}")))?;
+    let wrong = |what: String| ApiError::bad_request(format!("invalid request body: {what}"));
+    let shape: Value = serde_json::from_slice(bytes).map_err(|e| wrong(format!("not valid JSON: {e}")))?;
     // Serde would fill an object's fields from a list, in order.
     if !shape.is_object() {
         return Err(wrong("it must be a JSON object such as {\"file\": \"gr.json\"}".to_owned()));

@@ -164,9 +164,9 @@ fn is_same(record: &Result<GcuUpgrade, Unreadable>, last: &GcuUpgrade) -> bool {
 /// What has been told, so that nothing is told twice and nothing left out.
 #[derive(Debug, Default)]
 struct Teller {
-    /// The last entry of the timeline: its time, and the how manyeth of that time it is.
-    entry: Option<(i64, usize)>,
-    /// The digest of the last progress.
+    /// The last entry of the timeline: see [`numbered`].
+    entry: Option<String>,
+    /// The digest of the last progress; empty before the first.
     progress: String,
 }
 
@@ -188,12 +188,10 @@ impl Told {
 impl Teller {
     /// Goes on after an event of this id; from the beginning after any other.
     fn after(id: &str) -> Self {
-        let parsed = id.split_once('-').and_then(|(entry, progress)| {
-            let (at, nth) = entry.split_once('.')?;
-            Some((at.parse().ok()?, nth.parse().ok()?, progress.trim_end_matches(END).to_owned()))
-        });
-        match parsed {
-            Some((at, nth, progress)) => Self { entry: Some((at, nth)), progress },
+        match id.split_once('-') {
+            Some((entry, progress)) => {
+                Self { entry: Some(entry.to_owned()), progress: progress.trim_end_matches(END).to_owned() }
+            }
             None => Self::default(),
         }
     }
@@ -203,14 +201,14 @@ impl Teller {
         let status = record.status_or_default();
         let mut all = Vec::new();
         let entries = numbered(&status.timeline);
-        // By its place where it is still there: clocks are set back at times.
-        let known = entries.iter().position(|(id, _)| Some(*id) == self.entry);
-        for (place, (id, entry)) in entries.iter().enumerate() {
-            let new = known.map_or(self.entry.is_none_or(|last| *id > last), |known| place > known);
-            if new {
-                self.entry = Some(*id);
-                all.push(self.told("timeline", json!(entry)));
-            }
+        // The oldest entries are dropped first: where the last one told is gone, all that are left came after it.
+        let told = entries
+            .iter()
+            .position(|(id, _)| Some(id) == self.entry.as_ref())
+            .map_or(0, |at| at.saturating_add(1));
+        for (id, entry) in entries.into_iter().skip(told) {
+            self.entry = Some(id);
+            all.push(self.told("timeline", json!(entry)));
         }
         let progress = without_nulls(json!({
             "phase": status.phase,
@@ -237,18 +235,18 @@ impl Teller {
     }
 
     fn told(&self, kind: &'static str, data: Value) -> Told {
-        let (at, nth) = self.entry.unwrap_or_default();
-        Told { kind, id: format!("{at}.{nth}-{}", self.progress), data }
+        let or_none = |text: &str| if text.is_empty() { "0".to_owned() } else { text.to_owned() };
+        let entry = self.entry.as_deref().unwrap_or_default();
+        Told { kind, id: format!("{}-{}", or_none(entry), or_none(&self.progress)), data }
     }
 }
 
-/// The entries with their time in milliseconds and the how manyeth of that time each is.
-fn numbered(timeline: &[TimelineEntry]) -> Vec<((i64, usize), &TimelineEntry)> {
-    let mut all: Vec<((i64, usize), &TimelineEntry)> = Vec::new();
+/// The entries, each with its second and a digest; of those that are alike, with which of them it is.
+fn numbered(timeline: &[TimelineEntry]) -> Vec<(String, &TimelineEntry)> {
+    let mut all: Vec<(String, &TimelineEntry)> = Vec::new();
     for entry in timeline {
-        let at = entry.at.as_millisecond();
-        let nth = all.iter().filter(|((other, _), _)| *other == at).count();
-        all.push(((at, nth), entry));
+        let alike = all.iter().filter(|(_, other)| *other == entry).count();
+        all.push((format!("{}.{}", entry.at.as_second(), digest(&json!([entry, alike]))), entry));
     }
     all
 }

@@ -192,7 +192,7 @@ pub(super) async fn resource(
     match found.len() {
         0 => Err(ApiError::new(
             StatusCode::NOT_FOUND,
-            format!("neither the spec nor the status of gr \"{name}\" names the workload of {kind}"),
+            format!("component {kind} of gr \"{name}\" is not deployed"),
         )),
         1 => Ok(Reply::with(found.remove(0))),
         _ => Ok(Reply::with(json!({ "apiVersion": "v1", "kind": "List", "items": found, "metadata": {} }))),

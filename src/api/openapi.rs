@@ -6,6 +6,7 @@
 
 mod document;
 mod grs;
+mod names;
 mod nodes;
 mod page;
 mod schemas;
@@ -23,6 +24,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::auth::{self, May, Need};
 use super::envelope::AsIs;
+use super::waiting::insert;
 
 pub use document::document;
 pub use page::page;

@@ -12,7 +12,7 @@ use super::envelope::ApiError;
 use super::without_nulls;
 use crate::observe::fleet::each;
 use crate::plan::preflight::{self, records_of};
-use crate::record::{FINALIZER, GcuUpgrade, Phase, number_of};
+use crate::record::{FINALIZER, GcuUpgrade, Phase, in_whole_seconds, number_of};
 
 /// A record, or what is known of one that cannot be read.
 ///
@@ -33,7 +33,8 @@ pub(super) struct Unreadable {
 
 impl<'de> Deserialize<'de> for Lenient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let mut value = Value::deserialize(deserializer)?;
+        value.get_mut("status").into_iter().for_each(in_whole_seconds);
         Ok(Self(GcuUpgrade::deserialize(&value).map_err(|error| Unreadable::of(&value, error.to_string()))))
     }
 }

@@ -15,6 +15,7 @@ use super::envelope::{ApiError, Reply};
 use super::query::JobQuery;
 use super::records::Lenient;
 use crate::plan::preflight::Wanted;
+use crate::plan::progress::progress;
 use crate::record::{GcuUpgrade, Phase};
 
 impl Context {
@@ -40,7 +41,7 @@ impl Context {
             };
             return Err(ApiError::new(
                 code,
-                format!("{record} is {:?}: {}; see {}", status.phase, status.message, location(record)),
+                format!("{}; see {}", progress(&ended, self.clock.now()).message, location(record)),
             ));
         }
         insert(&mut content, "phase", json!(status.phase));

@@ -17,7 +17,7 @@ use crate::observe::{budgets, fleet};
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::preflight;
-use crate::plan::progress::{progress, second};
+use crate::plan::progress::progress;
 use crate::plan::why::{Why, why};
 use crate::record::{GcuUpgrade, Step, Strategy};
 
@@ -140,14 +140,10 @@ impl Context {
 fn why_text(why: &Why) -> String {
     let mut lines = vec![why.message.clone()];
     for stuck in &why.nodes {
-        let until = stuck.until.map(|at| format!(", until {}", second(at))).unwrap_or_default();
+        let until = stuck.until.map(|at| format!(", until {at}")).unwrap_or_default();
         lines.push(format!(
-            "{} ({:?} since {}{until}): {}; then {}",
-            stuck.node,
-            stuck.stage,
-            second(stuck.since),
-            stuck.message,
-            stuck.then
+            "{} ({:?} since {}{until}): {}; after that {}",
+            stuck.node, stuck.stage, stuck.since, stuck.message, stuck.then
         ));
     }
     lines.extend(why.skipped.iter().map(|s| format!("{} (left out): {}", s.node, s.reason)));

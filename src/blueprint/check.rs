@@ -264,8 +264,7 @@ fn name(metadata: &Node, report: &mut Report) {
     };
     if !is_dns_subdomain(name) {
         let message = format!(
-            "{} is no name that Kubernetes takes: small letters, digits, `-` and `.`, a letter or digit at both \
-             ends, at most 253",
+            "invalid name {}: must be at most 253 of a-z 0-9 - . with a letter or digit at both ends",
             quoted(name)
         );
         report.error("bad-name", node.place, "metadata", "name", message);

@@ -317,7 +317,7 @@ impl Worker {
         }
         let retry_at = self.refused.iter().chain(self.resting.values()).map(|(_, at)| *at).min();
         let left = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-        let retry_at = left.and_then(|left| self.means.clock.now().saturating_add(left).ok());
+        let retry_at = left.and_then(|left| self.means.clock.precisely().saturating_add(left).ok());
         Ok(Turn::Until(until.into_iter().chain(retry_at).min()))
     }
 
@@ -330,9 +330,10 @@ impl Worker {
     }
 
     async fn sleep_until(&mut self, when: Option<Timestamp>) {
-        let left =
-            when.map(|w| w.duration_since(self.means.clock.now())).map(|d| d.unsigned_abs().min(SAFETY_NET));
-        let left = if when.is_some_and(|w| w <= self.means.clock.now()) {
+        let left = when
+            .map(|w| w.duration_since(self.means.clock.precisely()))
+            .map(|d| d.unsigned_abs().min(SAFETY_NET));
+        let left = if when.is_some_and(|w| w <= self.means.clock.precisely()) {
             Duration::ZERO
         } else {
             left.unwrap_or(SAFETY_NET)

@@ -106,7 +106,7 @@ fn estimated_end(rolling: &RollingStatus, options: &RollingUpdate, now: Timestam
     let pauses = waiting.saturating_sub(step_left).div_ceil(at_once);
     left = left
         .saturating_add(pauses.saturating_mul(u64::from(options.pause_between_seconds)).saturating_mul(1000));
-    now.saturating_add(SignedDuration::from_millis(i64::try_from(left).ok()?)).ok()
+    now.saturating_add(SignedDuration::from_secs(i64::try_from(left / 1000).ok()?)).ok()
 }
 
 /// How long these nodes took, on average, in milliseconds.
@@ -145,18 +145,13 @@ fn line(record: &GcuUpgrade, status: &GcuUpgradeStatus, end: Option<Timestamp>) 
         Phase::Pending => format!("Waiting for {name} to be taken up"),
         Phase::Running => {
             let what = if status.goal == Goal::Previous { "roll back" } else { "finish" };
-            let end = end.map(|at| format!("; done at about {}", second(at))).unwrap_or_default();
+            let end = end.map(|at| format!("; done at about {at}")).unwrap_or_default();
             match (status.step, nodes) {
                 (Step::Rolling, Some(nodes)) => format!("Waiting for {name} to {what}: {nodes}{end}"),
                 (step, _) => format!("Waiting for {name} to {what}: {step:?}: {message}"),
             }
         }
     }
-}
-
-/// Without fractions of a second, for people.
-pub fn second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// Why it is held: what it waits for may have been said since.

@@ -210,7 +210,7 @@ impl Turn<'_> {
             Whose::Ours | Whose::Same if !gr.deleting => {
                 let draft = self.draft().with(|s| s.created_uid = Some(gr.uid.clone()));
                 let message = format!(
-                    "gr {} (uid {}) is there: waiting until every component runs",
+                    "gr {} (uid {}) created; waiting for all components to become ready",
                     self.record.spec.gr, gr.uid
                 );
                 let seconds = self.seconds_for(Step::WaitingRunning);

@@ -45,8 +45,9 @@ use crate::gr;
 use crate::record::rolling::{GivingUp, LockedSet, RollingStatus};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step};
 
-/// How long the DaemonSets have to be seen at OnDelete before that is believed to last.
-const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(3);
+/// How long the DaemonSets have to be seen at OnDelete before that is believed to last: 3 s, and the rest of the second
+/// in which they were first seen.
+const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(4);
 /// So often a strategy that somebody puts back is put aside again.
 const RELOCK_LIMIT: u32 = 3;
 

@@ -149,6 +149,8 @@ impl Draft {
     fn done(mut self) -> Box<GcuUpgradeStatus> {
         // A refusal can be as long as the manifest, and the record must stay writable.
         bound(&mut self.status);
+        let counted = self.status.rolling.as_ref().filter(|r| r.max_unavailable > 0);
+        self.status.nodes_done = counted.map(|r| format!("{}/{}", r.nodes.done, r.nodes.total));
         Box::new(self.status)
     }
 

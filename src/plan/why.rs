@@ -151,7 +151,7 @@ fn then(record: &GcuUpgrade, claim: &Claim, look: &Look) -> String {
         Stage::Releasing => "it counts no longer against maxUnavailable",
         _ if claim.state == ClaimState::Returning => "it is given back",
         Stage::Evicting => match options.drain.on_timeout {
-            OnTimeout::Hold => "the upgrade is held, and goes on by itself when the node is empty",
+            OnTimeout::Hold => "the upgrade is Held; it resumes by itself once the node is empty",
             OnTimeout::Skip => "the node is given back as it was, and left out",
             OnTimeout::Force => "the pods that are left are deleted, past their disruption budgets",
         },
@@ -163,7 +163,7 @@ fn then(record: &GcuUpgrade, claim: &Claim, look: &Look) -> String {
                 "when it lasts, the node counts as failed, and the upgrade is held at failureThreshold"
             }
         },
-        _ => "the upgrade is held, and goes on by itself when this mends",
+        _ => "the upgrade is Held; it resumes by itself once this is resolved",
     };
     text.to_owned()
 }

@@ -4,6 +4,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
+use serde_json::Value;
 
 /// The largest whole number that every JSON reader keeps as it is.
 const LARGEST: f64 = 9_007_199_254_740_991.0;
@@ -48,6 +49,22 @@ fn bound(schema: &mut JSONSchemaProps) {
     };
     schema.minimum.get_or_insert(least);
     schema.maximum.get_or_insert(largest);
+}
+
+/// Cuts the fractions of a second off the times of a record that an older version wrote.
+pub fn in_whole_seconds(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| match value {
+            Value::String(text) if is_time(name) => {
+                if let Some((whole, _)) = text.split_once('.') {
+                    *text = format!("{whole}Z");
+                }
+            }
+            value => in_whole_seconds(value),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(in_whole_seconds),
+        _ => {}
+    }
 }
 
 /// The names that times have in the record.

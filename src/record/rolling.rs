@@ -98,10 +98,10 @@ pub enum Order {
 pub struct Drain {
     /// Evict the pods that hold a GCU.
     pub enabled: bool,
-    /// How long that may take.
+    /// How long emptying the node may take, in seconds.
     #[schemars(range(min = 1, max = 604800))]
     pub timeout_seconds: u32,
-    /// What then.
+    /// What happens to a node that could not be emptied in that time.
     pub on_timeout: OnTimeout,
     /// Evict pods with these labels too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -138,9 +138,9 @@ pub enum OnTimeout {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitForJobs {
-    /// Pods with these labels.
+    /// Labels of the pods whose end is waited for.
     pub selector: Labels,
-    /// For so long; then they are drained like others.
+    /// How long their end is waited for, in seconds; then they are drained like others.
     #[schemars(range(min = 1, max = 604800))]
     pub timeout_seconds: u32,
 }
@@ -218,9 +218,9 @@ pub struct RollingStatus {
 /// Why an upgrade is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GivingUp {
-    /// A word for programs.
+    /// Why, as one CamelCase word that programs may rely on; the reason with which the upgrade ends.
     pub reason: String,
-    /// A sentence for people.
+    /// Why, in a sentence; the message with which the upgrade ends.
     pub message: String,
     /// The gr is somebody else's now: it and the pods are left as they are.
     pub abandon: bool,
@@ -233,13 +233,13 @@ pub struct LockedSet {
     /// The key of its component in the gr's spec; its own name if it belongs to the gr and to no component known.
     #[serde(default)]
     pub component: String,
-    /// Its namespace.
+    /// Namespace of the DaemonSet.
     pub namespace: String,
-    /// Its name.
+    /// Name of the DaemonSet.
     pub name: String,
-    /// Its UID: another DaemonSet of this name was not locked.
+    /// UID of the DaemonSet: another one of this name was not locked.
     pub uid: String,
-    /// Its update strategy before.
+    /// Update strategy of the DaemonSet before it was held.
     #[schemars(schema_with = "any_object")]
     pub strategy: Value,
     /// The `controller-revision-hash` of its template before.
@@ -257,17 +257,17 @@ fn any_object(_: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NodeCounts {
-    /// Nodes with pods of the components concerned.
+    /// Number of nodes with pods of the components concerned.
     pub total: u32,
-    /// On the wanted version.
+    /// Number of nodes on the wanted version.
     pub done: u32,
-    /// In work.
+    /// Number of nodes in work.
     pub active: u32,
-    /// Still to come.
+    /// Number of nodes still to come.
     pub waiting: u32,
-    /// Left out: cordoned by others, not ready, opted out, not drained in time.
+    /// Number of nodes left out: cordoned by others, not ready, opted out, or not drained in time.
     pub skipped: u32,
-    /// In work, and failed or late.
+    /// Number of nodes in work that have failed or are late.
     pub failed: u32,
 }
 
@@ -275,7 +275,7 @@ pub struct NodeCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// The node.
+    /// Name of the node in work.
     pub node: String,
     /// Since when it is in work.
     #[schemars(with = "String")]
@@ -343,7 +343,7 @@ pub struct Trouble {
     pub kind: TroubleKind,
     /// A sentence that names what stands in the way.
     pub message: String,
-    /// Since when.
+    /// When the trouble was first seen.
     #[schemars(with = "String")]
     pub at: Timestamp,
 }
@@ -362,9 +362,9 @@ pub enum TroubleKind {
 /// A node that was given back untouched and left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkippedNode {
-    /// The node.
+    /// Name of the node that was left out.
     pub node: String,
-    /// Why.
+    /// Why it was left out, in a sentence.
     pub reason: String,
     /// The `spec.nodeAttempts` of this node at that time.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -380,7 +380,7 @@ fn is_zero(number: &u32) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DoneNode {
-    /// The node.
+    /// Name of the node that was done.
     pub node: String,
     /// Since when it was in work.
     #[schemars(with = "String")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rolling::RollingStatus;
 use crate::gr::Workload;
 
-/// How far the upgrade is. Written by the controller alone.
+/// Status says how far the upgrade is, what it waits for and how it ended: written by the controller alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GcuUpgradeStatus {
@@ -59,6 +59,10 @@ pub struct GcuUpgradeStatus {
     /// What happened, oldest first; the newest entries are kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timeline: Vec<TimelineEntry>,
+    /// Nodes that have the wanted version and nodes in all, as `done/total`: what `kubectl get` shows of
+    /// `rolling.nodes`. Only for a RollingUpdate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes_done: Option<String>,
     /// How far a RollingUpdate is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling: Option<RollingStatus>,
@@ -167,11 +171,11 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingOn {
-    /// A word for programs.
+    /// What is waited for, as one CamelCase word that programs may rely on.
     pub reason: WaitReason,
-    /// A sentence for people.
+    /// What is waited for, in a sentence that names the objects concerned.
     pub message: String,
-    /// Since when.
+    /// When the wait began. A change of `message` alone does not restart it.
     #[schemars(with = "String")]
     pub since: Timestamp,
 }
@@ -217,12 +221,12 @@ pub enum WaitReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TimelineEntry {
-    /// When.
+    /// When it happened.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// During which step.
+    /// The step during which it happened.
     pub step: Step,
-    /// What.
+    /// What happened, in a sentence.
     pub message: String,
 }
 
@@ -230,16 +234,16 @@ pub struct TimelineEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Progressing, Held, Finished, Succeeded or OperatorReady.
+    /// Type of the condition: Progressing, Held, Finished, Succeeded or OperatorReady.
     #[serde(rename = "type")]
     pub type_: String,
-    /// True, False or Unknown.
+    /// Status of the condition: True, False or Unknown.
     pub status: String,
-    /// A word for programs.
+    /// Why the condition has this status, as one CamelCase word that programs may rely on.
     pub reason: String,
-    /// A sentence for people.
+    /// Why the condition has this status, in a sentence; empty where there is nothing to add.
     pub message: String,
-    /// When the status last changed.
+    /// When `status` last changed.
     #[schemars(with = "String")]
     pub last_transition_time: Timestamp,
 }

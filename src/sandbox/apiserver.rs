@@ -8,6 +8,7 @@
 //! - No authentication or authorization. No `managedFields`. Of admission, webhooks that mutate updates: see `admission`.
 //! - Server-side apply merges and never conflicts; it does not remove what a manager has stopped applying.
 //! - Unknown fields of built-in kinds are kept; few of their validations are done.
+//! - OpenAPI: see `openapi`. `fieldValidation` is not known: kubectl looks for unknown fields itself.
 //! - CRD schemas: see `schema`. Conversion between versions changes `apiVersion` only.
 //! - Continue tokens are of another form; `Table` columns of built-in kinds have no descriptions.
 //! - The CRD controllers and the disruption controller do their work within the transaction that calls
@@ -26,7 +27,7 @@ use crate::{
     sandbox::{
         admission::{self, Listeners, Write},
         create::{self, Place},
-        delete, discovery, json,
+        delete, discovery, json, openapi,
         output::Renderer,
         pods, read,
         request::{Asked, Target, target},
@@ -110,6 +111,9 @@ impl ApiServer {
     }
 
     async fn answer(&self, request: Request) -> Result<Response, ApiError> {
+        if let Some(document) = request.uri().path().strip_prefix("/openapi/") {
+            return self.openapi(document);
+        }
         let asked = Asked::read(request).await?;
         let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
         match path.as_slice() {
@@ -122,6 +126,19 @@ impl ApiServer {
             ["apis", group, version] => self.group_version(group, version),
             ["api", "v1", ..] => self.resource("", "v1", asked.path.get(2..), &asked).await,
             ["apis", group, version, ..] => self.resource(group, version, asked.path.get(3..), &asked).await,
+            _ => Err(ApiError::no_such_path()),
+        }
+    }
+
+    /// Each form has one media type here, whatever is asked for.
+    fn openapi(&self, document: &str) -> Result<Response, ApiError> {
+        let state = self.store.lock();
+        let parts: Vec<&str> = document.trim_end_matches('/').split('/').collect();
+        match parts.as_slice() {
+            ["v2"] => Ok(reply(200, openapi::V2_MEDIA_TYPE, openapi::v2(&state))),
+            ["v3"] => Ok(ok(&openapi::v3_index(&state))),
+            ["v3", "api", version] => found(openapi::v3(&state, "", version)),
+            ["v3", "apis", group, version] => found(openapi::v3(&state, group, version)),
             _ => Err(ApiError::no_such_path()),
         }
     }

@@ -168,7 +168,7 @@ impl Controller {
         let (plan, status) = {
             let index = lock(&self.index);
             let uid = set.metadata.uid.as_deref().unwrap_or_default();
-            let view = pods::View::new(&set, &index, &hash, self.clock.now());
+            let view = pods::View::new(&set, &index, &hash, self.clock.precisely());
             let mut status = view.status();
             let plan = match index.expected.pending(uid) {
                 Some((_, left)) => {

@@ -233,7 +233,7 @@ impl Operator {
         report: &Report<'_>,
         behaviour: &OperatorBehaviour,
     ) -> Result<(), kube::Error> {
-        let Some(status) = report.render(gr, behaviour, self.clock.now()) else { return Ok(()) };
+        let Some(status) = report.render(gr, behaviour, self.clock.precisely()) else { return Ok(()) };
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.resource);
         let patch = json!({ "metadata": { "uid": gr.uid() }, "status": status });
         match api.patch_status(&gr.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {

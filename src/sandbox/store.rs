@@ -137,11 +137,11 @@ impl Store {
 
     /// Starts a transaction. It commits change by change; check everything before the first one.
     pub(crate) fn begin(&self, actor: Option<String>, dry_run: bool) -> Tx<'_> {
-        Tx { state: self.lock(), now: self.clock.now(), actor, dry_run }
+        Tx { state: self.lock(), now: self.clock.precisely(), actor, dry_run }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.clock.precisely()
     }
 
     /// A receiver that wakes at every change of a resource type.

@@ -86,6 +86,14 @@ metadata: {name: one}
 spec: {size: 3}
 ";
 
+/// A record with a field that there is not.
+const MISTYPED: &str = "
+apiVersion: gum.enflame.com/v1
+kind: GcuUpgrade
+metadata: {name: x-1}
+spec: {gr: x, operation: Upgrade, onFailrue: Hold, target: {manifest: {kind: GcuResource}}}
+";
+
 const NODE: &str = "
 apiVersion: v1
 kind: Node
@@ -114,8 +122,8 @@ async fn kubectl_works_with_nodes_and_pods_of_a_real_cluster() {
 }
 
 async fn nodes_and_pods(kubectl: &Kubectl) {
-    kubectl.ok("create --validate=false -f -", NODE).await;
-    kubectl.ok("create --validate=false -f -", POD).await;
+    kubectl.ok("create -f -", NODE).await;
+    kubectl.ok("create -f -", POD).await;
     assert_eq!(kubectl.ok("cordon n1", "").await, "node/n1 cordoned");
     let nodes = kubectl.ok("get nodes n1 --no-headers", "").await;
     assert!(nodes.starts_with("n1 Unknown,SchedulingDisabled <none>"), "{nodes}");
@@ -151,8 +159,37 @@ async fn kubectl_works_with_custom_resources_of_a_real_cluster() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_explains_checks_and_compares_records_in_the_sandbox() {
+    let Some(kubectl) = sandbox().await else { return };
+    let crd = serde_json::to_string(&gcu_upgrade_manager::record::crd()).unwrap();
+    assert_eq!(
+        kubectl.ok("apply -f -", &crd).await,
+        "customresourcedefinition.apiextensions.k8s.io/gcuupgrades.gum.enflame.com created"
+    );
+    // kubectl remembers what the server had before, until it is asked for all.
+    kubectl.ok("api-resources", "").await;
+    let explained = kubectl.ok("explain gu", "").await;
+    assert!(explained.contains("DESCRIPTION: GcuUpgrade is one upgrade of the GCU stack"), "{explained}");
+    let explained = kubectl.ok("explain gu.status.waitingOn", "").await;
+    assert!(explained.contains("message <string>"), "{explained}");
+    assert!(explained.contains("in a sentence that names the objects concerned"), "{explained}");
+    let refused = kubectl.run("create -f -", MISTYPED).await;
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && why.contains(r#"unknown field "onFailrue""#), "{why}");
+    let record = MISTYPED.replace("onFailrue", "onFailure");
+    let diff = kubectl.run("diff -f -", &record).await;
+    let shown = String::from_utf8_lossy(&diff.stdout);
+    assert_eq!(diff.status.code(), Some(1), "{diff:?}");
+    assert!(shown.contains("+  onFailure: Hold") && shown.contains("+  name: x-1"), "{shown}");
+    assert_eq!(kubectl.ok("create -f -", &record).await, "gcuupgrade.gum.enflame.com/x-1 created");
+    kubectl.ok("apply -f -", NODE).await;
+    let same = kubectl.run("diff -f -", NODE).await;
+    assert_eq!((same.status.code(), same.stdout.len()), (Some(0), 0), "{same:?}");
+}
+
 async fn custom_resources(kubectl: &Kubectl) {
-    kubectl.ok("apply --validate=false -f -", DEFINITION).await;
+    kubectl.ok("apply -f -", DEFINITION).await;
     kubectl.ok("wait --for=condition=Established crd/widgets.example.com --timeout=5s", "").await;
     // A real server serves a new kind a moment after it says so.
     for _ in 0..50 {
@@ -161,16 +198,13 @@ async fn custom_resources(kubectl: &Kubectl) {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(kubectl.ok("apply --validate=false -f -", WIDGET).await, "widget.example.com/one created");
-    assert_eq!(kubectl.ok("apply --validate=false -f -", WIDGET).await, "widget.example.com/one unchanged");
+    assert_eq!(kubectl.ok("apply -f -", WIDGET).await, "widget.example.com/one created");
+    assert_eq!(kubectl.ok("apply -f -", WIDGET).await, "widget.example.com/one unchanged");
     let changed = WIDGET.replace("size: 3", "size: 4");
-    assert_eq!(
-        kubectl.ok("apply --validate=false -f -", &changed).await,
-        "widget.example.com/one configured"
-    );
+    assert_eq!(kubectl.ok("apply -f -", &changed).await, "widget.example.com/one configured");
     assert_eq!(kubectl.ok("get wi", "").await, "NAME SIZE one 4");
     kubectl.ok("patch wi one --type=merge -p {\"spec\":{\"size\":5}}", "").await;
-    kubectl.ok("apply --validate=false --server-side --force-conflicts -f -", WIDGET).await;
+    kubectl.ok("apply --server-side --force-conflicts -f -", WIDGET).await;
     assert_eq!(kubectl.ok("get wi one -o jsonpath={.spec.size}", "").await, "3");
     assert!(kubectl.ok("describe wi one", "").await.contains("Size: 3"));
     let watched = kubectl.run("get wi -w --no-headers --request-timeout=2s", "").await;

@@ -271,7 +271,7 @@ async fn without_a_right_to_the_lease_nothing_acts_and_readyz_says_why() {
     let only = Replica { service, faults };
     let said = only.ask("GET", "/readyz", "").await;
     assert_eq!(said.status, 503);
-    let why = "it is not known which replica acts: made up by a fault: Forbidden";
+    let why = "leader not yet determined: made up by a fault: Forbidden";
     assert!(said.text.contains(why), "{}", said.text);
     only.faults.heal();
     timeout(Duration::from_secs(5), only.service.ready()).await.unwrap();

@@ -10,6 +10,7 @@ mod blueprint;
 mod catalog;
 mod chart;
 mod cli;
+mod client;
 mod conformance;
 mod connections;
 mod contact;

@@ -129,7 +129,7 @@ fn logs_are_text_like_v1_0_0_or_json_and_every_line_of_a_request_has_its_id() {
     assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "no escape code reaches a terminal");
     assert!(log.lines().any(|l| l.contains("recorded") && l.ends_with("request=ci-17")), "{log}");
     assert!(!said.contains("very-secret") && !log.contains("very-secret"), "no token in a log");
-    assert!(log.contains("anyone who reaches the port can upgrade and delete"), "{log}");
+    assert!(log.contains("authentication is disabled; use --auth kubernetes"), "{log}");
 }
 
 #[test]

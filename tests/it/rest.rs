@@ -258,10 +258,7 @@ async fn each_component_shows_its_workload_under_every_name_it_goes_by() {
     for (kind, error) in [
         ("exporter", "daemonsets.apps \"enflame-gcu-exporter\" not found"),
         ("gcuExporter", "daemonsets.apps \"enflame-gcu-exporter\" not found"),
-        (
-            "volcano",
-            "neither the spec nor the status of gr \"enflame-gcu-resource\" names the workload of volcano",
-        ),
+        ("volcano", "component volcano of gr \"enflame-gcu-resource\" is not deployed"),
     ] {
         let answer = stage.must("GET", &format!("{GR}/resource/{kind}"), "").await;
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (404, error), "{kind}");

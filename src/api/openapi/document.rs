@@ -7,9 +7,9 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Body, GROUPS, Kind, Operation, Param, Sample, schemas};
+use super::names::{name_schemas, plain};
+use super::{Answer, Body, GROUPS, Kind, Operation, Param, Sample, insert, schemas};
 use crate::api::auth::Need;
-use crate::api::waiting::insert;
 use crate::api::{envelope, routes};
 
 /// Where the sandbox listens: examples can be typed as they stand.
@@ -56,7 +56,7 @@ pub fn document() -> Value {
     }
     let mut definitions = bodies.take_definitions(true);
     definitions.extend(answers.take_definitions(true));
-    definitions.insert("Failure".to_owned(), envelope_schema(None, false, None));
+    definitions.insert("Failure".to_owned(), envelope_schema("Failure", None, false, None));
     let mut document = json!({
         "openapi": "3.1.0",
         "info": {
@@ -79,6 +79,7 @@ pub fn document() -> Value {
         },
     });
     plain(&mut document);
+    name_schemas(&mut document);
     document
 }
 
@@ -236,11 +237,13 @@ fn failure(status: u16, means: &str) -> Value {
     failure
 }
 
-fn envelope_schema(word: Option<&str>, success: bool, content: Option<Value>) -> Value {
-    let operation = word.map_or(json!({ "type": "string" }), |word| json!({ "const": word }));
+/// The envelope; of a success it is named after the call.
+fn envelope_schema(id: &str, word: Option<&str>, success: bool, content: Option<Value>) -> Value {
+    let operation =
+        word.map_or(json!({ "type": "string" }), |word| json!({ "type": "string", "const": word }));
     let mut properties = json!({
         "operation": operation,
-        "result": { "const": if success { "Success" } else { "Failed" } },
+        "result": { "type": "string", "const": if success { "Success" } else { "Failed" } },
     });
     let mut required = vec!["operation", "result"];
     if let Some(content) = content {
@@ -255,16 +258,21 @@ fn envelope_schema(word: Option<&str>, success: bool, content: Option<Value>) ->
             json!({ "type": "string", "description": "What is wrong, and what to do." }),
         );
     }
-    json!({ "type": "object", "required": required, "properties": properties })
+    let mut schema = json!({ "type": "object", "required": required, "properties": properties });
+    if success {
+        let (first, rest) = id.split_at_checked(1).unwrap_or_default();
+        insert(&mut schema, "title", json!(format!("{}{rest}Answer", first.to_ascii_uppercase())));
+    }
+    schema
 }
 
 fn content(operation: &Operation, word: &str, generator: &mut SchemaGenerator) -> Value {
     let (schema, media, text) = match operation.answer {
-        Answer::Nothing => (envelope_schema(Some(word), true, None), "application/json", false),
+        Answer::Nothing => (envelope_schema(operation.id, Some(word), true, None), "application/json", false),
         Answer::Content(of) | Answer::ContentOrText(of) => {
             let content = of(generator).to_value();
             let text = matches!(operation.answer, Answer::ContentOrText(_));
-            (envelope_schema(Some(word), true, Some(content)), "application/json", text)
+            (envelope_schema(operation.id, Some(word), true, Some(content)), "application/json", text)
         }
         Answer::AsIs(media @ "application/json") => {
             (json!({ "type": "object", "additionalProperties": true }), media, false)
@@ -315,28 +323,4 @@ fn code_sample(sample: &Sample, method: &str) -> Value {
         line.push_str(&format!(" -d '{body}'"));
     }
     json!({ "lang": "Shell", "label": sample.label, "x-name": sample.name, "source": line })
-}
-
-/// Kubernetes' own words of a CRD's schema, in those of JSON Schema.
-fn plain(value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            if object.remove("x-kubernetes-preserve-unknown-fields").is_some() {
-                object.insert("additionalProperties".to_owned(), json!(true));
-            }
-            // schemars' word for an Option that is left out.
-            if object.get("default").is_some_and(Value::is_null) {
-                object.remove("default");
-            }
-            if object.remove("x-kubernetes-int-or-string").is_some() {
-                object.insert("description".to_owned(), json!("A number, or a percentage."));
-                object.insert("examples".to_owned(), json!([3, "25%"]));
-                let text = json!({ "type": "string", "pattern": "^0*([1-9][0-9]*|([1-9][0-9]?|100)%)$" });
-                object.insert("anyOf".to_owned(), json!([{ "type": "integer", "minimum": 1 }, text]));
-            }
-            object.values_mut().for_each(plain);
-        }
-        Value::Array(all) => all.iter_mut().for_each(plain),
-        _ => {}
-    }
 }

@@ -105,7 +105,7 @@ fn article(out: &mut String, document: &Value, path: &str, method: &str, operati
     parameters(out, operation);
     if let Some(schema) = operation.pointer("/requestBody/content/application~1json/schema") {
         let mut rows = Vec::new();
-        fields(document, schema, "", DEPTH, &mut rows);
+        fields(document, resolve(document, schema), "", DEPTH, &mut rows);
         table(out, "Fields of the body", &rows);
     }
     responses(out, document, operation);

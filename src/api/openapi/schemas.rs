@@ -20,18 +20,18 @@ pub(super) use records::{history, revision, upgrade, upgrades};
 /// A request body.
 pub(super) fn body(kind: Body, generator: &mut SchemaGenerator) -> Value {
     match kind {
-        Body::Nothing => whole::<NoBody>(generator),
-        Body::Delete => whole::<DeleteBody>(generator),
-        Body::Skip => whole::<SkipBody>(generator),
+        Body::Nothing => titled("EmptyBody", whole::<NoBody>(generator)),
+        Body::Delete => titled("DeleteBody", whole::<DeleteBody>(generator)),
+        Body::Skip => titled("SkipBody", whole::<SkipBody>(generator)),
         Body::Upgrade => {
             let mut schema = job_without(generator, &["revision"]);
             let file = json!({ "type": "string", "description": "The blueprint to upgrade to: a file in the directory of blueprints." });
             set(&mut schema, "/properties/file", file);
             set(&mut schema, "/required", json!(["file"]));
-            schema
+            titled("UpgradeBody", schema)
         }
-        Body::Rollback => job_without(generator, &["file"]),
-        Body::Retry => job_without(generator, &["file", "revision"]),
+        Body::Rollback => titled("RollbackBody", job_without(generator, &["file"])),
+        Body::Retry => titled("RetryBody", job_without(generator, &["file", "revision"])),
     }
 }
 
@@ -49,6 +49,12 @@ fn whole<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     T::json_schema(generator).to_value()
 }
 
+/// With the name that it has among the document's schemas.
+fn titled(name: &str, mut schema: Value) -> Value {
+    set(&mut schema, "/title", json!(name));
+    schema
+}
+
 fn set(schema: &mut Value, place: &str, to: Value) {
     let (parent, key) = place.rsplit_once('/').unwrap_or_default();
     if let Some(object) = schema.pointer_mut(parent).and_then(Value::as_object_mut) {
@@ -57,8 +63,12 @@ fn set(schema: &mut Value, place: &str, to: Value) {
 }
 
 /// A type of which nulls are left out.
-fn without_nulls<T: JsonSchema>(generator: &mut SchemaGenerator, always: &[&str]) -> Map<String, Value> {
-    let mut schema = whole::<T>(generator);
+fn without_nulls<T: JsonSchema>(
+    generator: &mut SchemaGenerator,
+    name: &str,
+    always: &[&str],
+) -> Map<String, Value> {
+    let mut schema = titled(name, whole::<T>(generator));
     set(&mut schema, "/required", json!(always));
     schema.as_object().cloned().unwrap_or_default()
 }
@@ -71,8 +81,8 @@ fn with(mut schema: Map<String, Value>, more: Value) -> Schema {
     schema.into()
 }
 
-fn record(required: &[&str], properties: Value) -> Map<String, Value> {
-    let schema = json!({ "type": "object", "required": required, "properties": properties });
+fn record(name: &str, required: &[&str], properties: Value) -> Map<String, Value> {
+    let schema = json!({ "title": name, "type": "object", "required": required, "properties": properties });
     schema.as_object().cloned().unwrap_or_default()
 }
 
@@ -88,26 +98,32 @@ fn text(what: &str) -> Value {
 pub(super) fn object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "title": "KubernetesObject",
         "description": "An object as the API server serves it.",
         "required": ["apiVersion", "kind", "metadata"],
         "properties": {
             "apiVersion": { "type": "string" },
             "kind": { "type": "string" },
-            "metadata": { "type": "object", "additionalProperties": true },
+            "metadata": metadata(),
         },
         "additionalProperties": true,
     })
 }
 
+fn metadata() -> Value {
+    json!({ "title": "ObjectMeta", "type": "object", "description": "Kubernetes' own metadata.", "additionalProperties": true })
+}
+
 pub(super) fn gr_list(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "title": "GcuResourceList",
         "description": "A list as the API server serves it.",
         "required": ["apiVersion", "kind", "metadata", "items"],
         "properties": {
             "apiVersion": { "type": "string" },
-            "kind": { "const": "GcuResourceList" },
-            "metadata": { "type": "object", "additionalProperties": true },
+            "kind": { "type": "string", "const": "GcuResourceList" },
+            "metadata": metadata(),
             "items": { "type": "array", "items": object(generator) },
         },
     })
@@ -118,6 +134,7 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
     let rolling = generator.subschema_for::<RollingUpdate>();
     json_schema!({
         "type": "object",
+        "title": "Job",
         "description": "The job that starts, with every default filled in.",
         "required": ["name", "upgrade", "strategy", "components", "rollingUpdate", "failureThreshold", "deadlines", "onFailure", "warnings"],
         "properties": {
@@ -132,7 +149,7 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
             "warnings": { "type": "array", "items": { "type": "string" }, "description": "What to think of: of the blueprint, and of versions that do not fit." },
             "phase": generator.subschema_for::<Phase>(),
             "message": text("After a wait: the last thing worth knowing."),
-            "dryRun": { "const": true },
+            "dryRun": { "type": "boolean", "enum": [true] },
             "plan": generator.subschema_for::<Preview>(),
         },
     })
@@ -144,6 +161,7 @@ pub(super) fn planned(generator: &mut SchemaGenerator) -> Schema {
     if let Some(required) = schema.pointer_mut("/required").and_then(Value::as_array_mut) {
         required.extend([json!("dryRun"), json!("plan")]);
     }
+    set(&mut schema, "/title", json!("PlannedJob"));
     schema.as_object().cloned().unwrap_or_default().into()
 }
 
@@ -151,6 +169,7 @@ pub(super) fn planned(generator: &mut SchemaGenerator) -> Schema {
 pub(super) fn steered(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "title": "SteeredJob",
         "description": "The record that is steered.",
         "required": ["name", "upgrade", "effect"],
         "properties": {
@@ -159,7 +178,7 @@ pub(super) fn steered(generator: &mut SchemaGenerator) -> Schema {
             "effect": text("What the command comes to."),
             "phase": generator.subschema_for::<Phase>(),
             "message": text("After a wait: the last thing worth knowing."),
-            "dryRun": { "const": true },
+            "dryRun": { "type": "boolean", "enum": [true] },
         },
     })
 }
@@ -173,20 +192,21 @@ pub(super) fn job_or_steered(generator: &mut SchemaGenerator) -> Schema {
 
 fn waiting_on(generator: &mut SchemaGenerator) -> Value {
     json!({
+        "title": "WaitingOn",
         "type": "object",
         "description": "What is waited for.",
         "required": ["reason", "message", "since"],
         "properties": {
             "reason": generator.subschema_for::<WaitReason>(),
-            "message": text("A sentence for people."),
-            "since": time("Since when."),
+            "message": text("What is waited for, in a sentence."),
+            "since": time("When the wait began."),
             "until": time("When the upgrade is held, if it has not ended by then."),
         },
     })
 }
 
 pub(super) fn status(generator: &mut SchemaGenerator) -> Schema {
-    let schema = without_nulls::<Progress>(generator, &["gr", "message"]);
+    let schema = without_nulls::<Progress>(generator, "Status", &["gr", "message"]);
     let waiting = waiting_on(generator);
     let held = json!({
         "type": "array",
@@ -200,35 +220,39 @@ pub(super) fn status(generator: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn why(generator: &mut SchemaGenerator) -> Schema {
-    let schema = without_nulls::<Why>(generator, &["message", "nodes", "skipped"]);
+    let schema = without_nulls::<Why>(generator, "Why", &["message", "nodes", "skipped"]);
     let waiting = waiting_on(generator);
     with(schema, json!({ "name": text("The record."), "waitingOn": waiting }))
 }
 
 pub(super) fn nodes(_: &mut SchemaGenerator) -> Schema {
     let pod = json!({
+        "title": "ComponentPod",
         "type": "object",
         "required": ["pod", "version", "phase", "createdAt"],
         "properties": {
             "pod": text("Its name."),
-            "version": { "enum": ["new", "old", "—"], "description": "Of which template; `—` where that is not known." },
-            "phase": { "enum": ["starting", "ready", "terminating", "deleted"] },
+            "version": { "title": "PodTemplate", "type": "string", "enum": ["new", "old", "—"], "description": "Of which template; `—` where that is not known." },
+            "phase": { "title": "PodPhase", "type": "string", "enum": ["starting", "ready", "terminating", "deleted"] },
             "createdAt": time("When it was created."),
             "deletedAt": time("When it was deleted; of one that is gone, when its successor was made."),
             "failure": text("Why it cannot start."),
         },
     });
     let component = json!({
+        "title": "ComponentPods",
         "type": "object",
         "required": ["component", "pods"],
         "properties": { "component": text("Its key."), "pods": { "type": "array", "items": pod } },
     });
     let node = json!({
+        "title": "NodePods",
         "type": "object",
         "required": ["node", "components"],
         "properties": { "node": text("Its name."), "components": { "type": "array", "items": component } },
     });
     json_schema!({
+        "title": "NodeList",
         "type": "object",
         "required": ["name", "nodes"],
         "properties": {
@@ -252,8 +276,13 @@ fn blueprint_fields(generator: &mut SchemaGenerator) -> Value {
 }
 
 pub(super) fn blueprints(generator: &mut SchemaGenerator) -> Schema {
-    let item = record(&["file", "size", "valid", "findings", "loadedAt"], blueprint_fields(generator));
+    let item = record(
+        "BlueprintSummary",
+        &["file", "size", "valid", "findings", "loadedAt"],
+        blueprint_fields(generator),
+    );
     json_schema!({
+        "title": "BlueprintList",
         "type": "object",
         "required": ["items"],
         "properties": {
@@ -265,16 +294,21 @@ pub(super) fn blueprints(generator: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn blueprint(generator: &mut SchemaGenerator) -> Schema {
     let manifest = object(generator);
-    with(record(&["file", "valid", "findings"], blueprint_fields(generator)), json!({ "manifest": manifest }))
+    with(
+        record("Blueprint", &["file", "valid", "findings"], blueprint_fields(generator)),
+        json!({ "manifest": manifest }),
+    )
 }
 
 pub(super) fn version(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
+        "title": "Version",
         "type": "object",
         "required": ["version", "acts", "grApis", "recordApi", "warnings"],
         "properties": {
             "version": text("Of this service."),
             "acts": {
+                "title": "ActingReplica",
                 "type": "object",
                 "required": ["thisReplica"],
                 "properties": {
@@ -286,6 +320,7 @@ pub(super) fn version(_: &mut SchemaGenerator) -> Schema {
             "grApis": { "type": "array", "items": { "type": "string" }, "description": "The APIs that serve grs." },
             "recordApi": text("The API of the record."),
             "kubernetes": {
+                "title": "KubernetesVersion",
                 "type": "object",
                 "required": ["version", "tested"],
                 "properties": {
@@ -294,6 +329,7 @@ pub(super) fn version(_: &mut SchemaGenerator) -> Schema {
                 },
             },
             "operator": {
+                "title": "OperatorVersion",
                 "type": "object",
                 "required": ["namespace", "image"],
                 "properties": {

@@ -192,7 +192,7 @@ const PLAN: Operation = Operation {
                     "steps": { "count": 3, "size": 1, "between": "300 s" },
                     "nodes": [{ "node": "node-1", "step": 0, "impact": "cordon", "restarts": ["devicePlugin", "exporter", "gfd"] }],
                     "skipped": [],
-                    "expected": { "seconds": null, "basis": "not known: no RollingUpdate of this gr on record has succeeded" },
+                    "expected": { "seconds": null, "basis": "unknown: no completed RollingUpdate to estimate from" },
                     "warnings": []
                 },
                 "warnings": []
@@ -231,7 +231,7 @@ const PAUSE: Operation = Operation {
             "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
             "effect": "no further node is taken; nodes whose pods are being replaced are finished, others are given back",
             "phase": "Paused",
-            "message": "paused: resume to go on"
+            "message": "paused; call resume to continue"
         }"#,
         ..SAMPLE
     }],

@@ -23,7 +23,7 @@ const EVENTS_HEADERS: [Param; 1] = [Param {
     name: "Last-Event-ID",
     about: "The id of the last event that was seen: what came after it is sent. Browsers do this by themselves.",
     kind: Kind::Text,
-    example: "1767225606839.0-1a2b3c4d",
+    example: "1767225606.5e6f7a8b-1a2b3c4d",
 }];
 
 const NO_GR: (u16, &str) = (404, "There is no such gr.");
@@ -51,7 +51,7 @@ const STATUS: Operation = Operation {
             answer: r#"{
                 "name": "enflame-gcu-resource-3",
                 "gr": "enflame-gcu-resource",
-                "message": "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused: resume to go on",
+                "message": "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused; call resume to continue",
                 "strategy": "RollingUpdate",
                 "phase": "Paused",
                 "step": "Rolling",
@@ -60,7 +60,7 @@ const STATUS: Operation = Operation {
                 "maxUnavailable": 2,
                 "efficiency": 1.0,
                 "startedAt": "2026-01-01T09:00:06Z",
-                "waitingOn": { "reason": "Paused", "message": "paused: resume to go on", "since": "2026-01-01T09:01:30Z" },
+                "waitingOn": { "reason": "Paused", "message": "paused; call resume to continue", "since": "2026-01-01T09:01:30Z" },
                 "held": [{ "component": "devicePlugin", "namespace": "kube-system", "name": "enflame-gcu-k8s-plugin", "record": "enflame-gcu-resource-3", "outdatedNodes": 2, "reason": "upgrade enflame-gcu-resource-3 is under way" }]
             }"#,
             ..SAMPLE
@@ -70,7 +70,7 @@ const STATUS: Operation = Operation {
             label: "In one line",
             target: "/gum/v1/gr/enflame-gcu-resource/status",
             text: true,
-            answer: "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused: resume to go on\n",
+            answer: "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused; call resume to continue\n",
             ..SAMPLE
         },
     ],
@@ -93,10 +93,10 @@ const WHY: Operation = Operation {
             target: "/gum/v1/gr/enflame-gcu-resource/why",
             answer: r#"{
                 "name": "enflame-gcu-resource-3",
-                "message": "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused: resume to go on",
+                "message": "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused; call resume to continue",
                 "nodes": [],
                 "skipped": [],
-                "waitingOn": { "reason": "Paused", "message": "paused: resume to go on", "since": "2026-01-01T09:01:30Z" }
+                "waitingOn": { "reason": "Paused", "message": "paused; call resume to continue", "since": "2026-01-01T09:01:30Z" }
             }"#,
             ..SAMPLE
         },
@@ -105,7 +105,7 @@ const WHY: Operation = Operation {
             label: "For people",
             target: "/gum/v1/gr/enflame-gcu-resource/why",
             text: true,
-            answer: "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused: resume to go on\n",
+            answer: "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused; call resume to continue\n",
             ..SAMPLE
         },
     ],
@@ -165,8 +165,8 @@ const EVENTS: Operation = Operation {
         label: "Until the end",
         target: "/gum/v1/upgrades/enflame-gcu-resource-1/events",
         text: false,
-        answer: "event: timeline\nid: 1767225606839.0-\ndata: {\"at\":\"2026-01-01T00:00:06.839Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
-                 event: end\nid: 1767225628000.0-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
+        answer: "event: timeline\nid: 1767225606.5e6f7a8b-0\ndata: {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
+                 event: end\nid: 1767225628.9c0d1e2f-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
         ..SAMPLE
     }],
     ..READ
@@ -192,8 +192,8 @@ const UPGRADES: Operation = Operation {
             "blueprint": "gr.json",
             "sha256": "8d3f0c1b9f1e4c0e8a1b7d5f2c6a9e3d4b5c6d7e8f90123456789abcdef01234",
             "requestedAt": "2026-01-01T09:00:06Z",
-            "startedAt": "2026-01-01T09:00:06.812Z",
-            "finishedAt": "2026-01-01T09:00:28.105Z",
+            "startedAt": "2026-01-01T09:00:06Z",
+            "finishedAt": "2026-01-01T09:00:28Z",
             "phase": "Succeeded",
             "step": "Done",
             "message": "gr enflame-gcu-resource is now at the target version"
@@ -226,8 +226,8 @@ const UPGRADE: Operation = Operation {
             "phase": "Succeeded",
             "step": "Done",
             "message": "gr enflame-gcu-resource is now at the target version",
-            "timeline": [{ "at": "2026-01-01T09:00:06.812Z", "step": "Recorded", "message": "taken up" }],
-            "outcome": { "phase": "Succeeded", "reason": "Succeeded", "message": "gr enflame-gcu-resource is now at the target version", "at": "2026-01-01T09:00:28.105Z" },
+            "timeline": [{ "at": "2026-01-01T09:00:06Z", "step": "Recorded", "message": "taken up" }],
+            "outcome": { "phase": "Succeeded", "reason": "Succeeded", "message": "gr enflame-gcu-resource is now at the target version", "at": "2026-01-01T09:00:28Z" },
             "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "enflame-gcu-resource" } }
         }"#,
         ..SAMPLE

@@ -141,11 +141,11 @@ fn mutable_tag(entry: &Entry, outer: Option<&Node>, path: &str, report: &mut Rep
     let place = version.map_or(entry.place, |node| node.place);
     let message = match tag {
         Some(tag) => format!(
-            "the tag `{tag}` can be two images on two nodes: pin a version, or set imagePullPolicy to Always"
+            "mutable tag `{tag}`: nodes may run different images; pin a version, or set imagePullPolicy to Always"
         ),
         None => format!(
-            "no version means the tag `{DEFAULT_VERSION}`, which can be two images on two nodes: pin a version, or \
-             set imagePullPolicy to Always"
+            "no version means the mutable tag `{DEFAULT_VERSION}`: nodes may run different images; pin a version, or set \
+             imagePullPolicy to Always"
         ),
     };
     report.warning("mutable-tag", place, path, "version", message);
@@ -234,10 +234,7 @@ fn named(node: &Node, path: &str, report: &mut Report, fits: fn(&str) -> bool) {
         && !fits(name)
     {
         let message = characters::advice(name).unwrap_or_else(|| {
-            format!(
-                "{} is no name that Kubernetes takes: small letters, digits and `-`, a letter or digit at both ends",
-                quoted(name)
-            )
+            format!("invalid name {}: must be of a-z 0-9 - with a letter or digit at both ends", quoted(name))
         });
         report.error("bad-name", node.place, path, "", message);
     }

@@ -47,13 +47,13 @@ fn is_label_part(part: &str) -> bool {
 
 /// Checks a map of labels: `metadata.labels`, or a node selector.
 pub(super) fn labels(node: &Node, path: &str, report: &mut Report) {
-    text_map(node, path, report, |text| text.is_empty() || is_label_part(text));
+    text_map(node, path, "label", report, |text| text.is_empty() || is_label_part(text));
 }
 
 /// Checks `metadata.annotations`.
 pub(super) fn annotations(node: &Node, report: &mut Report) {
     let path = "metadata.annotations";
-    text_map(node, path, report, |_| true);
+    text_map(node, path, "annotation", report, |_| true);
     let size: usize =
         node.entries().iter().map(|entry| entry.key.len() + entry.node.as_str().map_or(0, str::len)).sum();
     if size > MAX_ANNOTATIONS {
@@ -62,7 +62,7 @@ pub(super) fn annotations(node: &Node, report: &mut Report) {
     }
 }
 
-fn text_map(node: &Node, path: &str, report: &mut Report, value_fits: fn(&str) -> bool) {
+fn text_map(node: &Node, path: &str, what: &str, report: &mut Report, value_fits: fn(&str) -> bool) {
     let Kind::Map(entries) = &node.kind else {
         if !matches!(node.kind, Kind::Null) {
             let message = format!("this must be a map of text to text, not {}", node.describe());
@@ -72,17 +72,17 @@ fn text_map(node: &Node, path: &str, report: &mut Report, value_fits: fn(&str) -
     };
     for entry in entries {
         if !is_qualified(&entry.key) {
-            let message = format!("{} is no key that Kubernetes takes: [prefix/]name", quoted(&entry.key));
+            let message = format!(
+                "invalid {what} key {}: must be [prefix/]name of A-Z a-z 0-9 - _ .",
+                quoted(&entry.key)
+            );
             report.error("bad-label", entry.place, path, &entry.key, message);
         }
         match entry.node.as_str() {
             Some(text) if value_fits(text) => {}
             Some(text) => {
                 let message = lookalike::advice(text).unwrap_or_else(|| {
-                    format!(
-                        "{} is no value that Kubernetes takes: letters, digits, `-`, `_` and `.`, at most 63",
-                        quoted(text)
-                    )
+                    format!("invalid {what} value {}: must be at most 63 of A-Z a-z 0-9 - _ .", quoted(text))
                 });
                 report.error("bad-label", entry.node.place, path, &entry.key, message);
             }

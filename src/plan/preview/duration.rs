@@ -17,10 +17,7 @@ fn ended<'a>(ask: &Ask<'a>, strategy: Strategy) -> impl Iterator<Item = &'a GcuU
 }
 
 fn unknown(strategy: Strategy) -> Expected {
-    Expected {
-        seconds: None,
-        basis: format!("not known: no {strategy:?} of this gr on record has succeeded"),
-    }
+    Expected { seconds: None, basis: format!("unknown: no completed {strategy:?} to estimate from") }
 }
 
 fn recreate(ask: &Ask<'_>) -> Expected {

@@ -108,8 +108,8 @@ impl Node<'_> {
     /// Why it is of no use to evict this pod: it came after the node was claimed, and the next one would come too.
     fn comes_back(&self, tenant: &Tenant) -> Option<String> {
         let Tenant { namespace, name, .. } = tenant;
-        // Kubernetes counts whole seconds: what was made in the same one may have come after.
-        if tenant.created_at.as_second() < self.claim.since.as_second() {
+        // Times are in whole seconds: what was created in the same one may have come after.
+        if tenant.created_at < self.claim.since {
             return None;
         }
         if tenant.tolerates_cordon {

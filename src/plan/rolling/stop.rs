@@ -109,7 +109,7 @@ impl Turn<'_> {
             return Some(Stop {
                 phase: Phase::Paused,
                 reason: "Paused",
-                message: "paused: resume to go on".to_owned(),
+                message: "paused; call resume to continue".to_owned(),
             });
         }
         self.gate(rolling, canaries)

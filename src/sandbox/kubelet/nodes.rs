@@ -83,7 +83,7 @@ impl Kubelet {
             return None;
         }
         conditions.retain(|condition| condition.type_ != "Ready");
-        let now = Some(Time(self.clock.now()));
+        let now = Some(Time(self.clock.precisely()));
         conditions.push(NodeCondition {
             type_: "Ready".to_owned(),
             status: status.to_owned(),

@@ -146,7 +146,8 @@ impl Kubelet {
             else {
                 return Ok(None);
             };
-            let left = since.as_second().saturating_add(seconds).saturating_sub(self.clock.now().as_second());
+            let left =
+                since.as_second().saturating_add(seconds).saturating_sub(self.clock.precisely().as_second());
             if left > 0 {
                 return Ok(Some(Duration::from_secs(left.unsigned_abs())));
             }
@@ -205,7 +206,7 @@ impl Kubelet {
     }
 
     fn status(&self, pod: &Pod, state: &State<'_>) -> Value {
-        let now = self.clock.now();
+        let now = self.clock.precisely();
         let (phase, ready, reason) = match state {
             State::Running => ("Running", true, None),
             State::Ended => ("Succeeded", false, Some("PodCompleted")),
@@ -247,7 +248,7 @@ impl Kubelet {
     }
 
     fn container_status(&self, pod: &Pod, container: &Container, state: &State<'_>) -> Value {
-        let now = whole(self.clock.now());
+        let now = whole(self.clock.precisely());
         let (ready, restarts, current, last) = match state {
             State::Running | State::NodeLost => {
                 (true, restarts(pod), json!({ "running": { "startedAt": now } }), json!({}))

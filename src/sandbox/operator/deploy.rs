@@ -68,7 +68,8 @@ impl Operator {
 
     /// The phase that an operator with moods reports in place of the right one.
     fn said(&self, right: Phase, gr: &DynamicObject, behaviour: &OperatorBehaviour) -> Phase {
-        let other = behaviour.phase_flaps && self.clock.now().as_second() / FLAP.as_secs() as i64 % 2 == 1;
+        let other =
+            behaviour.phase_flaps && self.clock.precisely().as_second() / FLAP.as_secs() as i64 % 2 == 1;
         match (right, shown_phase(gr)) {
             (Phase::Running, Some(Phase::Running | Phase::Upgrading))
                 if behaviour.never_says_running || other =>

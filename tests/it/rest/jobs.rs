@@ -137,7 +137,11 @@ async fn a_wait_ends_with_the_job_with_its_failure_or_with_504_while_it_goes_on(
     stage.write("broken.json", &BLUEPRINT.replace("\"2.1.0\"", "\"broken\""));
     let held = stage.must("PUT", &format!("{GR}?wait=1h"), r#"{"file": "broken.json"}"#).await;
     assert_eq!(held.status, 500, "{}", held.text);
-    assert!(held.error().contains("is Held") && held.error().contains("gcu-runtime:broken"), "{}", held.text);
+    assert!(
+        held.error().contains("is held at") && held.error().contains("gcu-runtime:broken"),
+        "{}",
+        held.text
+    );
     let back = stage.must("POST", &format!("{GR}/rollback?wait=1h"), "").await;
     assert_eq!(back.status, 200, "{}", back.text);
     assert_envelope(&back, "Rollback", true);

@@ -78,7 +78,7 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
     let lone = &said["nodes"][2]["evicts"][0];
     assert!(lone["stays"].as_str().unwrap().starts_with("pod default/lone has no controller"), "{said:#}");
     assert_eq!(said["expected"]["seconds"], Value::Null);
-    assert_eq!(said["expected"]["basis"], "not known: no RollingUpdate of this gr on record has succeeded");
+    assert_eq!(said["expected"]["basis"], "unknown: no completed RollingUpdate to estimate from");
     let warnings = said["warnings"].to_string();
     for words in
         ["are not evicted: 1; their nodes wait", "would not let go now: 1", "left out: node-3, node-4; where"]

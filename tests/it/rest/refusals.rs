@@ -26,7 +26,7 @@ async fn mistakes_are_named_where_they_are() {
         case(put, "{}", "Upgrade", 400, "file: the name of the blueprint"),
         case(put, r#"{"file": ""}"#, "Upgrade", 400, "it is empty"),
         case(put, r#"{"file": "absent.json"}"#, "Upgrade", 404, r#"there is no blueprint \"absent.json\"; there are: gr.json"#),
-        case(put, r#"{"file": "gr.json""#, "Upgrade", 400, "no JSON: EOF while parsing an object at line 1 column 18"),
+        case(put, r#"{"file": "gr.json""#, "Upgrade", 400, "not valid JSON: EOF while parsing an object at line 1 column 18"),
         case(put, "file=gr.json", "Upgrade", 400, "at line 1 column 2"),
         case(put, r#"["gr.json"]"#, "Upgrade", 400, "it must be a JSON object"),
         case(put, r#""gr.json""#, "Upgrade", 400, "it must be a JSON object"),

@@ -146,7 +146,7 @@ async fn a_budget_that_blocks_is_named_with_what_happens_when() {
         "pod default/job-1 cannot be evicted: PodDisruptionBudget default/training needs 1 healthy pods and has 1"
     );
     assert!(stuck["since"].is_string() && stuck["until"].is_string(), "{why:#}");
-    assert_eq!(stuck["then"], "the upgrade is held, and goes on by itself when the node is empty");
+    assert_eq!(stuck["then"], "the upgrade is Held; it resumes by itself once the node is empty");
     assert_eq!(
         why["skipped"],
         json!([{ "node": "node-3", "reason": "its label gum.enflame.com/skip is true" }])

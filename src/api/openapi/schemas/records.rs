@@ -49,14 +49,15 @@ fn more(generator: &mut SchemaGenerator) -> Value {
         "rolling": generator.subschema_for::<RollingStatus>(),
         "timeline": { "type": "array", "items": generator.subschema_for::<TimelineEntry>() },
         "outcome": {
+            "title": "Outcome",
             "type": "object",
             "description": "How it ended.",
             "required": ["phase", "reason", "message"],
             "properties": {
                 "phase": generator.subschema_for::<Phase>(),
-                "reason": text("A word for programs."),
-                "message": text("A sentence for people."),
-                "at": time("When."),
+                "reason": text("Why it ended so, as one CamelCase word that programs may rely on."),
+                "message": text("How it ended, in a sentence."),
+                "at": time("When it ended."),
             },
         },
         "target": object(generator),
@@ -65,28 +66,29 @@ fn more(generator: &mut SchemaGenerator) -> Value {
 }
 
 pub(in crate::api::openapi) fn upgrades(generator: &mut SchemaGenerator) -> Schema {
-    let known = record(&SUMMARY, summary(generator));
+    let known = record("UpgradeSummary", &SUMMARY, summary(generator));
     json_schema!({ "type": "array", "items": { "anyOf": [known, unreadable()] } })
 }
 
 pub(in crate::api::openapi) fn upgrade(generator: &mut SchemaGenerator) -> Schema {
     let required =
         [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline", "target"]].concat();
-    let known = with(record(&required, summary(generator)), more(generator));
+    let known = with(record("Upgrade", &required, summary(generator)), more(generator));
     json_schema!({ "anyOf": [known, unreadable()] })
 }
 
 /// What is shown of a record that this version cannot read.
 fn unreadable() -> Value {
     json!({
+        "title": "UnreadableUpgrade",
         "type": "object",
         "description": "A record that this version cannot read.",
         "required": ["name", "unreadable", "message"],
         "properties": {
             "name": text("The record."),
             "gr": text("Its gr, where at least that can be read."),
-            "unreadable": { "const": true },
-            "requestedAt": time("When."),
+            "unreadable": { "type": "boolean", "enum": [true] },
+            "requestedAt": time("When it was asked for."),
             "message": text("What of it cannot be read."),
         },
     })
@@ -100,10 +102,13 @@ fn revision_fields() -> Value {
 }
 
 pub(in crate::api::openapi) fn history(generator: &mut SchemaGenerator) -> Schema {
-    let schema = with(record(&["revision", "current", "message"], summary(generator)), revision_fields());
+    let schema = with(
+        record("RevisionSummary", &["revision", "current", "message"], summary(generator)),
+        revision_fields(),
+    );
     let replaced = json!({
-        "outcome": { "const": "Replaced", "description": "Of what the oldest record replaced." },
-        "unreadable": { "const": true, "description": "Of a record that this version cannot read: `message` says why." },
+        "outcome": { "title": "Replaced", "type": "string", "enum": ["Replaced"], "description": "Of what the oldest record replaced." },
+        "unreadable": { "type": "boolean", "enum": [true], "description": "Of a record that this version cannot read: `message` says why." },
     });
     json_schema!({ "type": "array", "items": with(schema.as_object().cloned().unwrap_or_default(), replaced) })
 }
@@ -111,12 +116,16 @@ pub(in crate::api::openapi) fn history(generator: &mut SchemaGenerator) -> Schem
 pub(in crate::api::openapi) fn revision(generator: &mut SchemaGenerator) -> Schema {
     let mut more = more(generator);
     let outcome = more.pointer("/outcome").cloned().unwrap_or_default();
-    set(&mut more, "/outcome", json!({ "anyOf": [outcome, { "const": "Replaced" }] }));
+    set(
+        &mut more,
+        "/outcome",
+        json!({ "anyOf": [outcome, { "title": "Replaced", "type": "string", "enum": ["Replaced"], "description": "Of what the oldest record replaced." }] }),
+    );
     set(
         &mut more,
         "/unreadable",
-        json!({ "const": true, "description": "This version cannot read the record." }),
+        json!({ "type": "boolean", "enum": [true], "description": "This version cannot read the record." }),
     );
-    let schema = with(record(&["revision", "current", "message"], summary(generator)), more);
+    let schema = with(record("Revision", &["revision", "current", "message"], summary(generator)), more);
     with(schema.as_object().cloned().unwrap_or_default(), revision_fields())
 }
