@@ -6,7 +6,7 @@ use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -18,6 +18,8 @@ use crate::telemetry::trouble::Trouble;
 const VENDOR: &str = ".enflame.com";
 /// A CRD settles in several writes.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// An API server says what it serves some time after it has taken a CRD: so often it is asked again.
+const SETTLES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 /// Before a failed discovery is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// When no watch on CRDs is to be had, this is how late a new operator is noticed.
@@ -63,6 +65,7 @@ pub async fn run(
     let mut trouble = Trouble::default();
     let crds: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
     let mut changes = watcher(crds, watcher::Config::default()).default_backoff().boxed();
+    let mut settling = <&[Duration]>::default().iter();
     loop {
         let pause = match discover(&client).await {
             Ok(found) => {
@@ -77,7 +80,7 @@ pub async fn run(
                 if changed {
                     info!("APIs that serve GcuResources: {}", found.join(", "));
                 }
-                SAFETY_NET
+                settling.next().copied().unwrap_or(SAFETY_NET)
             }
             Err(error) => {
                 let why = error_text(&error);
@@ -91,15 +94,20 @@ pub async fn run(
         // An error of the watch is no news about CRDs: it backs off by itself, and the pause bounds it.
         let news = async {
             while let Some(event) = changes.next().await {
-                if matches!(
-                    event,
-                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone)
-                ) {
-                    return;
+                match event {
+                    Ok(watcher::Event::Apply(crd) | watcher::Event::Delete(crd)) => {
+                        return crd.name_any().starts_with("gcuresources.");
+                    }
+                    Ok(watcher::Event::InitDone) => return false,
+                    _ => {}
                 }
             }
+            false
         };
-        if timeout(pause, news).await.is_ok() {
+        if let Ok(of_a_gr) = timeout(pause, news).await {
+            if of_a_gr {
+                settling = SETTLES.iter();
+            }
             sleep(DEBOUNCE).await;
         }
     }
