@@ -221,8 +221,12 @@ fn namespaced(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The same as in requests: `5s`, `500ms`, `1m30s`, or plain seconds.
 fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(u64::from(seconds)));
+    }
     let parsed: SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as 2s or 500ms"))?;
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as 5s, 500ms or 5 (seconds)"))?;
     Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
 }

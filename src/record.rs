@@ -8,6 +8,7 @@ pub mod brief;
 pub mod install;
 mod limits;
 mod marks;
+mod request;
 pub mod rolling;
 pub mod size;
 mod status;
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 use rolling::{Amount, RollingUpdate};
 
+pub use request::Request;
 pub use status::*;
 
 /// API group of the record.
@@ -32,7 +34,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 4;
+pub const CRD_REVISION: u32 = 5;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
@@ -114,6 +116,9 @@ pub struct GcuUpgradeSpec {
     /// The last command that changed this through the service, and whose it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steered_by: Option<Steered>,
+    /// The request that began this upgrade: one that is repeated finds this record and begins no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
 }
 
 /// A node that a person has taken out of an upgrade.

@@ -123,6 +123,10 @@ impl Draft {
         self.status.waiting_on = None;
         self.status.started_at.get_or_insert(self.now);
         self.status.finished_at = Some(self.now);
+        // What was given up and put back is not done.
+        if end.phase == Phase::Failed && self.status.goal == Goal::Previous {
+            self.status.rolling.iter_mut().for_each(|rolling| rolling.nodes.done = 0);
+        }
         self.note(&end.message);
         self.condition("Progressing", "False", end.reason, &end.message);
         self.condition("Held", "False", end.reason, "");

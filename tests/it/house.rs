@@ -69,6 +69,7 @@ fn a_changed_crd_has_a_new_revision() {
         (2, include_str!("../data/crd-revision-2.sha256").trim()),
         (3, include_str!("../data/crd-revision-3.sha256").trim()),
         (4, include_str!("../data/crd-revision-4.sha256").trim()),
+        (5, include_str!("../data/crd-revision-5.sha256").trim()),
     ];
     let digest = format!("{:x}", Sha256::digest(serde_json::to_string(&crd().spec).unwrap()));
     assert!(known.contains(&(CRD_REVISION, digest.as_str())), "revision {CRD_REVISION} has digest {digest}");

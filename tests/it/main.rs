@@ -31,6 +31,7 @@ mod process;
 mod readme;
 mod record;
 mod rest;
+mod retries;
 mod scenario;
 mod scenarios;
 mod scripts;

@@ -74,7 +74,7 @@ impl Running {
     }
 }
 
-fn until_ready(address: &str) {
+pub(crate) fn until_ready(address: &str) {
     let begun = Instant::now();
     while curl(address, "GET", "/readyz", "").0 != 200 {
         assert!(begun.elapsed() < Duration::from_secs(20), "{}", curl(address, "GET", "/readyz", "").1);

@@ -266,6 +266,11 @@ fn content(operation: &Operation, word: &str, generator: &mut SchemaGenerator) -
             let text = matches!(operation.answer, Answer::ContentOrText(_));
             (envelope_schema(Some(word), true, Some(content)), "application/json", text)
         }
+        Answer::MayHaveContent(of) => {
+            let mut schema = envelope_schema(Some(word), true, Some(of(generator).to_value()));
+            insert(&mut schema, "required", json!(["operation", "result"]));
+            (schema, "application/json", false)
+        }
         Answer::AsIs(media @ "application/json") => {
             (json!({ "type": "object", "additionalProperties": true }), media, false)
         }
@@ -293,7 +298,10 @@ fn example(operation: &Operation, sample: &Sample, word: &str) -> Value {
         Answer::AsIs("application/json") => content(),
         Answer::AsIs(_) => json!(sample.answer),
         Answer::Nothing => json!({ "operation": word, "result": "Success" }),
-        Answer::Content(_) | Answer::ContentOrText(_) => {
+        Answer::MayHaveContent(_) if sample.answer.is_empty() => {
+            json!({ "operation": word, "result": "Success" })
+        }
+        Answer::Content(_) | Answer::ContentOrText(_) | Answer::MayHaveContent(_) => {
             json!({ "operation": word, "result": "Success", "content": content() })
         }
     };
@@ -331,7 +339,7 @@ fn plain(value: &mut Value) {
             if object.remove("x-kubernetes-int-or-string").is_some() {
                 object.insert("description".to_owned(), json!("A number, or a percentage."));
                 object.insert("examples".to_owned(), json!([3, "25%"]));
-                let text = json!({ "type": "string", "pattern": "^0*([1-9][0-9]*|([1-9][0-9]?|100)%)$" });
+                let text = json!({ "type": "string", "pattern": "^([1-9][0-9]?|100)%$" });
                 object.insert("anyOf".to_owned(), json!([{ "type": "integer", "minimum": 1 }, text]));
             }
             object.values_mut().for_each(plain);

@@ -36,6 +36,7 @@ const SUMMARY: [&str; 7] = ["name", "gr", "operation", "strategy", "phase", "ste
 /// What the view of one record has besides.
 fn more(generator: &mut SchemaGenerator) -> Value {
     json!({
+        "idempotencyKey": text("The `Idempotency-Key` of the request that began it."),
         "intent": generator.subschema_for::<Intent>(),
         "onFailure": generator.subschema_for::<OnFailure>(),
         "deadlines": generator.subschema_for::<Deadlines>(),
@@ -69,8 +70,7 @@ pub(in crate::api::openapi) fn upgrades(generator: &mut SchemaGenerator) -> Sche
 }
 
 pub(in crate::api::openapi) fn upgrade(generator: &mut SchemaGenerator) -> Schema {
-    let required =
-        [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline", "target"]].concat();
+    let required = [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline"]].concat();
     let known = with(record(&required, summary(generator)), more(generator));
     json_schema!({ "anyOf": [known, unreadable()] })
 }
