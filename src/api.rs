@@ -22,12 +22,14 @@ pub mod openapi;
 mod planning;
 mod query;
 mod records;
+mod repeat;
 mod request;
 pub mod skew;
 mod steering;
 mod upgrades;
 mod waiting;
 mod watching;
+mod words;
 
 use std::sync::Arc;
 

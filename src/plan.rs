@@ -13,6 +13,7 @@ pub mod preflight;
 pub mod preview;
 pub mod progress;
 mod recreate;
+pub mod repeat;
 pub mod rolling;
 mod set_back;
 pub mod skew;

@@ -8,6 +8,7 @@ pub mod brief;
 pub mod install;
 mod limits;
 mod marks;
+mod request;
 pub mod rolling;
 pub mod size;
 mod status;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use rolling::{Amount, RollingUpdate};
 
 pub use limits::in_whole_seconds;
+pub use request::Request;
 pub use status::*;
 
 /// API group of the record.
@@ -115,6 +117,9 @@ pub struct GcuUpgradeSpec {
     /// The last command that changed this through the service, and whose it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steered_by: Option<Steered>,
+    /// The request that began this upgrade: one that is repeated finds this record and begins no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
 }
 
 /// A node that a person has taken out of an upgrade.

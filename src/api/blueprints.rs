@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
+use super::query::NoQuery;
 use super::without_nulls;
 use crate::blueprint::catalog::{Entry, LoadError};
 
 /// `GET /gum/v1/blueprints`
-pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
     let set = context.catalog.rescan().await;
     let items: Vec<Value> = set.entries.iter().map(view).collect();
     Ok(Reply::with(without_nulls(json!({ "problem": set.problem, "items": items }))))
@@ -17,7 +18,11 @@ pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
 
 /// `GET /gum/v1/blueprints/{file}`: the same with the manifest. One that cannot be used is there all the same,
 /// with what is wrong with it.
-pub(super) async fn get(context: May<auth::List>, Path(file): Path<String>) -> Result<Reply, ApiError> {
+pub(super) async fn get(
+    context: May<auth::List>,
+    Path(file): Path<String>,
+    _: NoQuery,
+) -> Result<Reply, ApiError> {
     let loaded = context.catalog.load(&file).await;
     let set = context.catalog.rescan().await;
     let mut content = set.get(&file).map(view).unwrap_or_else(|| json!({ "file": file }));

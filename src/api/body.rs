@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::envelope::ApiError;
+use super::words::sentence;
 
 /// Request bodies are a few fields; anything near this size is a mistake.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -69,9 +70,17 @@ fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.path().to_string().as_str() {
-        "." => wrong(e.inner().to_string()),
-        field => wrong(format!("{field}: {}", e.inner())),
+        "." => wrong(sentence(&e.inner().to_string())),
+        field => wrong(about(field, &e.inner().to_string())),
     })
+}
+
+/// A mistake in a field. Of one that is not known the reader has the whole path.
+fn about(field: &str, error: &str) -> String {
+    let told = sentence(error);
+    let last = field.rsplit('.').next().unwrap_or(field);
+    let told = told.strip_prefix(&format!("{last}: ")).unwrap_or(&told);
+    format!("{field}: {told}")
 }
 
 /// Where in an object there is a list.

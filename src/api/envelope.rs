@@ -16,11 +16,13 @@ use serde_json::{Value, json};
 use tracing::{Instrument, info_span};
 
 use super::access::{Access, REQUEST_ID};
+use super::query::Form;
 use crate::cluster::{error_text, forbidden, is_absent};
 use crate::metrics::Metrics;
 use crate::plan::preflight::Refusal;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// A step of the answers' indentation.
 const INDENT: &[u8] = b"    ";
 /// The framework's own error texts are short.
@@ -83,16 +85,23 @@ pub(super) struct ApiError {
     status: StatusCode,
     message: String,
     retry_after: Option<u32>,
+    location: Option<String>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None }
+        Self { status, message: message.into(), retry_after: None, location: None }
     }
 
     /// With a `Retry-After` header, in seconds.
     pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// With a `Location` header: there is a job to look at.
+    pub(super) fn at(mut self, location: String) -> Self {
+        self.location = Some(location);
         self
     }
 
@@ -165,6 +174,7 @@ impl From<Refusal> for ApiError {
             | Refusal::NotServed { .. }
             | Refusal::TooLarge { .. }
             | Refusal::RequestTooLarge(_)
+            | Refusal::KeyReused { .. }
             | Refusal::NameTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, refusal.to_string())
@@ -174,13 +184,9 @@ impl From<Refusal> for ApiError {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let mut response = StatusCode::OK.into_response();
-        if let Some(location) = self.location.as_deref().and_then(|l| HeaderValue::from_str(l).ok()) {
-            response.headers_mut().insert(LOCATION, location);
-        }
+        locate(&mut response, self.location.as_deref());
         if let Some(text) = self.text {
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response.headers_mut().insert(CONTENT_TYPE, TEXT);
             response.extensions_mut().insert(AsIs);
             *response.body_mut() = Body::from(text);
             return response;
@@ -199,8 +205,15 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        locate(&mut response, self.location.as_deref());
         response.extensions_mut().insert(Outcome::Err(self.message));
         response
+    }
+}
+
+fn locate(response: &mut Response, location: Option<&str>) {
+    if let Some(location) = location.and_then(|l| HeaderValue::from_str(l).ok()) {
+        response.headers_mut().insert(LOCATION, location);
     }
 }
 
@@ -217,18 +230,20 @@ struct Envelope<'a> {
 /// Puts every answer into the envelope, the framework's own refusals included, and logs it; but see [`AsIs`].
 pub(super) async fn wrap(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let operation = operation(request.method(), request.uri().path());
+    let form = Form::of(request.headers());
     let access = Access::of(&request);
     request.extensions_mut().insert(access.asker.clone());
     let id = HeaderValue::from_str(&access.id).unwrap_or(HeaderValue::from_static("-"));
     // Every line that is logged on the way carries the request's id.
     let span = info_span!("request", request = %access.id);
-    let mut response = answer(operation, &access, &metrics, request, next).instrument(span).await;
+    let mut response = answer(operation, form, &access, &metrics, request, next).instrument(span).await;
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
 async fn answer(
     operation: &str,
+    form: Form,
     access: &Access,
     metrics: &Metrics,
     request: Request,
@@ -246,7 +261,12 @@ async fn answer(
         None => Err(foreign_text(&head, body).await),
     };
     access.log(head.status, outcome.as_ref().err().map(String::as_str));
+    head.headers.remove(CONTENT_LENGTH);
     let envelope = match outcome {
+        Err(error) if form == Form::Text => {
+            head.headers.insert(CONTENT_TYPE, TEXT);
+            return Response::from_parts(head, Body::from(format!("{error}\n")));
+        }
         Ok(Some(Content::Rendered(content))) => return around(head, operation, content),
         Ok(Some(Content::Value(content))) => {
             Envelope { operation, result: "Success", content: Some(content), error: None }
@@ -255,7 +275,6 @@ async fn answer(
         Err(error) => Envelope { operation, result: "Failed", content: None, error: Some(error) },
     };
     head.headers.insert(CONTENT_TYPE, JSON);
-    head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, Body::from(pretty(&envelope)))
 }
 

@@ -44,6 +44,8 @@ use crate::record::{GcuUpgrade, TimelineEntry};
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Said to whoever listens when this replica stops.
 const CLOSING: &str = "this replica is stopping; the upgrade goes on: connect again";
+/// In the place of the digest, before a progress was sent: no digest is so short.
+const NO_PROGRESS: &str = "0";
 /// The end of the last event's id.
 const END: &str = "-end";
 
@@ -235,9 +237,9 @@ impl Teller {
     }
 
     fn told(&self, kind: &'static str, data: Value) -> Told {
-        let or_none = |text: &str| if text.is_empty() { "0".to_owned() } else { text.to_owned() };
-        let entry = self.entry.as_deref().unwrap_or_default();
-        Told { kind, id: format!("{}-{}", or_none(entry), or_none(&self.progress)), data }
+        let (at, nth) = self.entry.unwrap_or_default();
+        let progress = Some(self.progress.as_str()).filter(|p| !p.is_empty()).unwrap_or(NO_PROGRESS);
+        Told { kind, id: format!("{at}.{nth}-{progress}"), data }
     }
 }
 

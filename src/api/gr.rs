@@ -14,14 +14,14 @@ use super::Context;
 use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
-use super::query::JobQuery;
+use super::query::{JobQuery, NoQuery};
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
 use crate::cluster::{Pages, gr_resource, is_absent, watch_text};
 use crate::gr::discovery::discover;
 use crate::gr::{
     LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
 };
-use crate::plan::preflight::{Refusal, active};
+use crate::plan::preflight::{Refusal, is_idle};
 use crate::telemetry::v1;
 
 /// How long a foreground delete waits unless `?wait` says otherwise.
@@ -152,7 +152,7 @@ fn next_page(list: &mut Value) -> Option<String> {
 }
 
 /// `GET /gum/v1/gr`
-pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
     let mut merged: Option<Value> = None;
     for api_version in context.served_apis().await? {
         let list = context.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
@@ -167,7 +167,7 @@ pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
 }
 
 /// `GET /gum/v1/gr/{name}`
-pub(super) async fn get(context: May<auth::Get>, Name(name): Name) -> Result<Reply, ApiError> {
+pub(super) async fn get(context: May<auth::Get>, Name(name): Name, _: NoQuery) -> Result<Reply, ApiError> {
     Ok(Reply::with(context.find(&name).await?.served))
 }
 
@@ -176,6 +176,7 @@ pub(super) async fn resource(
     context: May<auth::Get>,
     Name(name): Name,
     Path((_, kind)): Path<(String, String)>,
+    _: NoQuery,
 ) -> Result<Reply, ApiError> {
     let gr = context.find(&name).await?.live;
     let Some(component) = component_for_kind(&gr.manifest, &kind) else {
@@ -223,23 +224,21 @@ pub(super) async fn delete(
     Json(body): Json<DeleteBody>,
 ) -> Result<Reply, ApiError> {
     let found = context.find(&name).await?;
-    if let Some(busy) = active(&context.records(&name).await?) {
-        let record = busy.metadata.name.clone().unwrap_or_default();
-        return Err(Refusal::Busy { gr: name, record, phase: busy.phase() }.into());
-    }
+    is_idle(&name, &context.records(&name).await?)?;
     let only_this = Preconditions { uid: Some(found.live.uid.clone()), ..Preconditions::default() };
     let mut params = DeleteParams::background().preconditions(only_this);
     params.dry_run = query.dry_run;
     found.api.delete(&name, &params).await?;
     let by = context.asker.as_deref();
     info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, by, "delete accepted");
-    if !query.dry_run {
-        v1::delete_sent(&name);
+    if query.dry_run {
+        let message = format!("gr {name} would be deleted; nothing was changed");
+        return Ok(Reply::with(json!({ "dryRun": true, "message": message })));
     }
-    let waits = body.policy == Policy::Foreground || query.wait.is_some();
-    if waits && !query.dry_run {
+    v1::delete_sent(&name);
+    if body.policy == Policy::Foreground || query.wait.is_some() {
         let gone = wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT));
-        context.wait_as_asked(gone, &format!("the delete of gr \"{name}\" goes on")).await?;
+        context.wait_as_asked(gone, &format!("the delete of gr \"{name}\" goes on"), false).await?;
     }
     Ok(Reply::default())
 }
@@ -255,7 +254,7 @@ async fn wait_gone(found: &Found, name: &str, patience: Duration) -> Result<(), 
             }
             Err(_) => {
                 return Err(ApiError::new(
-                    StatusCode::GATEWAY_TIMEOUT,
+                    StatusCode::CONFLICT,
                     format!("gr \"{name}\" is still being deleted after {patience:?}; the delete goes on"),
                 ));
             }

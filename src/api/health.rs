@@ -7,18 +7,19 @@ use serde_json::json;
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs, Reply};
+use super::query::NoQuery;
 use super::without_nulls;
 use crate::lease::Leadership;
 use crate::metrics;
 use crate::plan::skew;
 
 /// `GET /livez`: the process answers.
-pub(super) async fn livez(_: May<auth::Everyone>) -> Reply {
+pub(super) async fn livez(_: May<auth::Everyone>, _: NoQuery) -> Reply {
     Reply::default()
 }
 
 /// `GET /readyz`: ready, or what is missing.
-pub(super) async fn readyz(context: May<auth::Everyone>) -> Result<Reply, ApiError> {
+pub(super) async fn readyz(context: May<auth::Everyone>, _: NoQuery) -> Result<Reply, ApiError> {
     let missing = context.not_ready.borrow().clone();
     if missing.is_empty() {
         return Ok(Reply::default());
@@ -27,7 +28,7 @@ pub(super) async fn readyz(context: May<auth::Everyone>) -> Result<Reply, ApiErr
 }
 
 /// `GET /version`: ours, and the versions around us, with what of them does not fit.
-pub(super) async fn version(context: May<auth::Everyone>) -> Reply {
+pub(super) async fn version(context: May<auth::Everyone>, _: NoQuery) -> Reply {
     let around = context.versions().await;
     let kubernetes = around.kubernetes.as_ref().map(|v| json!({ "version": v, "tested": skew::TESTED }));
     let operator = around.operators.first().map(|o| {
@@ -50,7 +51,7 @@ pub(super) async fn version(context: May<auth::Everyone>) -> Reply {
 }
 
 /// `GET /metrics`, for Prometheus.
-pub(super) async fn metrics(context: May<auth::Scrape>) -> Response {
+pub(super) async fn metrics(context: May<auth::Scrape>, _: NoQuery) -> Response {
     let text = context.metrics.text(context.clock.now());
     let mut response = ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response();
     response.extensions_mut().insert(AsIs);

@@ -12,16 +12,17 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::query::{Form, JobQuery};
+use super::repeat::{Key, nothing_to_do};
 use super::request::{JobBody, Manner, Name};
-use super::waiting::{insert, location};
+use super::waiting::{Awaited, insert, location};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
 use crate::gr::{LiveGr, api_version};
-use crate::plan::preflight::Refusal;
+use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
 use crate::record::size::{USER, shortened};
 use crate::record::{
-    FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
+    FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Request, Revision, Strategy,
 };
 use crate::telemetry::v1;
 
@@ -30,9 +31,19 @@ pub(super) async fn upgrade(
     context: May<auth::Update>,
     Name(name): Name,
     query: JobQuery,
+    key: Key,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
-    context.upgrade(&name, &body, query).await
+    context.upgrade(&name, &body, query, key).await
+}
+
+/// A call that starts a job.
+pub(super) struct Call<'a> {
+    pub(super) gr: &'a str,
+    pub(super) body: &'a JobBody,
+    pub(super) query: JobQuery,
+    /// What its repetition is known by.
+    pub(super) request: Request,
 }
 
 /// What is to be started.
@@ -50,6 +61,7 @@ impl Context {
         name: &str,
         body: &JobBody,
         query: JobQuery,
+        key: Key,
     ) -> Result<Reply, ApiError> {
         JobBody::refuse(body.revision.is_some(), "revision")?;
         let file = body.file.as_deref().ok_or_else(|| {
@@ -59,6 +71,15 @@ impl Context {
     })?;
         // First what costs the cluster nothing.
         let blueprint = self.catalog.load(file).await?;
+        let manner = body.manner(None)?;
+        let request = body.request(Operation::Upgrade, blueprint.manifest().clone(), key)?;
+        let call = Call { gr: name, body, query, request };
+        let records = self.records(name).await?;
+        if let Some(reply) = self.repeated(&call, &records).await? {
+            return Ok(reply);
+        }
+        // In the middle of a Recreate there is no gr.
+        preflight::is_idle(name, &records)?;
         let found = self.in_version_of(self.find(name).await?, blueprint.manifest()).await?;
         let findings = check::check_against(&blueprint, &found.served, name);
         refuse_errors(&findings)?;
@@ -74,8 +95,8 @@ impl Context {
             of_revision: None,
             manifest,
         };
-        let job = Job { operation: Operation::Upgrade, target, warnings, manner: body.manner(None)? };
-        self.start(name, Some(found), job, body, query).await
+        let job = Job { operation: Operation::Upgrade, target, warnings, manner };
+        self.start(&call, &records, Some(found), job).await
     }
 
     /// The gr, if there is one.
@@ -90,15 +111,14 @@ impl Context {
     /// Checks everything that can be checked, then creates the record: from then on the job survives us.
     pub(super) async fn start(
         &self,
-        name: &str,
+        call: &Call<'_>,
+        records: &[GcuUpgrade],
         found: Option<Found>,
         mut job: Job,
-        body: &JobBody,
-        query: JobQuery,
     ) -> Result<Reply, ApiError> {
-        let records = self.records(name).await?;
+        let (name, query) = (call.gr, call.query);
         let live = found.as_ref().map(|f| &f.live);
-        let record_name = preflight::may_start(name, live, &records, &job.target.manifest)?;
+        let record_name = preflight::may_start(name, live, records, &job.target.manifest)?;
         if live.is_none() && job.manner.strategy == Strategy::RollingUpdate {
             return Err(Refusal::Nothing(format!(
                 "gr \"{name}\" is not there, so it cannot be changed in place: use strategy Recreate"
@@ -109,42 +129,68 @@ impl Context {
         let skew = async { Ok(self.skew().await) };
         let look = async {
             match query.dry_run {
-                true => self.look_for(found.as_ref(), &job).await.map(Some),
-                false => self.refuse_unresolved(found.as_ref(), &job).await.map(|()| None),
+                true => self.look_for(found.as_ref(), &job).await.map(|seen| (Some(seen), Ok(()))),
+                false => Ok((None, self.refuse_unresolved(found.as_ref(), &job).await)),
             }
         };
         let tried = self.try_on(name, found.as_ref(), &job.target.manifest);
-        let ((), skew, seen) = tokio::try_join!(tried, skew, look)?;
+        let (tried, skew, (seen, resolved)) = tokio::try_join!(tried, skew, look)?;
         job.warnings.extend(skew);
+        let is_done = self.is_done(call, found.as_ref(), &job, tried.as_ref()).await?;
         if let Some(seen) = seen {
             let _turn = self.shares.looks.turn_to_write().await?;
-            let plan = Self::preview(name, found.as_ref(), &job, &seen, &records);
-            let record = self.record(name, &record_name, live, job, body)?;
+            let plan = Self::preview(name, found.as_ref(), &job, &seen, records);
+            let record = self.record(&record_name, live, job, call)?;
             if query.form == Form::Text {
                 return Ok(Reply::text(plan.to_string()));
             }
             let mut content = summary(&record, &plan.warnings);
             insert(&mut content, "dryRun", json!(true));
+            insert(&mut content, "changed", json!(!is_done));
             insert(&mut content, "plan", json!(plan));
             return Ok(Reply::rendered(&content));
         }
+        if is_done {
+            return Ok(Reply::with(nothing_to_do(call, &job)));
+        }
+        resolved?;
         let (operation, warnings) = (job.operation, job.warnings.clone());
-        let record = self.record(name, &record_name, live, job, body)?;
+        let record = self.record(&record_name, live, job, call)?;
         let content = summary(&record, &warnings);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
-        api.create(&PostParams::default(), &record)
-            .await
-            .map_err(|e| lost_the_race(e, name, &record_name))?;
+        match api.create(&PostParams::default(), &record).await {
+            Ok(_) => {}
+            // Creating the record is the lock: etcd lets one of two requests through.
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+                return self.lost_the_race(call, record_name).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
         info!(gr = name, record = %record_name, ?operation, by = self.asker.as_deref(), "recorded");
         if let Some(file) = &record.spec.target.blueprint {
             v1::upgrade_sent(name, file);
         }
-        self.answer(&record_name, preflight::Wanted::Target, content, query).await
+        let awaited = Awaited { wanted: Wanted::Target, repeatable: true };
+        self.answer(&record_name, awaited, content, query).await
+    }
+
+    /// Another request was faster. If it was the same, its job is this one's.
+    async fn lost_the_race(&self, call: &Call<'_>, record: String) -> Result<Reply, ApiError> {
+        let records = self.records(call.gr).await?;
+        if let Some(reply) = self.repeated(call, &records).await? {
+            return Ok(reply);
+        }
+        Err(Refusal::Busy { gr: call.gr.to_owned(), record, phase: Phase::Pending }.into())
     }
 
     /// Has the API server check the target as an update of the gr that stands there, or as a create, with
-    /// its schema and its admission, before anything is deleted for it.
-    async fn try_on(&self, name: &str, found: Option<&Found>, target: &Value) -> Result<(), ApiError> {
+    /// its schema and its admission, before anything is deleted for it. With what it would come to, where that is known.
+    async fn try_on(
+        &self,
+        name: &str,
+        found: Option<&Found>,
+        target: &Value,
+    ) -> Result<Option<Value>, ApiError> {
         let mut wanted = target.clone();
         let params = PostParams { dry_run: true, ..PostParams::default() };
         let invalid =
@@ -170,9 +216,9 @@ impl Context {
             }
         };
         match tried {
-            Ok(_) => Ok(()),
+            Ok(object) => Ok(serde_json::to_value(object).ok()),
             // The operator wrote its status in between: the manifest was not what was wrong.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             Err(kube::Error::Api(status))
                 if status.message.contains("dryRun") || status.message.contains("dry run") =>
             {
@@ -180,7 +226,7 @@ impl Context {
                     gr = name,
                     "not tried on: an admission webhook does not support dry runs: {}", status.message
                 );
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }
@@ -191,12 +237,12 @@ impl Context {
     /// The record of a job, as it is created.
     fn record(
         &self,
-        gr: &str,
         name: &str,
         live: Option<&LiveGr>,
         job: Job,
-        body: &JobBody,
+        call: &Call<'_>,
     ) -> Result<GcuUpgrade, Refusal> {
+        let body = call.body;
         let metadata = ObjectMeta {
             name: Some(name.to_owned()),
             finalizers: Some(vec![FINALIZER.to_owned()]),
@@ -206,7 +252,7 @@ impl Context {
             skip: Vec::new(),
             node_attempts: Default::default(),
             failure_threshold: job.manner.failure_threshold,
-            gr: gr.to_owned(),
+            gr: call.gr.to_owned(),
             operation: job.operation,
             strategy: job.manner.strategy,
             components: body.components.clone(),
@@ -221,6 +267,7 @@ impl Context {
             reason: body.reason.clone(),
             requested_by: self.asker.as_deref().map(|by| shortened(by, USER)),
             steered_by: None,
+            request: Some(call.request.clone()),
         };
         preflight::fits(&spec)?;
         Ok(GcuUpgrade { metadata, spec, status: None })
@@ -228,7 +275,7 @@ impl Context {
 }
 
 /// What is answered for a job: every default is visible in it.
-fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
+pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
     let name = record.name_any();
     json!({
         "name": name,
@@ -261,14 +308,4 @@ fn refuse_errors(findings: &[Finding]) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, errors.join("; ")))
-}
-
-/// Creating the record is the lock: etcd lets one of two requests through.
-fn lost_the_race(error: kube::Error, gr: &str, record: &str) -> ApiError {
-    match &error {
-        kube::Error::Api(status) if status.reason == "AlreadyExists" => {
-            Refusal::Busy { gr: gr.to_owned(), record: record.to_owned(), phase: Phase::Pending }.into()
-        }
-        _ => error.into(),
-    }
 }

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use kube::api::Api;
 use serde::Serialize;
 
 use super::Context;
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::query::NodesQuery;
-use super::request::Name;
+use super::request::{Name, is_dns_subdomain};
 use crate::observe::fleet::{self, Interest};
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
@@ -26,10 +29,23 @@ pub(super) async fn nodes(
     let looks = &context.shares.looks;
     let rendered = Box::pin(async {
         let seen = looks.nodes(&name, Box::pin(context.look_at_nodes(&name))).await?;
+        if let Some(node) = query.node.as_ref().filter(|node| !seen.names(node)) {
+            // Perhaps the stack has no pod there.
+            let api: Api<Node> = Api::all(context.client.clone());
+            if !is_dns_subdomain(node) || api.get_opt(node).await?.is_none() {
+                return Err(no_node(&name, node));
+            }
+        }
         let _turn = looks.turn_to_write().await?;
         Ok(Reply::rendered(&seen.view(&query)))
     });
     looks.reply("nodes", &format!("{name} {query:?}"), rendered).await
+}
+
+/// That there is no such node.
+pub(super) fn no_node(gr: &str, node: &str) -> ApiError {
+    let names = format!("GET /gum/v1/gr/{gr}/nodes names those with the stack's pods");
+    ApiError::new(StatusCode::NOT_FOUND, format!("the cluster has no node {node:?}; {names}"))
 }
 
 /// What was seen of a gr's pods.
@@ -45,6 +61,15 @@ pub(super) struct Nodes {
 }
 
 impl Context {
+    /// Whether the gr's DaemonSets have pods of another template than theirs, or that cannot be told.
+    pub(super) async fn has_outdated_pods(&self, gr: &str) -> Result<bool, ApiError> {
+        let seen = self.shares.looks.nodes(gr, Box::pin(self.look_at_nodes(gr))).await?;
+        Ok(seen.pods.iter().any(|(pod, _)| {
+            let set = seen.fleet.set(&pod.namespace, &pod.workload);
+            !pod.deleting && set.is_none_or(|set| set.hash.as_ref() != Some(&pod.hash))
+        }))
+    }
+
     async fn look_at_nodes(&self, name: &str) -> Result<Nodes, ApiError> {
         let _turn = self.shares.looks.turn().await?;
         let (found, records) = tokio::join!(self.find(name), self.records(name));
@@ -111,6 +136,15 @@ impl<'a> ComponentView<'a> {
 type ByNode<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<PodView<'a>>>>;
 
 impl Nodes {
+    /// Whether a pod is, or was, on this node.
+    fn names(&self, node: &str) -> bool {
+        let rolling = self.rolling.as_ref();
+        self.pods.iter().any(|(pod, _)| pod.node == node)
+            || rolling.is_some_and(|r| {
+                r.active.iter().any(|c| c.node == node) || r.recent.iter().any(|d| d.node == node)
+            })
+    }
+
     fn view(&self, query: &NodesQuery) -> impl Serialize + use<'_> {
         let is_asked_for = |node: &str| query.node.as_ref().is_none_or(|wanted| wanted == node);
         let mut all: ByNode<'_> = BTreeMap::new();

@@ -24,6 +24,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::auth::{self, May, Need};
 use super::envelope::AsIs;
+use super::query::NoQuery;
 use super::waiting::insert;
 
 pub use document::document;
@@ -118,7 +119,9 @@ enum Answer {
     Nothing,
     /// The envelope with content.
     Content(fn(&mut SchemaGenerator) -> Schema),
-    /// The same, or text for people when `Accept: text/plain` asks for it.
+    /// The envelope, with this content where there is something to say.
+    MayHaveContent(fn(&mut SchemaGenerator) -> Schema),
+    /// The envelope with content, or text for people when `Accept: text/plain` asks for it.
     ContentOrText(fn(&mut SchemaGenerator) -> Schema),
     /// As it is, in this media type.
     AsIs(&'static str),
@@ -150,12 +153,12 @@ static JSON: LazyLock<Bytes> = LazyLock::new(|| format!("{}\n", document()).into
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| page(&document()).into());
 
 /// `GET /openapi.json`
-pub(super) async fn json(_: May<auth::Everyone>) -> Response {
+pub(super) async fn json(_: May<auth::Everyone>, _: NoQuery) -> Response {
     as_it_is(&JSON, "application/json")
 }
 
 /// `GET /docs`
-pub(super) async fn docs(_: May<auth::Everyone>) -> Response {
+pub(super) async fn docs(_: May<auth::Everyone>, _: NoQuery) -> Response {
     let mut response = as_it_is(&PAGE, "text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, ONLY_STYLE);
     response

@@ -12,6 +12,7 @@ use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::jobs::Job;
 use super::query::{Form, JobQuery, NoQuery};
+use super::repeat::Key;
 use super::request::{JobBody, Name};
 use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::{self, Interest};
@@ -30,7 +31,8 @@ pub(super) async fn plan(
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
     let words = format!("{name} {form:?} {body:?}");
-    let planned = Box::pin(context.upgrade(&name, &body, JobQuery { wait: None, dry_run: true, form }));
+    let query = JobQuery { wait: None, dry_run: true, form };
+    let planned = Box::pin(context.upgrade(&name, &body, query, Key(None)));
     context.shares.looks.reply_of_the_moment("plan", &words, planned).await
 }
 

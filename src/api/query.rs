@@ -5,12 +5,14 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::http::request::Parts;
 use jiff::SignedDuration;
 
 use super::envelope::ApiError;
 use super::request::{bad, duration};
+use super::words::unknown;
 
 /// The longest wait for a job's end that one request may ask for.
 const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
@@ -30,21 +32,38 @@ impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let pairs = pairs(parts, state).await?;
-        let (mut wait, mut dry_run) = (None, None);
-        for (key, value) in &pairs {
-            let again = match key.as_str() {
-                "wait" => wait
-                    .replace(duration(value, WAIT_LIMIT).map_err(|e| bad("wait", &e))?.unsigned_abs())
-                    .is_some(),
-                "dryRun" => dry_run.replace(flag(value).map_err(|e| bad("dryRun", &e))?).is_some(),
-                other => return Err(bad(other, "no such query parameter here: wait and dryRun are known")),
-            };
-            if again {
-                return Err(bad(key, "given twice"));
-            }
-        }
-        Ok(Self { wait, dry_run: dry_run.unwrap_or_default(), form: Form::of(parts) })
+        let given = Given::of(parts, state, &["wait", "dryRun"]).await?;
+        Ok(Self { wait: given.wait()?, dry_run: given.flag("dryRun")?, form: Form::of(&parts.headers) })
+    }
+}
+
+/// `?wait=10m`, of a call that changes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WaitQuery(pub(super) Option<Duration>);
+
+impl<S: Send + Sync> FromRequestParts<S> for WaitQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(Given::of(parts, state, &["wait"]).await?.wait()?))
+    }
+}
+
+/// `?wait=10m&manifests=true`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RecordQuery {
+    /// How long to wait for the end; `None`: answer at once.
+    pub(super) wait: Option<Duration>,
+    /// With both manifests.
+    pub(super) manifests: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RecordQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let given = Given::of(parts, state, &["wait", "manifests"]).await?;
+        Ok(Self { wait: given.wait()?, manifests: given.flag("manifests")? })
     }
 }
 
@@ -56,10 +75,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match pairs(parts, state).await?.first() {
-            Some((key, _)) => Err(bad(key, "no such query parameter here: none is known")),
-            None => Ok(Self),
-        }
+        Given::of(parts, state, &[]).await.map(|_| Self)
     }
 }
 
@@ -76,31 +92,44 @@ impl<S: Send + Sync> FromRequestParts<S> for NodesQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let (mut all, mut node) = (None, None);
-        for (key, value) in pairs(parts, state).await? {
-            let again = match key.as_str() {
-                "all" => all.replace(flag(&value).map_err(|e| bad("all", &e))?).is_some(),
-                "node" => node.replace(value).is_some(),
-                other => return Err(bad(other, "no such query parameter here: all and node are known")),
-            };
-            if again {
-                return Err(bad(&key, "given twice"));
-            }
-        }
-        Ok(Self { all: all.unwrap_or_default(), node })
+        let given = Given::of(parts, state, &["all", "node"]).await?;
+        Ok(Self { all: given.flag("all")?, node: given.text("node").map(str::to_owned) })
     }
 }
 
-async fn pairs<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Vec<(String, String)>, ApiError> {
-    let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-    query.map(|Query(pairs)| pairs).map_err(|e| ApiError::bad_request(e.body_text()))
-}
+/// The parameters of a request: each is known to the call, and is given once.
+struct Given(Vec<(String, String)>);
 
-fn flag(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "" => Ok(true),
-        "false" => Ok(false),
-        other => Err(format!("true or false, not {other:?}")),
+impl Given {
+    async fn of<S: Send + Sync>(parts: &mut Parts, state: &S, known: &[&str]) -> Result<Self, ApiError> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(pairs) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+        for (place, (key, _)) in pairs.iter().enumerate() {
+            if !known.contains(&key.as_str()) {
+                return Err(bad(key, &unknown("query parameter", key, known)));
+            }
+            if pairs.iter().take(place).any(|(other, _)| other == key) {
+                return Err(bad(key, "given twice"));
+            }
+        }
+        Ok(Self(pairs))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn wait(&self) -> Result<Option<Duration>, ApiError> {
+        let wait = self.text("wait").map(|text| duration(text, WAIT_LIMIT)).transpose();
+        wait.map(|wait| wait.map(|d| d.unsigned_abs())).map_err(|e| bad("wait", &e))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(other) => Err(bad(name, &format!("must be true or false, not {other:?}"))),
+        }
     }
 }
 
@@ -116,8 +145,8 @@ pub(super) enum Form {
 
 impl Form {
     /// Of the two, the one that `Accept` names first; JSON when it names neither.
-    fn of(parts: &Parts) -> Self {
-        let values = parts.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
         let named = values.flat_map(|v| v.split(',')).find_map(|range| {
             match range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
                 "text/plain" => Some(Self::Text),
@@ -133,6 +162,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Form {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(parts))
+        Ok(Self::of(&parts.headers))
     }
 }

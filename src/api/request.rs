@@ -10,9 +10,10 @@ use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 use super::envelope::ApiError;
-use crate::record::rolling::{Amount, RollingUpdate};
+use crate::record::rolling::{Amount, Asked, RollingUpdate};
 use crate::record::{Deadlines, GcuUpgrade, OnFailure, Strategy};
 use rolling::RollingBody;
 
@@ -106,13 +107,15 @@ pub(super) struct JobBody {
     rolling_update: Option<RollingBody>,
     /// Recreate: the number or percentage of nodes that have to fail before the upgrade is held or rolled back; by
     /// default 10%, at least one node. A RollingUpdate has its own in `rollingUpdate`.
-    failure_threshold: Option<Amount>,
+    failure_threshold: Option<Asked>,
     /// How long each step may take before the upgrade is held.
     deadlines: DeadlinesBody,
     /// Why, for people; kept in the record. At most 1024 bytes.
     #[serde(deserialize_with = "short::<_, REASON_LIMIT>")]
     #[schemars(length(max = REASON_LIMIT))]
     pub(super) reason: Option<String>,
+    /// Do it though nothing would change.
+    pub(super) force: bool,
 }
 
 /// How long each step may take before the upgrade is held.
@@ -279,10 +282,17 @@ impl JobBody {
             Strategy::RollingUpdate => None,
             Strategy::Recreate => {
                 let before = before.and_then(|l| l.spec.failure_threshold);
-                self.failure_threshold.or(before).or(Some(FAILURE_THRESHOLD))
+                self.failure_threshold.map(|a| a.0).or(before).or(Some(FAILURE_THRESHOLD))
             }
         };
         Ok(Manner { strategy, rolling_update, failure_threshold })
+    }
+
+    /// How the change is made as far as the body itself says so.
+    pub(super) fn own_manner(&self) -> Result<Value, ApiError> {
+        let rolling = self.rolling_update.as_ref().map(RollingBody::resolve).transpose();
+        let rolling = rolling.map_err(ApiError::bad_request)?;
+        Ok(json!([self.strategy, rolling, self.failure_threshold.map(|a| a.0)]))
     }
 
     /// Whether the body says how nodes are rolled.
@@ -298,6 +308,7 @@ impl JobBody {
             (self.rolling_update.is_some(), "rollingUpdate"),
             (self.failure_threshold.is_some(), "failureThreshold"),
             (!self.components.is_empty(), "components"),
+            (self.force, "force"),
         ];
         match asked.iter().find(|(present, _)| *present) {
             Some((_, field)) => Err(bad(field, why)),

@@ -14,10 +14,13 @@ use super::Context;
 use super::auth::{self, Guarded, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
-use super::jobs::Job;
+use super::gr::Found;
+use super::jobs::{Call, Job};
+use super::nodes::no_node;
 use super::query::JobQuery;
+use super::repeat::Key;
 use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
-use super::waiting::{insert, location};
+use super::waiting::{Awaited, insert, location};
 use super::without_nulls;
 use crate::plan::commands::nodes::{self, NodeChange, Skipping};
 use crate::plan::commands::{Command, Effect};
@@ -25,7 +28,7 @@ use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
 use crate::record::rolling::SKIP_LABEL;
 use crate::record::size::{USER, shortened};
-use crate::record::{GcuUpgrade, Goal, Intent, Operation, Revision};
+use crate::record::{GcuUpgrade, Goal, Intent, Operation, Phase, Revision};
 
 /// A command is decided on the version of the record that it then changes. The controller may write in between:
 /// then it is decided again, so often.
@@ -46,16 +49,23 @@ pub(super) async fn rollback(
     context: May<auth::Update>,
     Name(name): Name,
     query: JobQuery,
+    key: Key,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
     JobBody::refuse(body.file.is_some(), "file")?;
     let records = context.records(&name).await?;
+    let request = body.request(Operation::Rollback, json!(body.revision), key)?;
+    let call = Call { gr: &name, body: &body, query, request };
+    if let Some(reply) = context.repeated(&call, &records).await? {
+        return Ok(reply);
+    }
     if body.revision.is_none() && preflight::may(Command::Rollback, &name, &records)? != Effect::NewJob {
         body.refuse_options()?;
         return context.command(&name, Command::Rollback, query).await;
     }
-    let target = preflight::revision(&name, &records, body.revision)?;
-    context.again(&name, &records, Operation::Rollback, target, &body, query).await
+    let found = context.find_if_any(&name).await?;
+    let target = preflight::revision(&name, &records, body.revision, found.as_ref().map(|f| &f.live))?;
+    context.again(&call, &records, found, Operation::Rollback, target).await
 }
 
 /// `POST /gum/v1/gr/{name}/retry`: a fresh deadline for a held step, or the failed upgrade once more.
@@ -63,15 +73,26 @@ pub(super) async fn retry(
     context: May<auth::Update>,
     Name(name): Name,
     query: JobQuery,
+    key: Key,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
     JobBody::refuse(body.file.is_some(), "file")?;
     JobBody::refuse(body.revision.is_some(), "revision")?;
     let records = context.records(&name).await?;
+    let request = body.request(Operation::Retry, Value::Null, key)?;
+    let call = Call { gr: &name, body: &body, query, request };
+    // What is held is meant, whichever request began it.
+    let held = preflight::active(&records).is_some_and(|r| r.phase() == Phase::Held);
+    if (!held || call.request.idempotency_key.is_some())
+        && let Some(reply) = context.repeated(&call, &records).await?
+    {
+        return Ok(reply);
+    }
     match (preflight::may(Command::Retry, &name, &records)?, records.first()) {
         (Effect::NewJob, Some(last)) => {
+            let found = context.find_if_any(&name).await?;
             let target = preflight::again(last);
-            context.again(&name, &records, Operation::Retry, target, &body, query).await
+            context.again(&call, &records, found, Operation::Retry, target).await
         }
         _ => {
             body.refuse_options()?;
@@ -109,14 +130,14 @@ impl Context {
     /// Starts a job towards a revision on record, in the manner of the last job unless the body says otherwise.
     async fn again(
         &self,
-        name: &str,
+        call: &Call<'_>,
         records: &[GcuUpgrade],
+        found: Option<Found>,
         operation: Operation,
         mut target: Revision,
-        body: &JobBody,
-        query: JobQuery,
     ) -> Result<Reply, ApiError> {
-        let found = match self.find_if_any(name).await? {
+        let Call { gr: name, body, .. } = call;
+        let found = match found {
             Some(found) => Some(self.in_version_of(found, &target.manifest).await?),
             None => None,
         };
@@ -140,7 +161,7 @@ impl Context {
             rolling.without_steps();
         }
         let job = Job { operation, target, warnings: Vec::new(), manner };
-        self.start(name, found, job, body, query).await
+        self.start(call, records, found, job).await
     }
 
     /// Changes the `spec` of the active record as a command asks for.
@@ -149,6 +170,7 @@ impl Context {
             let wanted = match effect {
                 Effect::Close => Wanted::End,
                 Effect::TurnBack => Wanted::Previous,
+                Effect::Pause => Wanted::Pause,
                 _ => wanted(record),
             };
             Ok(change(effect).map(|change| Steering { change, says: says(effect).to_owned(), wanted }))
@@ -189,12 +211,7 @@ impl Context {
     async fn is_there(&self, gr: &str, command: Command, node: &str) -> Result<(), ApiError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let Some(found) = nodes.get_opt(node).await? else {
-            return Err(ApiError::new(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "the cluster has no node \"{node}\"; GET /gum/v1/gr/{gr}/nodes names those with the stack's pods"
-                ),
-            ));
+            return Err(no_node(gr, node));
         };
         if command == Command::RetryNode && found.labels().get(SKIP_LABEL).is_some_and(|v| v == "true") {
             let why =
@@ -223,8 +240,10 @@ impl Context {
                 insert(&mut content, "dryRun", json!(true));
                 return Ok(Reply::with(content));
             }
+            // Said once more, most commands mean something else.
+            let awaited = Awaited { wanted, repeatable: false };
             if change.is_null() {
-                return self.answer(&name, wanted, content, query).await;
+                return self.answer(&name, awaited, content, query).await;
             }
             // Who steered before is not who steers now, even where nobody is asked.
             let steered =
@@ -238,7 +257,7 @@ impl Context {
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => {
                     info!(record = %name, %change, "steered");
-                    return self.answer(&name, wanted, content, query).await;
+                    return self.answer(&name, awaited, content, query).await;
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error.into()),

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use axum::extract::Path;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
-use super::query::NoQuery;
+use super::query::{NoQuery, RecordQuery};
 use super::records::{Lenient, Records, age};
 use super::request::Name;
 use super::waiting::insert;
@@ -18,7 +19,7 @@ use crate::plan::preflight::{self, revisions};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step};
 
 /// `GET /gum/v1/upgrades`, newest first.
-pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
     let mut entries = Vec::new();
     context.each_record(|record| entries.push((age(&record), entry(&record)))).await?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -26,15 +27,40 @@ pub(super) async fn list(context: May<auth::List>) -> Result<Reply, ApiError> {
 }
 
 /// `GET /gum/v1/upgrades/{id}`
-pub(super) async fn get(context: May<auth::Get>, Name(id): Name) -> Result<Reply, ApiError> {
-    Ok(Reply::with(match context.record(&id).await?.0 {
-        Ok(record) => whole(&record),
-        Err(unreadable) => unreadable.view(),
-    }))
+pub(super) async fn get(
+    context: May<auth::Get>,
+    Name(id): Name,
+    query: RecordQuery,
+) -> Result<Reply, ApiError> {
+    let record = match context.record(&id).await?.0 {
+        Ok(record) => context.watch_record(record, query.wait).await?,
+        Err(unreadable) => return Ok(Reply::with(unreadable.view())),
+    };
+    Ok(Reply::rendered(&StateFirst(whole(&record, query.manifests))))
+}
+
+/// How an upgrade is stands before what was asked: people read the first lines.
+struct StateFirst(Value);
+
+/// What stands first, in this order.
+const STATE: [&str; 9] =
+    ["name", "phase", "step", "message", "waitingOn", "outcome", "stepSince", "deadline", "timeline"];
+
+impl Serialize for StateFirst {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = || self.0.as_object().into_iter().flatten();
+        let first = STATE.iter().filter_map(|name| fields().find(|(key, _)| key == name));
+        let rest = fields().filter(|(key, _)| !STATE.contains(&key.as_str()));
+        serializer.collect_map(first.chain(rest))
+    }
 }
 
 /// `GET /gum/v1/gr/{name}/history`: the revisions that can be returned to.
-pub(super) async fn history(context: May<auth::Get>, Name(name): Name) -> Result<Reply, ApiError> {
+pub(super) async fn history(
+    context: May<auth::Get>,
+    Name(name): Name,
+    _: NoQuery,
+) -> Result<Reply, ApiError> {
     let Records { readable: records, unreadable } = context.legible_records(&name).await?;
     if records.is_empty() && unreadable.is_empty() {
         // Tells a gr that was never upgraded from one that is not there.
@@ -75,9 +101,9 @@ pub(super) async fn revision(
     if records.is_empty() && unreadable.is_empty() {
         context.find(&name).await?;
     }
-    let found = preflight::revision(&name, &records, Some(number))?;
+    let found = preflight::revision(&name, &records, Some(number), None)?;
     let mut view = match records.iter().find(|r| r.number() == number) {
-        Some(record) => whole(record),
+        Some(record) => whole(record, true),
         None => replaced(),
     };
     insert(&mut view, "revision", json!(number));
@@ -138,7 +164,7 @@ fn deadline(status: &GcuUpgradeStatus) -> Option<Timestamp> {
     status.deadline.filter(|_| status.step != Step::Rolling)
 }
 
-fn whole(record: &GcuUpgrade) -> Value {
+fn whole(record: &GcuUpgrade, manifests: bool) -> Value {
     let status = record.status_or_default();
     let waiting = waiting_on(&status);
     let end = status.holding("Finished");
@@ -146,6 +172,8 @@ fn whole(record: &GcuUpgrade) -> Value {
     let mut view = summary(record);
     if let Some(object) = view.as_object_mut() {
         object.insert("intent".to_owned(), json!(record.spec.intent));
+        let request = record.spec.request.as_ref();
+        object.insert("idempotencyKey".to_owned(), json!(request.and_then(|r| r.idempotency_key.as_ref())));
         object.insert("onFailure".to_owned(), json!(record.spec.on_failure));
         object.insert("deadlines".to_owned(), json!(record.spec.deadlines));
         object.insert("goal".to_owned(), json!(status.goal));
@@ -158,8 +186,10 @@ fn whole(record: &GcuUpgrade) -> Value {
         object.insert("rolling".to_owned(), json!(status.rolling));
         object.insert("timeline".to_owned(), json!(status.timeline));
         object.insert("outcome".to_owned(), json!(outcome));
-        object.insert("target".to_owned(), record.spec.target.manifest.clone());
-        object.insert("previous".to_owned(), json!(record.spec.previous.as_ref().map(|p| &p.manifest)));
+        if manifests {
+            object.insert("target".to_owned(), record.spec.target.manifest.clone());
+            object.insert("previous".to_owned(), json!(record.spec.previous.as_ref().map(|p| &p.manifest)));
+        }
     }
     without_nulls(view)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use futures::StreamExt;
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
@@ -18,43 +19,54 @@ use crate::plan::preflight::Wanted;
 use crate::plan::progress::progress;
 use crate::record::{GcuUpgrade, Phase};
 
+/// What a caller waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// The end that counts as a success.
+    pub(super) wanted: Wanted,
+    /// The same request finds its job again: it may be sent once more when this replica stops.
+    pub(super) repeatable: bool,
+}
+
 impl Context {
     /// Answers for a record, after the wait that was asked for.
     pub(super) async fn answer(
         &self,
         record: &str,
-        wanted: Wanted,
-        mut content: Value,
+        awaited: Awaited,
+        content: Value,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
         let Some(patience) = query.wait else {
             return Ok(Reply::with(content).at(location(record)));
         };
         let goes_on = format!("{record} goes on, see {}", location(record));
-        let ended = self.wait_as_asked(self.wait_for_end(record, wanted, patience), &goes_on).await?;
-        let status = ended.status_or_default();
-        if status.phase != Phase::Paused && !wanted.is_reached(status.phase) {
-            let code = if status.phase == Phase::Failed {
-                StatusCode::CONFLICT
-            } else {
-                StatusCode::INTERNAL_SERVER_ERROR
-            };
-            return Err(ApiError::new(
-                code,
-                format!("{}; see {}", progress(&ended, self.clock.now()).message, location(record)),
-            ));
+        let wait = self.wait_for_end(record, awaited.wanted, patience);
+        let (seen, over) = self
+            .wait_as_asked(wait, &goes_on, awaited.repeatable)
+            .await
+            .map_err(|error| error.at(location(record)))?;
+        if over {
+            let waiting = seen.map(|r| r.status_or_default().message).unwrap_or_default();
+            // No error that clients repeat by themselves: most would give up while all is well.
+            let message = format!(
+                "{record} has not ended after {patience:?} and goes on: {waiting}; wait on with GET {}?wait={}s",
+                location(record),
+                patience.as_secs()
+            );
+            return Err(ApiError::new(StatusCode::CONFLICT, message).at(location(record)));
         }
-        insert(&mut content, "phase", json!(status.phase));
-        insert(&mut content, "message", json!(status.message));
-        Ok(Reply::with(content).at(location(record)))
+        seen.map_or_else(|| Err(gone(record)), |ended| outcome(&ended, awaited.wanted, content, self.clock.now()))
     }
 
     /// Waits as a caller has asked to: with a share of the waits, for as long as the caller may ask at all, and not for
-    /// a replica that stops. `goes_on` says what does so even then.
+    /// a replica that stops. `goes_on` says what does so even then; `repeatable`, whether the same request may simply be
+    /// sent again.
     pub(super) async fn wait_as_asked<T>(
         &self,
         wait: impl Future<Output = Result<T, ApiError>>,
         goes_on: &str,
+        repeatable: bool,
     ) -> Result<T, ApiError> {
         let _share = self.shares.wait(&self.patience)?;
         tokio::select! {
@@ -62,19 +74,37 @@ impl Context {
             refusal = self.standing.lost(self) => Err(refusal.but(goes_on)),
             () = self.stop.cancelled() => {
                 let message = format!("this replica is stopping; {goes_on}");
-                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1))
+                Err(match repeatable {
+                    true => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1),
+                    false => ApiError::new(StatusCode::CONFLICT, message),
+                })
             }
         }
     }
 
+    /// Waits for a look at a record that does not decide over anything: until it has ended, is held or is paused, or
+    /// until the time is over.
+    pub(super) async fn watch_record(
+        &self,
+        record: GcuUpgrade,
+        patience: Option<Duration>,
+    ) -> Result<GcuUpgrade, ApiError> {
+        let Some(patience) = patience.filter(|_| !record.phase().is_final()) else { return Ok(record) };
+        let name = record.name_any();
+        let wait = self.wait_for_end(&name, Wanted::Target, patience);
+        let (seen, _) = self.wait_as_asked(wait, &format!("{name} goes on"), true).await?;
+        Ok(seen.unwrap_or(record))
+    }
+
     /// Watches a record until it has ended, is held or is paused: then a person has to decide, so the wait is over.
     /// A hold or a pause from before the request does not count, and none does for whoever waits for the end alone.
+    /// With the record as last seen, and whether the time was over before.
     async fn wait_for_end(
         &self,
         name: &str,
         wanted: Wanted,
         patience: Duration,
-    ) -> Result<GcuUpgrade, ApiError> {
+    ) -> Result<(Option<GcuUpgrade>, bool), ApiError> {
         let api: Api<Lenient> = Api::all(self.client.clone());
         let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let mut events = watcher(api, only).default_backoff().applied_objects().boxed();
@@ -86,10 +116,9 @@ impl Context {
                     Ok(record) => record,
                     Err(unreadable) => return Err(unreadable.refusal()),
                 };
-                let status = record.status_or_default();
-                let seen = status.observed_generation >= record.metadata.generation.unwrap_or_default();
-                let rests = matches!(status.phase, Phase::Held | Phase::Paused) && wanted.ends_with_a_rest();
-                if status.phase.is_final() || (rests && seen) {
+                let generation = record.metadata.generation.unwrap_or_default();
+                let seen = record.status.as_ref().is_some_and(|s| s.observed_generation >= generation);
+                if record.phase().is_final() || (wanted.rests(&record) && seen) {
                     return Ok(Some(record));
                 }
                 last = Some(record);
@@ -97,16 +126,34 @@ impl Context {
             Ok(None)
         });
         match end.await {
-            Ok(Ok(Some(record))) => return Ok(record),
-            Ok(Err(refusal)) => return Err(refusal),
-            Ok(Ok(None)) | Err(_) => {}
+            Ok(Ok(Some(record))) => Ok((Some(record), false)),
+            Ok(Err(refusal)) => Err(refusal),
+            Ok(Ok(None)) | Err(_) => Ok((last, true)),
         }
-        let waiting = last.map(|r| r.status_or_default().message).unwrap_or_default();
-        Err(ApiError::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            format!("{name} has not ended after {patience:?} and goes on: {waiting}; see {}", location(name)),
-        ))
     }
+}
+
+/// What is answered for a job that goes no further by itself. One that came to no good end is no error that clients
+/// repeat by themselves: a repetition would be another upgrade.
+pub(super) fn outcome(
+    record: &GcuUpgrade,
+    wanted: Wanted,
+    mut content: Value,
+    now: Timestamp,
+) -> Result<Reply, ApiError> {
+    let status = record.status_or_default();
+    let place = location(&record.name_any());
+    if status.phase != Phase::Paused && !wanted.is_reached(status.phase) {
+        let message = format!("{}; see {place}", progress(record, now).message);
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message).at(place));
+    }
+    insert(&mut content, "phase", json!(status.phase));
+    insert(&mut content, "message", json!(status.message));
+    Ok(Reply::with(content).at(place))
+}
+
+fn gone(record: &str) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("{record} is not there any more"))
 }
 
 /// Where a record is to be seen.

@@ -7,7 +7,7 @@ use tracing::debug;
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::held::{self, Held};
-use super::query::{Form, NoQuery};
+use super::query::{Form, NoQuery, WaitQuery};
 use super::request::Name;
 use super::upgrades::waiting_on;
 use super::{Context, without_nulls};
@@ -26,9 +26,9 @@ pub(super) async fn status(
     context: May<auth::Get>,
     Name(name): Name,
     form: Form,
-    _: NoQuery,
+    WaitQuery(wait): WaitQuery,
 ) -> Result<Reply, ApiError> {
-    let records = context.records(&name).await?;
+    let mut records = context.records(&name).await?;
     let Some(record) = preflight::active(&records).or(records.first()) else {
         context.find(&name).await?;
         let message = never(&name);
@@ -38,7 +38,15 @@ pub(super) async fn status(
             Form::Json => Reply::with(without_nulls(json!({ "gr": name, "message": message, "held": held }))),
         });
     };
-    let progress = progress(record, context.clock.now());
+    let record = context.watch_record(record.clone(), wait).await?;
+    if wait.is_some() {
+        records = context.records(&name).await?;
+    }
+    let mut progress = progress(&record, context.clock.now());
+    let gone = record.phase().is_final() && context.find_if_any(&name).await?.is_none();
+    if gone {
+        progress.message = format!("{}; gr {name} is not there any more", progress.message);
+    }
     let held = context.held(&name, &records).await;
     if form == Form::Text {
         let without_an_upgrade = held.filter(|_| record.phase().is_final());
@@ -50,6 +58,7 @@ pub(super) async fn status(
         object.insert("startedAt".to_owned(), json!(status.started_at));
         object.insert("finishedAt".to_owned(), json!(status.finished_at));
         object.insert("waitingOn".to_owned(), json!(waiting_on(&status)));
+        object.insert("deleted".to_owned(), json!(gone.then_some(true)));
         object.insert("held".to_owned(), json!(held));
     }
     Ok(Reply::with(without_nulls(view)))

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::commands::{Command, Effect, State, effect};
+use super::repeat::stands;
 use crate::gr::{self, LiveGr};
 use crate::record::size::{MANIFESTS, REQUEST, stored};
 use crate::record::{GcuUpgrade, GcuUpgradeSpec, Phase, Revision, record_name};
@@ -79,6 +80,18 @@ pub enum Refusal {
         /// What there is.
         available: Vec<u64>,
     },
+    /// The key was that of another request.
+    #[error(
+        "Idempotency-Key {key:?} was sent with another request for gr \"{gr}\", which began {record}: a new request needs a new key"
+    )]
+    KeyReused {
+        /// The gr.
+        gr: String,
+        /// The key.
+        key: String,
+        /// What the first request began.
+        record: String,
+    },
     /// There is nothing to go back to, or to try again.
     #[error("{0}")]
     Nothing(String),
@@ -103,6 +116,16 @@ pub fn active(records: &[GcuUpgrade]) -> Option<&GcuUpgrade> {
     records.iter().find(|r| !r.phase().is_final())
 }
 
+/// Checks that no upgrade of the gr is active.
+///
+/// # Errors
+/// The one that is.
+pub fn is_idle(gr: &str, records: &[GcuUpgrade]) -> Result<(), Refusal> {
+    let Some(busy) = active(records) else { return Ok(()) };
+    let record = busy.metadata.name.clone().unwrap_or_default();
+    Err(Refusal::Busy { gr: gr.to_owned(), record, phase: busy.phase() })
+}
+
 /// Checks that a job may start, and names its record.
 ///
 /// # Errors
@@ -113,10 +136,7 @@ pub fn may_start(
     records: &[GcuUpgrade],
     target: &Value,
 ) -> Result<String, Refusal> {
-    if let Some(busy) = active(records) {
-        let record = busy.metadata.name.clone().unwrap_or_default();
-        return Err(Refusal::Busy { gr: name.to_owned(), record, phase: busy.phase() });
-    }
+    is_idle(name, records)?;
     if live.is_some_and(|l| l.deleting) {
         return Err(Refusal::Deleting(name.to_owned()));
     }
@@ -145,13 +165,19 @@ pub fn fits(spec: &GcuUpgradeSpec) -> Result<(), Refusal> {
 }
 
 /// The revision to roll back to. Revision `n` is the target of record `n`; the one before the oldest record
-/// is what that record replaced. Without a number: what stood there before the last upgrade that took hold.
+/// is what that record replaced. Without a number: what stood there before the last upgrade that took hold, passing over
+/// what is the same as the gr that is there now.
 ///
 /// # Errors
 /// When there is none.
-pub fn revision(gr: &str, records: &[GcuUpgrade], wanted: Option<u64>) -> Result<Revision, Refusal> {
+pub fn revision(
+    gr: &str,
+    records: &[GcuUpgrade],
+    wanted: Option<u64>,
+    live: Option<&LiveGr>,
+) -> Result<Revision, Refusal> {
     match wanted {
-        None => last_previous(gr, records),
+        None => last_previous(gr, records, live),
         Some(number) => numbered(records, number).ok_or_else(|| Refusal::NoSuchRevision {
             gr: gr.to_owned(),
             revision: number,
@@ -160,11 +186,14 @@ pub fn revision(gr: &str, records: &[GcuUpgrade], wanted: Option<u64>) -> Result
     }
 }
 
-fn last_previous(gr: &str, records: &[GcuUpgrade]) -> Result<Revision, Refusal> {
-    let effective = records.iter().find(|r| matches!(r.phase(), Phase::Succeeded | Phase::Failed));
-    let previous = effective.and_then(|r| r.spec.previous.as_ref().map(|p| (r, p)));
-    let Some((record, previous)) = previous else {
-        return Err(Refusal::Nothing(format!("gr \"{gr}\" has no earlier version to go back to")));
+fn last_previous(gr: &str, records: &[GcuUpgrade], live: Option<&LiveGr>) -> Result<Revision, Refusal> {
+    let effective = records.iter().filter(|r| matches!(r.phase(), Phase::Succeeded | Phase::Failed));
+    let mut replaced = effective.filter_map(|r| r.spec.previous.as_ref().map(|p| (r, p))).peekable();
+    let any = replaced.peek().is_some();
+    let differs = |manifest: &Value| live.is_none_or(|live| !stands(live, manifest));
+    let Some((record, previous)) = replaced.find(|(_, previous)| differs(&previous.manifest)) else {
+        let what = if any { "other version on record than the one that is there" } else { "earlier version" };
+        return Err(Refusal::Nothing(format!("gr \"{gr}\" has no {what} to go back to")));
     };
     let twin = records.iter().find(|r| {
         r.number() < record.number() && crate::gr::same_spec(&r.spec.target.manifest, &previous.manifest)
@@ -231,6 +260,8 @@ pub enum Wanted {
     Previous,
     /// Its end, however it ends: it was closed.
     End,
+    /// That no node is in work any more: it was paused.
+    Pause,
 }
 
 impl Wanted {
@@ -240,11 +271,17 @@ impl Wanted {
             Self::Target => phase == Phase::Succeeded,
             Self::Previous => phase == Phase::RolledBack,
             Self::End => phase.is_final(),
+            Self::Pause => matches!(phase, Phase::Paused | Phase::Succeeded | Phase::RolledBack),
         }
     }
 
-    /// Whether a hold or a pause ends the wait: a person has to decide then.
-    pub fn ends_with_a_rest(self) -> bool {
-        self != Self::End
+    /// Whether a hold or a pause ends the wait: a person has to decide then. Who has paused waits for the nodes in work.
+    pub fn rests(self, record: &GcuUpgrade) -> bool {
+        let rolling = record.status.as_ref().and_then(|s| s.rolling.as_ref());
+        match (self, record.phase()) {
+            (Self::End, _) => false,
+            (Self::Pause, Phase::Paused) => rolling.is_none_or(|r| r.active.is_empty()),
+            (_, phase) => matches!(phase, Phase::Held | Phase::Paused),
+        }
     }
 }

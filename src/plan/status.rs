@@ -132,6 +132,10 @@ impl Draft {
         self.status.waiting_on = None;
         self.status.started_at.get_or_insert(self.now);
         self.status.finished_at = Some(self.now);
+        // What was given up and put back is not done.
+        if end.phase == Phase::Failed && self.status.goal == Goal::Previous {
+            self.status.rolling.iter_mut().for_each(|rolling| rolling.nodes.done = 0);
+        }
         // The one place that says why it ended: everything that shows an end shows this message.
         let message = match (&self.status.cause, end.phase) {
             (Some(cause), Phase::RolledBack) => format!("{cause}; {}", end.message),

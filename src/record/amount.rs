@@ -46,6 +46,56 @@ impl Amount {
     }
 }
 
+/// The same in a request: as in Kubernetes a text is a percentage, and what is meant to be a number is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked(pub Amount);
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AskedVisitor)
+    }
+}
+
+struct AskedVisitor;
+
+impl de::Visitor<'_> for AskedVisitor {
+    type Value = Asked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        AmountVisitor.expecting(f)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Asked, E> {
+        let invalid = || E::invalid_value(de::Unexpected::Unsigned(number), &self);
+        Amount::parse(&number.to_string()).map(Asked).ok_or_else(invalid)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Asked, E> {
+        Err(E::invalid_value(de::Unexpected::Signed(number), &self))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Asked, E> {
+        match Amount::parse(text) {
+            Some(amount @ Amount::Percent(_)) => Ok(Asked(amount)),
+            Some(Amount::Number(number)) => Err(E::custom(format!(
+                "{text:?} is a text without %: write {number} for a number of nodes, or \"{}%\" for a percentage",
+                number.min(100)
+            ))),
+            None => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+impl JsonSchema for Asked {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Amount::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Amount::json_schema(generator)
+    }
+}
+
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use super::amount::Amount;
+pub use super::amount::{Amount, Asked};
 pub use super::marks::*;
 
 /// Labels that all have to be there.

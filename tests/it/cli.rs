@@ -460,3 +460,18 @@ fn what_may_not_be_read_any_more_is_served_as_it_was_read_last() {
     open_to(&blueprints.join("a.json"), 0o644);
     assert_eq!(served(), [entry("a.json", false), entry("b.json", false)], "all may be read again");
 }
+
+#[test]
+fn a_time_on_the_command_line_is_written_as_in_requests() {
+    use clap::Parser;
+    use gcu_upgrade_manager::config::{Cli, Command};
+    for (text, millis) in [("5", 5000), ("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("0", 0)] {
+        let cli = Cli::try_parse_from(["gum", "serve", "--stop-delay", text]).unwrap();
+        let Command::Serve(args) = cli.command() else { panic!("it serves") };
+        assert_eq!(args.stop_delay, Duration::from_millis(millis), "{text}");
+    }
+    for text in ["-5", "soon", ""] {
+        let wrong = Cli::try_parse_from(["gum", "serve", &format!("--stop-delay={text}")]);
+        assert!(wrong.unwrap_err().to_string().contains("duration"), "{text}");
+    }
+}

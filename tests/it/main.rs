@@ -33,6 +33,7 @@ mod process;
 mod readme;
 mod record;
 mod rest;
+mod retries;
 mod scenario;
 mod scenarios;
 mod scripts;

@@ -20,6 +20,7 @@ mod model;
 mod preflight;
 mod progress;
 mod properties;
+mod repeat;
 mod rolling_model;
 mod rolling_properties;
 mod size;
@@ -92,6 +93,7 @@ fn record() -> GcuUpgrade {
             reason: None,
             requested_by: None,
             steered_by: None,
+            request: None,
         },
         status: None,
     }

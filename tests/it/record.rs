@@ -41,6 +41,7 @@ fn samples(schema: &Value, path: &str) -> Vec<Value> {
             "100%",
             "999999999",
             "anything",
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
             "",
             "true",
             "7",

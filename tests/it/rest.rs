@@ -11,6 +11,7 @@ mod nodes;
 mod options;
 mod planning;
 mod refusals;
+mod repeat;
 mod steering;
 mod unavailable;
 mod unreadable;

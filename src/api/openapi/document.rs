@@ -274,6 +274,11 @@ fn content(operation: &Operation, word: &str, generator: &mut SchemaGenerator) -
             let text = matches!(operation.answer, Answer::ContentOrText(_));
             (envelope_schema(operation.id, Some(word), true, Some(content)), "application/json", text)
         }
+        Answer::MayHaveContent(of) => {
+            let mut schema = envelope_schema(operation.id, Some(word), true, Some(of(generator).to_value()));
+            insert(&mut schema, "required", json!(["operation", "result"]));
+            (schema, "application/json", false)
+        }
         Answer::AsIs(media @ "application/json") => {
             (json!({ "type": "object", "additionalProperties": true }), media, false)
         }
@@ -301,7 +306,10 @@ fn example(operation: &Operation, sample: &Sample, word: &str) -> Value {
         Answer::AsIs("application/json") => content(),
         Answer::AsIs(_) => json!(sample.answer),
         Answer::Nothing => json!({ "operation": word, "result": "Success" }),
-        Answer::Content(_) | Answer::ContentOrText(_) => {
+        Answer::MayHaveContent(_) if sample.answer.is_empty() => {
+            json!({ "operation": word, "result": "Success" })
+        }
+        Answer::Content(_) | Answer::ContentOrText(_) | Answer::MayHaveContent(_) => {
             json!({ "operation": word, "result": "Success", "content": content() })
         }
     };

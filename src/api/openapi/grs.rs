@@ -93,7 +93,9 @@ const DELETE: Operation = Operation {
     id: "deleteGr",
     summary: "Delete a gr",
     about: "Deletes exactly the gr that stands there now. With policy `background` (the default) the answer comes at \
-            once, with `foreground` or `?wait` when the gr is gone.",
+            once, with `foreground` or `?wait` when the gr is gone. With `?dryRun=true` nothing is deleted, and the \
+            answer has `dryRun`.",
+    answer: Answer::MayHaveContent(schemas::dry_run),
     needs: auth::Delete::NEED,
     query: &DELETE_QUERY,
     body: Some(Body::Delete),
@@ -102,14 +104,10 @@ const DELETE: Operation = Operation {
         (404, "There is no such gr."),
         (
             409,
-            "An upgrade of this gr is under way, another gr has taken its place, or this version cannot read a record of it that may be active.",
+            "An upgrade of this gr is under way, another gr has taken its place, or this version cannot read a record of \
+             it that may be active. With `foreground` or `?wait`: the gr is still being deleted and the time is over, or \
+             this replica stops; the delete goes on.",
         ),
-        (
-            503,
-            "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica \
-               stops while the request waits; the delete goes on.",
-        ),
-        (504, "The gr is still being deleted; the delete goes on."),
     ],
     samples: &[Sample {
         name: "foreground",

@@ -1,6 +1,6 @@
 //! The calls with which a person gets past a node, and past an upgrade.
 
-use super::upgrading::{AWAY, COMMAND, CONFLICT, HELD, LATE};
+use super::upgrading::{COMMAND, CONFLICT, NO_GOOD_END};
 use super::{Body, Operation, SAMPLE, Sample};
 
 const NO_NODE: (u16, &str) = (404, "The cluster has no such node, or there is no such gr.");
@@ -16,7 +16,7 @@ pub(super) const CLOSE: Operation = Operation {
             With `?wait` the answer is a success when the record has ended, however it ended. Asked for once more, the \
             answer is the same.",
     means: "The upgrade is being closed; with `?wait` it has ended.",
-    fails: &[CONFLICT, AWAY, LATE],
+    fails: &[CONFLICT],
     samples: &[Sample {
         name: "close",
         label: "Accept the present state, and answer when no node is in work any more",
@@ -45,7 +45,7 @@ pub(super) const SKIP_NODE: Operation = Operation {
             by request.",
     body: Some(Body::Skip),
     means: "The node is being released, or left out; with `?wait` also where the job stands.",
-    fails: &[NO_NODE, CONFLICT, HELD, AWAY, LATE],
+    fails: &[NO_NODE, CONFLICT, NO_GOOD_END],
     samples: &[Sample {
         name: "broken",
         label: "Leave a broken machine to whoever repairs it",
@@ -68,7 +68,7 @@ pub(super) const RETRY_NODE: Operation = Operation {
     about: "Takes a node that was skipped, or that was given up because it could not be drained in time; gives one in \
             work that has failed or is late a fresh deadline. Refused for any other node.",
     means: "The node is tried again; with `?wait` also where the job stands.",
-    fails: &[NO_NODE, CONFLICT, HELD, AWAY, LATE],
+    fails: &[NO_NODE, CONFLICT, NO_GOOD_END],
     samples: &[Sample {
         name: "repaired",
         label: "The machine is repaired",

@@ -135,8 +135,8 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "title": "Job",
-        "description": "The job that starts, with every default filled in.",
-        "required": ["name", "upgrade", "strategy", "components", "rollingUpdate", "failureThreshold", "deadlines", "onFailure", "warnings"],
+        "description": "The job that starts, with every default filled in. Where nothing would change, `changed` is false and there is no job to name.",
+        "required": ["strategy", "components", "warnings"],
         "properties": {
             "name": text("The record: `<gr>-<n>`."),
             "upgrade": text("Where the record is to be seen."),
@@ -149,6 +149,8 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
             "warnings": { "type": "array", "items": { "type": "string" }, "description": "What to think of: of the blueprint, and of versions that do not fit." },
             "phase": generator.subschema_for::<Phase>(),
             "message": text("After a wait: the last thing worth knowing."),
+            "repeated": { "type": "boolean", "description": "True when this request has begun the job before, and begins none now." },
+            "changed": { "type": "boolean", "description": "False when the gr is at this version already: nothing is begun, or would be." },
             "dryRun": { "type": "boolean", "enum": [true] },
             "plan": generator.subschema_for::<Preview>(),
         },
@@ -159,10 +161,32 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
 pub(super) fn planned(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = job(generator).to_value();
     if let Some(required) = schema.pointer_mut("/required").and_then(Value::as_array_mut) {
-        required.extend([json!("dryRun"), json!("plan")]);
+        required.extend(
+            [
+                "name",
+                "upgrade",
+                "rollingUpdate",
+                "failureThreshold",
+                "deadlines",
+                "onFailure",
+                "changed",
+                "dryRun",
+                "plan",
+            ]
+            .map(Value::from),
+        );
     }
     set(&mut schema, "/title", json!("PlannedJob"));
     schema.as_object().cloned().unwrap_or_default().into()
+}
+
+/// What is answered for a dry run of a delete.
+pub(super) fn dry_run(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["dryRun", "message"],
+        "properties": { "dryRun": { "type": "boolean" }, "message": text("What would be done.") },
+    })
 }
 
 /// What is answered for a command.
@@ -215,7 +239,7 @@ pub(super) fn status(generator: &mut SchemaGenerator) -> Schema {
     });
     with(
         schema,
-        json!({ "startedAt": time("When it was taken up."), "finishedAt": time("When it ended."), "waitingOn": waiting, "held": held }),
+        json!({ "startedAt": time("When it was taken up."), "finishedAt": time("When it ended."), "waitingOn": waiting, "deleted": { "type": "boolean", "description": "True when there is no gr of this name any more." }, "held": held }),
     )
 }
 

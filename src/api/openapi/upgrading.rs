@@ -16,7 +16,8 @@ pub(super) const GROUP: Group = Group {
 pub(super) const WAIT: Param = Param {
     name: "wait",
     about: "Answer when the job has ended, is held or is paused; at the latest after this time (`90s`, `10m`, \
-            `1h30m` or seconds, at most 24h). Without it the answer comes at once.",
+            `1h30m` or seconds, at most 24h). Without it the answer comes at once. The answer is a success only when \
+            what was asked for has been reached, or when a person has to decide about a paused upgrade.",
     kind: Kind::Text,
     example: "10m",
 };
@@ -28,28 +29,47 @@ pub(super) const DRY_RUN: Param = Param {
     example: "true",
 };
 
+const KEY: [Param; 1] = [Param {
+    name: "Idempotency-Key",
+    about: "A name of your own for this request: 1 to 128 letters, digits or any of `. _ ~ : / + = @ -`. Sent again with \
+            the same body it finds the job that it began, for as long as that is on record, and is answered with how \
+            that stands or ended; with another body it is refused with 422. Without a key a request finds the newest \
+            job of the gr if it asks for the very same, while that is active and for ten minutes after it ended.",
+    kind: Kind::Text,
+    example: "pipeline/4711",
+}];
+
 const JOB_QUERY: [Param; 2] = [WAIT, DRY_RUN];
 
 const NOT_FOUND: (u16, &str) = (404, "There is no such gr, blueprint or revision.");
 pub(super) const CONFLICT: (u16, &str) = (
     409,
     "Another upgrade of this gr is under way (the text names it), the gr is being deleted, or the command is not \
-     legal in this state; or this version cannot read a record of it that may be active. With `?wait`: the upgrade failed.",
+     legal in this state; or this version cannot read a record of it that may be active. With `?wait`: the time is over \
+     and the job goes on; `Location` says where to wait on.",
 );
 const UNFIT: (u16, &str) = (
     422,
     "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
      server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot be told for certain.",
 );
-pub(super) const HELD: (u16, &str) = (500, "With `?wait`: the upgrade is held or was rolled back.");
-const HELD_OR_UNREADABLE: (u16, &str) =
-    (500, "With `?wait`: the upgrade is held or was rolled back. Or the blueprint cannot be read.");
-pub(super) const AWAY: (u16, &str) = (
+const UNFIT_OR_NO_GOOD_END: (u16, &str) = (
+    422,
+    "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
+     server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot be told for certain. \
+     Or the job was begun and came to no good end, which `?wait` and a repeated request tell: it is held, was rolled \
+     back or has failed, and `Location` says where to see it. Or the `Idempotency-Key` was sent with another body before.",
+);
+pub(super) const NO_GOOD_END: (u16, &str) = (
+    422,
+    "With `?wait`: the job came to no good end. It is held, was rolled back or has failed; `Location` says where to see it.",
+);
+const UNREADABLE: (u16, &str) = (500, "The blueprint cannot be read.");
+const AWAY: (u16, &str) = (
     503,
     "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica stops while \
-     the request waits; the job goes on.",
+     the request waits: the same request sent again finds its job and waits on.",
 );
-pub(super) const LATE: (u16, &str) = (504, "The wait is over; the job goes on.");
 
 /// A command without a body.
 pub(super) const COMMAND: Operation = Operation {
@@ -58,7 +78,7 @@ pub(super) const COMMAND: Operation = Operation {
     body: Some(Body::Nothing),
     answer: Answer::Content(schemas::steered),
     means: "What the command comes to; with `?wait` also where the job stands.",
-    fails: &[CONFLICT, HELD, AWAY, LATE],
+    fails: &[CONFLICT, NO_GOOD_END],
     ..READ
 };
 
@@ -69,12 +89,16 @@ const UPGRADE: Operation = Operation {
     about: "Everything is checked that can be, then the upgrade is recorded and goes on in the background. \
             `Recreate` deletes the gr, waits until it and its pods are gone, and creates the new one; \
             `RollingUpdate` changes it in place and replaces its pods node by node.\n\n\
-            The answer has every default that was filled in, and the header `Location` with the record's path.",
+            The answer has every default that was filled in, and the header `Location` with the record's path. A \
+            request that is repeated finds the job that it began: the answer has `repeated`. One that asks for what is \
+            there already, with no pod left of another version, begins nothing: the answer has `changed: false`; \
+            `force` does it all the same.",
     answer: Answer::ContentOrText(schemas::job),
     means: "The upgrade is recorded; with `?wait` it has ended well, or is paused. With `?dryRun=true` the plan, also \
             as text.",
     body: Some(Body::Upgrade),
-    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD_OR_UNREADABLE, AWAY, LATE],
+    headers: &KEY,
+    fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, UNREADABLE, AWAY],
     samples: &[
         Sample {
             name: "recreate",
@@ -166,7 +190,7 @@ const PLAN: Operation = Operation {
             "An upgrade of this gr is under way (the text names it), the gr is being deleted, or this version cannot read a record of it that may be active.",
         ),
         UNFIT,
-        (500, "The blueprint cannot be read."),
+        UNREADABLE,
     ],
     samples: &[
         Sample {
@@ -221,7 +245,8 @@ const PAUSE: Operation = Operation {
     id: "pauseUpgrade",
     summary: "Pause a rolling upgrade",
     about: "No further node is taken; nodes whose pods are being replaced are finished, others are given back. A \
-            Recreate cannot be paused: its stack would stay down.",
+            Recreate cannot be paused: its stack would stay down. With `?wait` the answer comes when no node is in work \
+            any more.",
     samples: &[Sample {
         name: "pause",
         label: "Pause, and answer when no node is in work any more",
@@ -305,11 +330,13 @@ const ROLLBACK: Operation = Operation {
     id: "rollbackGr",
     summary: "Go back to an earlier version",
     about: "Turns an upgrade that is under way back. Without one, starts a job to what the last upgrade replaced, or \
-            to `revision`, in the manner of the last upgrade but without canary, `manual` and `pauseBetween`.",
+            to `revision`, in the manner of the last upgrade but without canary, `manual` and `pauseBetween`. What is \
+            the same as the gr that is there is passed over. A request that is repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The way back is recorded; with `?wait` the earlier version runs.",
     body: Some(Body::Rollback),
-    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD, AWAY, LATE],
+    headers: &KEY,
+    fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, AWAY],
     samples: &[
         Sample {
             name: "last",
@@ -348,11 +375,12 @@ const RETRY: Operation = Operation {
     id: "retryUpgrade",
     summary: "Try a held or failed upgrade again",
     about: "Gives a held step a fresh deadline, and every node that was given up another try. After a failure or a rollback, starts the upgrade once more, in the \
-            manner of the last unless the body says otherwise.",
+            manner of the last unless the body says otherwise. A request that is repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The step has a fresh deadline, or the upgrade is recorded once more; with `?wait` it has ended well.",
     body: Some(Body::Retry),
-    fails: &[NOT_FOUND, CONFLICT, UNFIT, HELD, AWAY, LATE],
+    headers: &KEY,
+    fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, AWAY],
     samples: &[Sample {
         name: "again",
         label: "Once more, and answer at the end",

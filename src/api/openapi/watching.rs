@@ -9,6 +9,21 @@ pub(super) const GROUP: Group = Group {
     operations: &[STATUS, WHY, NODES, EVENTS, UPGRADES, UPGRADE, HISTORY, REVISION],
 };
 
+const WAIT: Param = Param {
+    name: "wait",
+    about: "Answer when the upgrade has ended, is held or is paused, or else after this time (`90s`, `10m`, `1h30m` or \
+            seconds, at most 24h). The answer is a success however the upgrade stands then: look at `phase`.",
+    kind: Kind::Text,
+    example: "10m",
+};
+
+const MANIFESTS: Param = Param {
+    name: "manifests",
+    about: "With `target` and `previous`, the manifests of what was asked for and of what was there before.",
+    kind: Kind::Flag,
+    example: "true",
+};
+
 const NODES_QUERY: [Param; 2] = [
     Param { name: "node", about: "This node alone.", kind: Kind::Text, example: "node-1" },
     Param {
@@ -39,7 +54,9 @@ const STATUS: Operation = Operation {
     summary: "How far the upgrade is",
     about: "Of the upgrade that is under way, or was the last: one line for people, counts of nodes, the efficiency \
             of a rolling upgrade and its estimated end. `held` names the DaemonSets that are held at OnDelete now, and \
-            why; as text, a second line does when no upgrade is under way.",
+            why; as text, a second line does when no upgrade is under way. Where there is no gr of this name any more, \
+            the line says so, and `deleted` is true.",
+    query: &[WAIT],
     answer: Answer::ContentOrText(schemas::status),
     means: "How far it is; or that the gr has never been upgraded.",
     fails: &[NO_GR, ILLEGIBLE],
@@ -121,7 +138,7 @@ const NODES: Operation = Operation {
     query: &NODES_QUERY,
     answer: Answer::Content(schemas::nodes),
     means: "The nodes.",
-    fails: &[NO_GR, ILLEGIBLE],
+    fails: &[(404, "There is no such gr, or the cluster has no such node."), ILLEGIBLE],
     samples: &[Sample {
         name: "node",
         label: "One node, with the pods that were replaced",
@@ -165,8 +182,8 @@ const EVENTS: Operation = Operation {
         label: "Until the end",
         target: "/gum/v1/upgrades/enflame-gcu-resource-1/events",
         text: false,
-        answer: "event: timeline\nid: 1767225606.5e6f7a8b-0\ndata: {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
-                 event: end\nid: 1767225628.9c0d1e2f-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
+        answer: "event: timeline\nid: 1767225606000.0-0\ndata: {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
+                 event: end\nid: 1767225628000.0-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
         ..SAMPLE
     }],
     ..READ
@@ -208,24 +225,25 @@ const UPGRADE: Operation = Operation {
     id: "getUpgrade",
     summary: "Get one record",
     about: "What was asked, how far it is, what it waits for since when and until when, what happened when, and how \
-            it ended; with both manifests.",
+            it ended; with `?manifests=true` also both manifests. How it stands comes first.",
+    query: &[WAIT, MANIFESTS],
     answer: Answer::Content(schemas::upgrade),
     means: "The record.",
     fails: &[(404, "There is no such record.")],
     samples: &[Sample {
         name: "one",
         label: "One record",
-        target: "/gum/v1/upgrades/enflame-gcu-resource-1",
+        target: "/gum/v1/upgrades/enflame-gcu-resource-1?wait=10m&manifests=true",
         answer: r#"{
             "name": "enflame-gcu-resource-1",
+            "phase": "Succeeded",
+            "step": "Done",
+            "message": "gr enflame-gcu-resource is now at the target version",
             "gr": "enflame-gcu-resource",
             "operation": "Upgrade",
             "strategy": "Recreate",
             "intent": "Run",
             "goal": "Target",
-            "phase": "Succeeded",
-            "step": "Done",
-            "message": "gr enflame-gcu-resource is now at the target version",
             "timeline": [{ "at": "2026-01-01T09:00:06Z", "step": "Recorded", "message": "taken up" }],
             "outcome": { "phase": "Succeeded", "reason": "Succeeded", "message": "gr enflame-gcu-resource is now at the target version", "at": "2026-01-01T09:00:28Z" },
             "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "enflame-gcu-resource" } }

@@ -1,11 +1,13 @@
 //! The body's `rollingUpdate`: what callers write, made into the record's own type with every default filled in.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use super::{Seconds, SecondsOrNone};
-use crate::record::rolling::{Amount, Canary, Drain, Labels, OnTimeout, Order, RollingUpdate, WaitForJobs};
+use crate::record::rolling::{
+    Amount, Asked, Canary, Drain, Labels, OnTimeout, Order, RollingUpdate, WaitForJobs,
+};
 
 /// How a RollingUpdate proceeds. BCS's names `rollingManually` and `upgradeDuration` are taken too.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -14,7 +16,7 @@ use crate::record::rolling::{Amount, Canary, Drain, Labels, OnTimeout, Order, Ro
 pub(super) struct RollingBody {
     /// So many nodes, or so many in a hundred of those concerned (rounded down, at least 1), at once; by default 1,
     /// never more than 200.
-    max_unavailable: Option<Amount>,
+    max_unavailable: Option<Asked>,
     /// These nodes first, then wait for `promote`.
     canary: Option<CanaryBody>,
     /// Every `maxUnavailable` nodes wait for `promote`.
@@ -34,7 +36,7 @@ pub(super) struct RollingBody {
     /// These pods of a node may end before it is drained.
     wait_for_jobs: Option<JobsBody>,
     /// The rollout stops when this number or percentage of nodes has failed or is late; by default 1.
-    failure_threshold: Option<Amount>,
+    failure_threshold: Option<Asked>,
 }
 
 /// serde knows the other names, and schemars does not.
@@ -121,7 +123,7 @@ impl RollingBody {
             );
         }
         Ok(RollingUpdate {
-            max_unavailable: self.max_unavailable.unwrap_or(usual.max_unavailable),
+            max_unavailable: self.max_unavailable.map_or(usual.max_unavailable, |a| a.0),
             canary: self.canary.as_ref().map(|c| c.0.clone()),
             manual,
             pause_between_seconds: self.pause_between.map_or(0, |s| s.0),
@@ -133,7 +135,7 @@ impl RollingBody {
                 selector: jobs.selector.0.clone(),
                 timeout_seconds: jobs.timeout.map_or(JOBS_TIMEOUT, |s| s.0),
             }),
-            failure_threshold: self.failure_threshold.unwrap_or(usual.failure_threshold),
+            failure_threshold: self.failure_threshold.map_or(usual.failure_threshold, |a| a.0),
         })
     }
 }
@@ -158,6 +160,12 @@ impl JsonSchema for CanaryBody {
     }
 }
 
+impl CanaryBody {
+    fn of(asked: Asked) -> Self {
+        Self(Canary { nodes: Some(asked.0), node_selector: Labels::new() })
+    }
+}
+
 struct CanaryVisitor;
 
 impl<'de> Visitor<'de> for CanaryVisitor {
@@ -168,16 +176,16 @@ impl<'de> Visitor<'de> for CanaryVisitor {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<CanaryBody, E> {
-        self.visit_str(&number.to_string())
+        Asked::deserialize(number.into_deserializer()).map(CanaryBody::of)
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<CanaryBody, E> {
-        self.visit_str(&number.to_string())
+        Asked::deserialize(number.into_deserializer()).map(CanaryBody::of)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<CanaryBody, E> {
-        if let Some(amount) = Amount::parse(text) {
-            return Ok(CanaryBody(Canary { nodes: Some(amount), node_selector: Labels::new() }));
+        if Amount::parse(text).is_some() {
+            return Asked::deserialize(text.into_deserializer()).map(CanaryBody::of);
         }
         match labels(text) {
             Some(node_selector) => Ok(CanaryBody(Canary { nodes: None, node_selector })),

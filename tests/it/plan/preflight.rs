@@ -84,10 +84,10 @@ fn a_numbered_revision_is_the_target_of_that_record() {
     ]);
     assert_eq!(revisions(&records), [5, 4, 3, 2]);
     for (number, wanted) in [(5, "4"), (4, "3"), (3, "2"), (2, "1")] {
-        let found = revision("gcu", &records, Some(number)).unwrap();
+        let found = revision("gcu", &records, Some(number), None).unwrap();
         assert_eq!((version(&found.manifest), found.of_revision), (wanted, Some(number)));
     }
-    let blueprint = |number| revision("gcu", &records, Some(number)).unwrap().blueprint;
+    let blueprint = |number| revision("gcu", &records, Some(number), None).unwrap().blueprint;
     assert_eq!((blueprint(3).as_deref(), blueprint(2)), (Some("2.json"), None));
 }
 
@@ -95,10 +95,10 @@ fn a_numbered_revision_is_the_target_of_that_record() {
 fn a_revision_that_was_pruned_or_never_was_is_refused_with_what_there_is() {
     let records = history(&[(3, "1", "2", Phase::Succeeded)]);
     for number in [0, 1, 4, u64::MAX] {
-        let refusal = revision("gcu", &records, Some(number)).unwrap_err().to_string();
+        let refusal = revision("gcu", &records, Some(number), None).unwrap_err().to_string();
         assert_eq!(refusal, format!("gr \"gcu\" has no revision {number}; available: 3, 2"));
     }
-    let refusal = revision("gcu", &[], Some(1)).unwrap_err().to_string();
+    let refusal = revision("gcu", &[], Some(1), None).unwrap_err().to_string();
     assert_eq!(refusal, "gr \"gcu\" has no revision 1; available: none");
 }
 
@@ -108,8 +108,8 @@ fn a_first_install_has_nothing_before_it() {
     first.spec.previous = None;
     let records = records_of("gcu", vec![first]);
     assert_eq!(revisions(&records), [1]);
-    assert!(revision("gcu", &records, Some(0)).is_err());
-    assert!(matches!(revision("gcu", &records, None), Err(Refusal::Nothing(_))));
+    assert!(revision("gcu", &records, Some(0), None).is_err());
+    assert!(matches!(revision("gcu", &records, None, None), Err(Refusal::Nothing(_))));
 }
 
 #[test]
@@ -132,12 +132,12 @@ fn without_a_number_it_is_what_stood_there_before_the_last_upgrade_that_took_hol
         ),
     ];
     for (what, records, wanted, of_revision) in cases {
-        let found = revision("gcu", &history(records), None).unwrap();
+        let found = revision("gcu", &history(records), None, None).unwrap();
         assert_eq!((version(&found.manifest), found.of_revision), (wanted, of_revision), "{what}");
     }
     let only_rolled_back = history(&[(1, "1", "2", Phase::RolledBack)]);
-    assert!(matches!(revision("gcu", &only_rolled_back, None), Err(Refusal::Nothing(_))));
-    assert!(matches!(revision("gcu", &[], None), Err(Refusal::Nothing(_))));
+    assert!(matches!(revision("gcu", &only_rolled_back, None, None), Err(Refusal::Nothing(_))));
+    assert!(matches!(revision("gcu", &[], None, None), Err(Refusal::Nothing(_))));
 }
 
 #[test]
@@ -148,5 +148,19 @@ fn a_job_succeeds_when_it_ends_as_asked() {
         assert_eq!(Wanted::Target.is_reached(phase), phase == Phase::Succeeded, "{phase:?}");
         assert_eq!(Wanted::Previous.is_reached(phase), phase == Phase::RolledBack, "{phase:?}");
         assert_eq!(Wanted::End.is_reached(phase), phase.is_final(), "{phase:?}");
+        let paused = matches!(phase, Phase::Succeeded | Phase::RolledBack);
+        assert_eq!(Wanted::Pause.is_reached(phase), paused, "{phase:?}");
     }
+}
+
+#[test]
+fn what_is_the_same_as_the_gr_that_is_there_is_passed_over() {
+    let records = history(&[(1, "1", "2", Phase::Succeeded), (2, "2", "2", Phase::Succeeded)]);
+    let live = |version: &str| gr("u", &stack(version));
+    let found = |at: &str| revision("gcu", &records, None, Some(&live(at)));
+    assert_eq!(version(&found("2").unwrap().manifest), "1", "not the 2 that stands there");
+    assert_eq!(version(&found("3").unwrap().manifest), "2", "somebody has changed it since");
+    let only = history(&[(1, "1", "1", Phase::Succeeded)]);
+    let refusal = revision("gcu", &only, None, Some(&live("1"))).unwrap_err().to_string();
+    assert_eq!(refusal, "gr \"gcu\" has no other version on record than the one that is there to go back to");
 }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
-use super::steering::{fleet, start, until_phase};
+use super::steering::{fleet, rolling, start, until_phase};
 use super::*;
 
 const EVENTS: &str = "/gum/v1/upgrades/enflame-gcu-resource-1/events";
@@ -47,6 +47,7 @@ async fn a_stream_tells_everything_once_and_ends_and_can_be_taken_up_at_any_even
     assert_eq!(answer.status, 200);
     assert_eq!(answer.headers["content-type"], "text/event-stream");
     let all = parse(&answer.text);
+    assert!(all.iter().all(|told| !told.id.ends_with('-')), "{all:#?}");
     let record = stage.record(1).await.unwrap();
     assert_eq!(record.phase(), Phase::Succeeded);
     let told = |events: &[Told], kind: &str| -> Vec<Value> {
@@ -115,7 +116,9 @@ async fn streams_are_bounded_in_number_and_free_their_place_when_they_go() {
     let mut stage = fleet(1).await;
     start(&stage, &json!({ "canary": 1, "manual": true })).await;
     assert_eq!(stage.until_final(1).await, Phase::Succeeded, "one node is all there is");
-    start(&stage, &json!({})).await;
+    let mut again: Value = serde_json::from_str(&rolling(&json!({}))).unwrap();
+    again["force"] = json!(true);
+    assert_eq!(stage.must("PUT", GR, &again.to_string()).await.status, 200);
     until_phase(&mut stage, 2, Phase::Running).await;
     let uri = EVENTS.replace("-1/", "-2/");
     let open = || stage.router().oneshot(Request::builder().uri(&uri).body(Body::empty()).unwrap());

@@ -28,7 +28,7 @@ async fn an_upgrade_is_answered_at_once_with_its_record_and_can_be_followed() {
     });
     assert_eq!(content["deadlines"], deadlines);
     sleep(Duration::from_secs(2)).await;
-    let running = stage.must("GET", RECORD, "").await.json()["content"].clone();
+    let running = stage.must("GET", &format!("{RECORD}?manifests=true"), "").await.json()["content"].clone();
     assert_eq!((&running["phase"], &running["reason"]), (&json!("Running"), &json!("ticket 7")));
     for field in ["step", "stepSince", "deadline", "waitingOn", "timeline", "startedAt", "target", "previous"]
     {
@@ -48,7 +48,8 @@ async fn an_upgrade_is_answered_at_once_with_its_record_and_can_be_followed() {
 #[tokio::test(start_paused = true)]
 async fn of_two_upgrades_at_the_same_moment_one_wins_and_the_other_is_told_which() {
     let mut stage = stage().await;
-    let (one, two) = tokio::join!(stage.must("PUT", GR, PUT_BODY), stage.must("PUT", GR, PUT_BODY));
+    let other = r#"{"file": "gr.json", "onFailure": "Rollback"}"#;
+    let (one, two) = tokio::join!(stage.must("PUT", GR, PUT_BODY), stage.must("PUT", GR, other));
     let (won, lost) = if one.status == 200 { (one, two) } else { (two, one) };
     assert_eq!((won.status.as_u16(), lost.status.as_u16()), (200, 409), "{} {}", won.text, lost.text);
     assert!(lost.error().contains("enflame-gcu-resource-1 is already upgrading"), "{}", lost.text);
@@ -93,7 +94,9 @@ async fn dry(stage: &Stage, requests: &[&str]) {
         let answer = stage.must(&method, &format!("{path}?dryRun=true"), body).await;
         assert_eq!(answer.status, 200, "{request}: {}", answer.text);
         assert!(!answer.headers.contains_key("location"), "{request}: nothing to look at");
-        assert_eq!(method == "DELETE", answer.json().get("content").is_none(), "{request}: {}", answer.text);
+        let plans = answer.json()["content"].get("plan").is_some() || answer.text.contains("\"effect\"");
+        assert_eq!(method == "DELETE", !plans, "{request}: {}", answer.text);
+        assert_eq!(answer.json()["content"]["dryRun"], true, "{request}: {}", answer.text);
         assert_eq!(everything(stage), before, "{request}");
     }
 }
@@ -121,12 +124,13 @@ fn everything(stage: &Stage) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_with_the_job_with_its_failure_or_with_504_while_it_goes_on() {
+async fn a_wait_ends_with_the_job_with_its_failure_or_with_409_while_it_goes_on() {
     let mut stage = stage().await;
     stage.world.change_operator(|o| o.stuck_components = ["toolkit".to_owned()].into());
     let late = stage.must("PUT", &format!("{GR}?wait=60"), PUT_BODY).await;
-    assert_eq!(late.status, 504, "{}", late.text);
+    assert_eq!(late.status, 409, "{}", late.text);
     assert_envelope(&late, "Upgrade", false);
+    assert_eq!(late.headers["location"], RECORD);
     for words in ["enflame-gcu-resource-1 has not ended after 60s and goes on", RECORD] {
         assert!(late.error().contains(words), "{words}: {}", late.text);
     }
@@ -136,7 +140,7 @@ async fn a_wait_ends_with_the_job_with_its_failure_or_with_504_while_it_goes_on(
     stage.world.change_kubelet(|k| k.bad_images = vec!["gcu-runtime:broken".to_owned()]);
     stage.write("broken.json", &BLUEPRINT.replace("\"2.1.0\"", "\"broken\""));
     let held = stage.must("PUT", &format!("{GR}?wait=1h"), r#"{"file": "broken.json"}"#).await;
-    assert_eq!(held.status, 500, "{}", held.text);
+    assert_eq!(held.status, 422, "{}", held.text);
     assert!(
         held.error().contains("is held at") && held.error().contains("gcu-runtime:broken"),
         "{}",

@@ -33,10 +33,18 @@ async fn each_strategy_has_its_own_failure_threshold_and_the_answer_names_it() {
     let mut both = update(json!(1));
     both["failureThreshold"] = json!(1);
     for (body, says) in [
-        (recreate(json!(0)), "failureThreshold: invalid value: string \"0\""),
-        (recreate(json!("101%")), "failureThreshold: invalid value"),
-        (recreate(json!(-1)), "failureThreshold: invalid value"),
-        (update(json!("0%")), "rollingUpdate.failureThreshold: invalid value"),
+        (
+            recreate(json!(0)),
+            "failureThreshold: must be a number of nodes from 1, such as 3, or a percentage from \"1%\" to \"100%\", not 0",
+        ),
+        (recreate(json!("101%")), "failureThreshold: must be a number of nodes from 1"),
+        (
+            recreate(json!("5")),
+            "failureThreshold: \"5\" is a text without %: write 5 for a number of nodes, or \"5%\" for a percentage",
+        ),
+        (update(json!("5")), "rollingUpdate.failureThreshold: \"5\" is a text without %"),
+        (recreate(json!(-1)), "failureThreshold: must be a number of nodes from 1"),
+        (update(json!("0%")), "rollingUpdate.failureThreshold: must be a number of nodes from 1"),
         (wrong, "rollingUpdate.failureThreshold: has no meaning for strategy Recreate; use failureThreshold"),
         (
             both,

@@ -214,7 +214,7 @@ async fn a_held_node_is_retried_and_what_a_job_takes_is_refused_while_it_runs() 
         ("rollback", r#"{"revision": 0}"#, 409, "is already upgrading"),
         ("resume", "", 409, "is held, not paused: retry it instead"),
         ("promote", "", 409, "is held: see /why, then retry it"),
-        ("pause", r#"{"file": "x"}"#, 400, "unknown field `file`"),
+        ("pause", r#"{"file": "x"}"#, 400, "file: no such field here: none is known"),
         ("pause?why=1", "", 400, "why: no such query parameter here"),
     ] {
         let answer = stage.must("POST", &format!("{GR}/{call}"), body).await;

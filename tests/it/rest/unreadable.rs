@@ -131,7 +131,7 @@ async fn the_newest_of_a_gr_is_named_by_every_call_that_needs_it_until_it_is_gon
     let revision = stage.must("GET", &format!("{GR}/history/2"), "").await.json();
     assert_eq!(revision["content"]["unreadable"], true, "{revision:#}");
     any_records(&stage).delete("enflame-gcu-resource-2", &DeleteParams::default()).await.unwrap();
-    let put = stage.must("PUT", GR, PUT_BODY).await;
+    let put = stage.must("PUT", GR, r#"{"file": "gr.json", "force": true}"#).await;
     assert_eq!(
         (put.status.as_u16(), &put.json()["content"]["name"]),
         (200, &json!("enflame-gcu-resource-2"))

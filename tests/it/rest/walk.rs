@@ -103,11 +103,11 @@ async fn a_background_delete_answers_at_once_and_a_foreground_delete_when_the_gr
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_that_takes_longer_than_the_wait_is_504_and_goes_on() {
+async fn a_delete_that_takes_longer_than_the_wait_is_409_and_goes_on() {
     let stage = stage().await;
     stage.world.change_operator(|o| o.finalizer_stuck = true);
     let late = stage.must("DELETE", &format!("{GR}?wait=20s"), r#"{"policy": "foreground"}"#).await;
-    assert_eq!(late.status, 504);
+    assert_eq!(late.status, 409);
     assert_envelope(&late, "Delete", false);
     assert!(late.error().contains("still being deleted after 20s; the delete goes on"), "{}", late.text);
     let put = stage.must("PUT", GR, PUT_BODY).await;

@@ -37,6 +37,7 @@ const SUMMARY: [&str; 7] = ["name", "gr", "operation", "strategy", "phase", "ste
 /// What the view of one record has besides.
 fn more(generator: &mut SchemaGenerator) -> Value {
     json!({
+        "idempotencyKey": text("The `Idempotency-Key` of the request that began it."),
         "intent": generator.subschema_for::<Intent>(),
         "onFailure": generator.subschema_for::<OnFailure>(),
         "deadlines": generator.subschema_for::<Deadlines>(),
@@ -71,8 +72,7 @@ pub(in crate::api::openapi) fn upgrades(generator: &mut SchemaGenerator) -> Sche
 }
 
 pub(in crate::api::openapi) fn upgrade(generator: &mut SchemaGenerator) -> Schema {
-    let required =
-        [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline", "target"]].concat();
+    let required = [&SUMMARY[..], &["intent", "onFailure", "deadlines", "goal", "timeline"]].concat();
     let known = with(record("Upgrade", &required, summary(generator)), more(generator));
     json_schema!({ "anyOf": [known, unreadable()] })
 }
