@@ -10,7 +10,7 @@
 //! `closing` says why: with status 503 this replica stops, and whoever connects again is served by another; any other
 //! status is what a new connection would be answered.
 //!
-//! An id is `<time>.<nth at that time>-<progress>`: the last entry of the timeline that was sent, and a digest of the
+//! An id is `<time>.<digest>-<digest>`: the last entry of the timeline that was sent, and the
 //! last progress. Whoever comes back with `Last-Event-ID` gets what comes after it, whichever replica answers.
 
 use std::collections::VecDeque;
@@ -45,7 +45,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Said to whoever listens when this replica stops.
 const CLOSING: &str = "this replica is stopping; the upgrade goes on: connect again";
 /// In the place of the digest, before a progress was sent: no digest is so short.
-const NO_PROGRESS: &str = "0";
+const NONE: &str = "0";
 /// The end of the last event's id.
 const END: &str = "-end";
 
@@ -237,9 +237,9 @@ impl Teller {
     }
 
     fn told(&self, kind: &'static str, data: Value) -> Told {
-        let (at, nth) = self.entry.unwrap_or_default();
-        let progress = Some(self.progress.as_str()).filter(|p| !p.is_empty()).unwrap_or(NO_PROGRESS);
-        Told { kind, id: format!("{at}.{nth}-{progress}"), data }
+        let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { text.to_owned() };
+        let entry = self.entry.as_deref().unwrap_or_default();
+        Told { kind, id: format!("{}-{}", or_none(entry), or_none(&self.progress)), data }
     }
 }
 

@@ -98,7 +98,9 @@ impl Context {
         insert(&mut content, "repeated", json!(true));
         if record.phase().is_final() {
             let again = "this request has begun it already: send it with an Idempotency-Key of its own to begin another";
-            return outcome(record, Wanted::Target, content, self.clock.now()).map(Some).map_err(|error| error.but(again));
+            return outcome(record, Wanted::Target, content, self.clock.now())
+                .map(Some)
+                .map_err(|error| error.but(again));
         }
         let status = record.status_or_default();
         insert(&mut content, "phase", json!(status.phase));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -56,7 +57,10 @@ impl Context {
             );
             return Err(ApiError::new(StatusCode::CONFLICT, message).at(location(record)));
         }
-        seen.map_or_else(|| Err(gone(record)), |ended| outcome(&ended, awaited.wanted, content, self.clock.now()))
+        seen.map_or_else(
+            || Err(gone(record)),
+            |ended| outcome(&ended, awaited.wanted, content, self.clock.now()),
+        )
     }
 
     /// Waits as a caller has asked to: with a share of the waits, for as long as the caller may ask at all, and not for

@@ -182,8 +182,8 @@ const EVENTS: Operation = Operation {
         label: "Until the end",
         target: "/gum/v1/upgrades/enflame-gcu-resource-1/events",
         text: false,
-        answer: "event: timeline\nid: 1767225606000.0-0\ndata: {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
-                 event: end\nid: 1767225628000.0-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
+        answer: "event: timeline\nid: 1767225606.5e6f7a8b-0\ndata: {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
+                 event: end\nid: 1767225628.9c0d1e2f-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
         ..SAMPLE
     }],
     ..READ
