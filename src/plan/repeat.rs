@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::preflight::Refusal;
-use crate::gr::{LiveGr, same_spec};
+use crate::gr::{LiveGr, same_stack};
 use crate::record::{GcuUpgrade, Intent, Request};
 
 /// So long after its end a job is found by a request without a key that asks for the very same.
@@ -48,5 +48,5 @@ fn is_fresh(record: &GcuUpgrade, now: Timestamp) -> bool {
 
 /// Whether the gr that is there asks for the same stack as this version.
 pub fn stands(live: &LiveGr, target: &Value) -> bool {
-    !live.deleting && same_spec(&live.manifest, target)
+    !live.deleting && same_stack(&live.manifest, target)
 }

@@ -55,7 +55,7 @@ assert plan.content.plan.strategy is Strategy.RECREATE, plan
 upgrade = upgrade_gr.sync(GR, client=client, body=body, wait="5m")
 assert isinstance(upgrade, UpgradeGrAnswer), upgrade
 job = upgrade.content
-assert job.phase is Phase.SUCCEEDED, job
+assert isinstance(job.name, str) and job.phase is Phase.SUCCEEDED, job
 assert isinstance(job.deadlines, Deadlines) and job.deadlines.gone_seconds == 600, job
 
 status = get_status.sync(GR, client=client)

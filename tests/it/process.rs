@@ -339,7 +339,7 @@ fn nothing_of_a_manifest_is_logged_however_much_is_logged() {
     let (service, address) = home.serve(&["--log", "trace"]);
     until_ready(&address);
     let upgrade = |number: u32, strategy: &str| {
-        let body = json!({ "file": "secret.json", "strategy": strategy }).to_string();
+        let body = json!({ "file": "secret.json", "strategy": strategy, "force": number > 1 }).to_string();
         let put = curl(&address, "PUT", GR, &body);
         assert_eq!(put.0, 200, "{}", put.1);
         let record = format!("/gum/v1/upgrades/enflame-gcu-resource-{number}");

@@ -53,7 +53,7 @@ fn a_curl_that_retries_begins_one_upgrade_however_that_ends() {
     assert_eq!(ended.status.code(), Some(22), "{ended:?}");
     assert_eq!(answers(&sandbox, "wait=5m"), ["422"], "{}", sandbox.said());
     let error: Value = serde_json::from_slice(&ended.stdout).unwrap();
-    assert!(error["error"].as_str().unwrap().contains("enflame-gcu-resource-1 is RolledBack"), "{error}");
+    assert!(error["error"].as_str().unwrap().contains("enflame-gcu-resource-1 was rolled back"), "{error}");
     let (status, records) = curl(&address, "GET", "/gum/v1/upgrades", "");
     let records: Value = serde_json::from_str(&records).unwrap();
     assert_eq!((status, records["content"].as_array().unwrap().len()), (200, 1), "{records:#}");

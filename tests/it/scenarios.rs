@@ -1,5 +1,6 @@
 //! Every scenario on the sandbox in virtual time, and on a real API server in real time.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -61,10 +62,13 @@ pub(crate) fn in_virtual_time<T>(task: impl Future<Output = T>) -> T {
 
 /// The same for one of many: the first that fails does not hide the others.
 pub(crate) fn tried<T>(task: impl Future<Output = T>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(|| in_virtual_time(task))).map_err(|failure| {
-        let text = failure.downcast_ref::<String>().map(String::as_str);
-        text.or(failure.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
-    })
+    catch_unwind(AssertUnwindSafe(|| in_virtual_time(task))).map_err(|failure| said(&*failure))
+}
+
+/// What a test said when it failed.
+pub(crate) fn said(failure: &(dyn Any + Send)) -> String {
+    let text = failure.downcast_ref::<String>().map(String::as_str);
+    text.or(failure.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
 }
 
 /// Collects the errors that are logged on the thread of the run, where all of its tasks are.
@@ -114,7 +118,7 @@ async fn nothing_of_a_killed_service_lives_on() {
     stage.start_service().await;
     stage.ready().await;
     let path = format!("/gum/v1/gr/{}", stage.gr());
-    assert_eq!(stage.must("PUT", &path, r#"{"file":"gr.json"}"#).await.status, 200);
+    assert_eq!(stage.must("PUT", &path, r#"{"file":"gr.json","force":true}"#).await.status, 200);
     stage
         .until("the wait", 1, stage.backend.patience(), |r| {
             r.is_some_and(|r| r.status_or_default().waiting_on.is_some())

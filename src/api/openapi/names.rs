@@ -87,7 +87,9 @@ pub(super) fn plain(value: &mut Value) {
 }
 
 fn number_or_percentage(object: &mut Map<String, Value>) {
-    let pattern = object.remove("pattern").unwrap_or(json!("^0*([1-9][0-9]*|([1-9][0-9]?|100)%)$"));
+    // A record is read with a number in text too; a request is not.
+    object.remove("pattern");
+    let pattern = "^0*([1-9][0-9]?|100)%$";
     let mut number = json!({ "type": "integer", "minimum": object.remove("minimum").unwrap_or(json!(1)) });
     object.remove("maximum").into_iter().for_each(|most| insert(&mut number, "maximum", most));
     object.insert("description".to_owned(), json!("A number, or a percentage."));

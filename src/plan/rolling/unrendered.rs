@@ -16,7 +16,7 @@ use crate::record::Goal;
 use crate::record::rolling::{LockedSet, RollingStatus};
 
 /// How long the operator's word has to last.
-const WORD_SETTLES: SignedDuration = SignedDuration::from_secs(5);
+const WORD_SETTLES: SignedDuration = SignedDuration::from_secs(30);
 /// How long nothing may have moved where the operator does not say of which version it speaks.
 const QUIET: SignedDuration = SignedDuration::from_secs(60);
 

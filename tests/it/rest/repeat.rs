@@ -97,11 +97,11 @@ async fn a_job_that_came_to_no_good_end_is_422_and_a_repetition_begins_no_other(
     assert_eq!(first.status, 422, "{}", first.text);
     assert_envelope(&first, "Upgrade", false);
     assert_eq!(first.headers["location"], RECORD);
-    assert!(first.error().starts_with("enflame-gcu-resource-1 is RolledBack: "), "{}", first.text);
+    assert!(first.error().starts_with("enflame-gcu-resource-1 was rolled back: "), "{}", first.text);
     for path in [put.as_str(), GR] {
         let again = stage.must("PUT", path, BROKEN).await;
         assert_eq!(again.status, 422, "{}", again.text);
-        assert!(again.error().contains("enflame-gcu-resource-1 is RolledBack: "), "{}", again.text);
+        assert!(again.error().contains("enflame-gcu-resource-1 was rolled back: "), "{}", again.text);
         assert!(again.error().contains("this request has begun it already"), "{}", again.text);
         assert_eq!(again.headers["location"], RECORD);
     }
@@ -375,7 +375,7 @@ async fn an_upgrade_that_was_given_up_shows_no_node_as_done() {
     stage.world.change_operator(|o| o.on_change = OnChange::Recreate);
     let given_up = stage.must("PUT", &format!("{GR}?wait=1h"), &rolling(&json!({}))).await;
     assert_eq!(given_up.status, 422, "{}", given_up.text);
-    assert!(given_up.error().contains("enflame-gcu-resource-1 is Failed: "), "{}", given_up.text);
+    assert!(given_up.error().contains("enflame-gcu-resource-1 failed: "), "{}", given_up.text);
     let status = stage.must("GET", &format!("{GR}/status"), "").await.json()["content"].clone();
     assert!(status["nodes"]["done"].as_u64().unwrap_or_default() == 0, "{status:#}");
 }

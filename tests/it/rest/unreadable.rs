@@ -200,7 +200,8 @@ async fn the_history_is_pruned_beside_records_that_cannot_be_read_and_of_those()
     for number in 2..14 {
         put_ended(&stage, number, number != 3 && number != 7).await;
     }
-    let put = stage.must("PUT", GR, PUT_BODY).await;
+    let body = PUT_BODY.replace('}', r#", "force": true}"#);
+    let put = stage.must("PUT", GR, &body).await;
     assert_eq!(put.status, 200, "{}", put.text);
     assert_eq!(stage.until_final(14).await, Phase::Succeeded);
     sleep(Duration::from_secs(5)).await;
