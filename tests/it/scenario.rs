@@ -100,9 +100,17 @@ pub(crate) struct Expect {
     pub(crate) uncommanded: bool,
 }
 
+fn dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+/// The scenario of this name.
+pub(crate) fn of(name: &str) -> Scenario {
+    read(&dir().join(format!("{name}.yaml")))
+}
+
 pub(crate) fn all() -> Vec<(String, Scenario)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir()).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     files.iter().map(|f| (f.file_stem().unwrap().to_str().unwrap().to_owned(), read(f))).collect()
 }

@@ -20,34 +20,40 @@ use crate::stage::{Backend, Stage};
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
 pub(crate) fn chosen() -> Vec<(String, Scenario)> {
-    // `GUM_SCENARIO=rollback cargo test ...` runs those whose name contains the word, also in the crash matrix.
+    // `GUM_SCENARIO=rollback`: those whose name contains the word, on a real API server and in the crash matrix.
     let only = std::env::var("GUM_SCENARIO").unwrap_or_default();
-    // `GUM_SCENARIO_IS=...`: the one of exactly this name.
-    let one = std::env::var("GUM_SCENARIO_IS").ok();
-    let all = scenario::all().into_iter();
-    all.filter(|(name, _)| name.contains(&only) && one.as_ref().is_none_or(|one| one == name)).collect()
+    scenario::all().into_iter().filter(|(name, _)| name.contains(&only)).collect()
 }
 
-#[test]
-fn every_scenario_holds_on_the_sandbox() {
-    let all = chosen();
-    let mut failed = Vec::new();
-    for (name, scenario) in &all {
-        println!("{name}: {}", scenario.claim);
-        let run = scenario::run(
-            scenario,
-            Backend::Sandbox,
-            None,
-            Faults::new(Vec::new()),
-            Duration::from_secs(600),
-        );
-        if let Err(failure) = tried(run) {
-            failed.push(format!("{name}: {failure}"));
-        }
-    }
-    println!("{} scenarios", all.len());
-    assert!(failed.is_empty(), "{} of {} fail:\n{}", failed.len(), all.len(), failed.join("\n"));
+/// One scenario on the sandbox.
+fn holds(name: &str) {
+    let scenario = scenario::of(name);
+    println!("{}", scenario.claim);
+    let faults = Faults::new(Vec::new());
+    in_virtual_time(scenario::run(&scenario, Backend::Sandbox, None, faults, Duration::from_secs(600)))
+        .unwrap();
 }
+
+/// A test for each scenario file, of its name.
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                super::holds(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_scenario_file_is_a_test() {
+            let tests = [$(stringify!($name)),*];
+            let files: Vec<String> = crate::scenario::all().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(files, tests, "tests/it/scenarios/on_the_sandbox.rs lists every file of tests/scenarios");
+        }
+    };
+}
+
+mod on_the_sandbox;
 
 /// Each run has a runtime of its own, so that nothing of it lives on. No fault is worth an error in the log: those are
 /// for what a person has to mend in the service itself.
