@@ -245,6 +245,11 @@ fn fill_container(container: &mut Value, host_network: bool) {
             json::default(variable, &["valueFrom", "fieldRef", "apiVersion"], "v1");
         }
     });
+    // A typed server keeps no empty lists: one that is written changes nothing.
+    if let Some(fields) = container.as_object_mut() {
+        let lists = ["args", "command", "env", "envFrom", "ports", "volumeMounts"];
+        fields.retain(|field, value| !lists.contains(&field.as_str()) || *value != json!([]));
+    }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
             fill_probe(probe);

@@ -288,9 +288,14 @@ impl Replay {
         // What we have never held is the operator's, and a person has changed it.
         let by_others = change.is_some_and(|change| !change.ours);
         let theirs = by_others && !set.by_us && set.held_at == 0;
-        // They do not want the component any more: its DaemonSet is deleted, and nothing holds the pods of that.
-        let unwanted =
-            by_others && gr.is_some_and(|(gr, _)| !deployed(gr).contains_key(component(&set.object)));
+        // They do not want the component any more, or want it under another name: its DaemonSet is deleted, and nothing
+        // holds the pods of that.
+        let is_another = |fields: &Value| {
+            let named = |field: &str| fields[field].as_str();
+            ["name", "namespace"].iter().any(|f| named(f).is_some_and(|n| set.object["metadata"][f] != n))
+        };
+        let unwanted = by_others
+            && gr.is_some_and(|(gr, _)| deployed(gr).get(component(&set.object)).is_none_or(is_another));
         over || actor == Some("person")
             || gr_goes
             || theirs
