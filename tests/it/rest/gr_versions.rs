@@ -36,7 +36,7 @@ async fn serve(stage: &Stage, versions: &[(&str, bool)], preferred: &str) {
     let patch = Patch::Merge(json!({ "spec": { "versions": versions } }));
     definitions(stage).patch(&name, &PatchParams::default(), &patch).await.unwrap();
     let wanted = format!("{GROUP}/{preferred}");
-    for _ in 0..200 {
+    for _ in 0..1200 {
         sleep(Duration::from_millis(100)).await;
         let get = stage.must("GET", &format!("/gum/v1/gr/{}", stage.gr()), "").await;
         if get.status == 200 && get.json()["content"]["apiVersion"] == json!(wanted) {
