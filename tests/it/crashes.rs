@@ -10,7 +10,7 @@ use crate::scenarios::{chosen, tried};
 use crate::stage::Backend;
 
 /// Two deaths in one run: every so many pairs is tried.
-const PAIR_STRIDE: usize = 43;
+const PAIR_STRIDE: usize = 101;
 
 /// A read changes nothing: to die at one is to die after the write before it. Every so many reads is tried;
 /// `GUM_CRASHES=all` tries every one, and every write; `GUM_CRASHES=writes` every write alone.
@@ -18,11 +18,11 @@ const READ_STRIDE: usize = 6;
 
 /// A Recreate is the same few writes in every scenario: every so many moments is tried, beginning at another one in
 /// each.
-const RECREATE_STRIDE: usize = 3;
+const RECREATE_STRIDE: usize = 6;
 
 /// A rolling upgrade takes three times as many calls, each turn of a node like the one before: every so many
 /// moments of it is tried, beginning at another one in each scenario.
-const ROLLING_STRIDE: usize = 24;
+const ROLLING_STRIDE: usize = 60;
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
 fn asked(what: &str) -> bool {
