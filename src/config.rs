@@ -45,6 +45,7 @@ pub enum Command {
     /// Serve against the cluster of the kubeconfig, or of the pod this runs in (the default)
     Serve(Box<ServeArgs>),
     /// Serve against an embedded cluster with simulated nodes and operator: nothing else needed
+    #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
     /// Check blueprints offline: findings with file:line:column; exit code 1 if any is an error
     Validate {
@@ -201,6 +202,7 @@ impl ServeArgs {
 }
 
 /// Flags of `sandbox`.
+#[cfg(feature = "sandbox")]
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
     /// Address to serve HTTP on

@@ -29,14 +29,14 @@
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
 //! | [`cluster`], [`clock`], [`random`] | the API client with deadlines, the only source of time, names that nobody else has |
-//! | [`sandbox`] | a cluster in the process: API server, operator, controllers, kubelets |
+//! | [`sandbox`] | crate `src/sandbox`: a cluster in the process with API server, operator, controllers, kubelets |
 //!
 //! # Invariants (`tests/it/house.rs` and the oracle in `tests/it/oracle.rs` check them)
 //!
 //! * One writer a field: the API and people write a record's `spec`, the controller its `status`.
 //! * `api` and `controller` never import each other: the cluster is their only channel.
-//! * `plan` imports neither kube's client nor tokio nor axum; `sandbox` imports neither `plan` nor `controller`,
-//!   or it would agree with our bugs.
+//! * `plan` imports neither kube's client nor tokio nor axum. The sandbox is a crate of its own that knows nothing of
+//!   the engine, or it would agree with our bugs.
 //! * A handler gets at the cluster through a permission alone (`api/auth.rs`): one without does not compile.
 //! * Only [`config`] reads the environment, only [`clock`] the time; no `unwrap`, `expect` or `panic`.
 //! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.
@@ -77,10 +77,13 @@
 //! * A rollback that finds the old gr alive *fences* it (see [`plan::Action::Fence`]): a delete that is still on its
 //!   way carries the older version as its precondition and can no longer land.
 
+pub use gcu_clock as clock;
+#[cfg(feature = "sandbox")]
+pub use gcu_sandbox as sandbox;
+
 pub mod api;
 pub mod app;
 pub mod blueprint;
-pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod controller;
@@ -94,5 +97,4 @@ pub mod plan;
 pub mod random;
 pub mod record;
 pub mod run;
-pub mod sandbox;
 pub mod telemetry;

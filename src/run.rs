@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod probe;
+#[cfg(feature = "sandbox")]
 mod sandbox;
 mod validate;
 
@@ -35,6 +36,7 @@ pub fn run(command: Command) -> ExitCode {
             telemetry::start(&args.log, args.log_format, args.log_dir());
             block_on(serve(*args))
         }
+        #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => {
             telemetry::start(&args.log, LogFormat::Text, None);
             block_on(sandbox::run(args))

@@ -15,9 +15,9 @@ use crate::blueprint;
 use crate::clock::Clock;
 use crate::config::SandboxArgs;
 use crate::metrics::Metrics;
+use crate::sandbox::actors::kubelet::KubeletBehaviour;
+use crate::sandbox::actors::operator::OperatorBehaviour;
 use crate::sandbox::apiserver::ApiServer;
-use crate::sandbox::kubelet::KubeletBehaviour;
-use crate::sandbox::operator::OperatorBehaviour;
 use crate::sandbox::world::{Running, World, documented_gr};
 use crate::{cluster, http};
 

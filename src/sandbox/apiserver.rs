@@ -13,7 +13,33 @@
 //! - Continue tokens are of another form; `Table` columns of built-in kinds have no descriptions.
 //! - The CRD controllers and the disruption controller do their work within the transaction that calls
 //!   for it, so a client never sees the moment before. All other controllers are clients; see
-//!   [`garbage`](crate::sandbox::garbage) for one.
+//!   [`garbage`](crate::garbage) for one.
+
+mod admission;
+mod columns;
+mod crd;
+mod create;
+mod defaults;
+mod delete;
+mod discovery;
+mod disruption;
+mod jsonpath;
+mod openapi;
+mod output;
+mod patch;
+mod place;
+mod pods;
+mod read;
+mod request;
+mod schema;
+mod selector;
+mod status;
+mod strategic;
+mod table;
+mod update;
+mod validate;
+mod watch;
+mod webhooks;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -22,20 +48,19 @@ use http::{HeaderValue, Method, header::USER_AGENT};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use gcu_clock::Clock;
+
+use self::{
+    admission::{Listeners, Write},
+    output::Renderer,
+    place::Place,
+    request::{Asked, Target, target},
+    status::{ApiError, reply},
+};
 use crate::{
-    clock::Clock,
-    sandbox::{
-        admission::{self, Listeners, Write},
-        create::{self, Place},
-        delete, discovery, json, openapi,
-        output::Renderer,
-        pods, read,
-        request::{Asked, Target, target},
-        resources::{self, ResourceType},
-        status::{ApiError, reply},
-        store::Store,
-        watch,
-    },
+    json,
+    resources::{self, ResourceType},
+    store::Store,
 };
 
 /// The server. Cheap to clone; all clones serve the same objects.
@@ -57,7 +82,10 @@ impl ApiServer {
     }
 
     fn with_types(clock: Clock, types: Vec<ResourceType>) -> Self {
-        let server = Self { store: Arc::new(Store::new(clock, types)), listeners: Arc::default() };
+        let server = Self {
+            store: Arc::new(Store::new(clock, types, &[crd::follow, disruption::follow])),
+            listeners: Arc::default(),
+        };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             server.create_namespace(name);
         }
@@ -84,7 +112,7 @@ impl ApiServer {
         kube::Client::new(self.router(), "default")
     }
 
-    /// A client that names itself, so that [`Change::actor`](crate::sandbox::store::Change::actor) tells who did what.
+    /// A client that names itself, so that [`Change::actor`](crate::store::Change::actor) tells who did what.
     pub fn client_as(&self, actor: &str) -> kube::Client {
         let name = HeaderValue::from_str(actor).unwrap_or(HeaderValue::from_static("unnamed"));
         let named = self.router().map_request(move |mut request: Request<kube::client::Body>| {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::sandbox::webhooks;
+/// The group of webhook configurations. No webhook is ever asked about these.
+pub(crate) const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
+/// The plural of MutatingWebhookConfigurations.
+pub(crate) const MUTATING_WEBHOOKS: &str = "mutatingwebhookconfigurations";
 
 /// Names a resource type: its API group (empty for the core group) and plural.
 pub(crate) type TypeKey = (String, String);
@@ -191,8 +194,8 @@ const BUILTINS: &[Builtin] = &[
         ..PLAIN
     },
     Builtin {
-        group: webhooks::GROUP,
-        plural: webhooks::PLURAL,
+        group: ADMISSION_GROUP,
+        plural: MUTATING_WEBHOOKS,
         kind: "MutatingWebhookConfiguration",
         namespaced: false,
         generation: true,

@@ -15,12 +15,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use gcu_clock::Clock;
+
 use crate::{
-    clock::Clock,
-    sandbox::{
-        crd, disruption, json,
-        resources::{ResourceType, TypeKey},
-    },
+    json,
+    resources::{ResourceType, TypeKey},
 };
 
 /// Changes kept for each resource type; a watch from before them gets 410.
@@ -58,6 +57,8 @@ pub struct Change {
     pub actor: Option<String>,
 }
 
+/// What a real cluster's built-in controllers do at once: called for each change within its transaction.
+pub(crate) type Follower = fn(&mut Tx<'_>, &Change);
 type Hook = Arc<dyn Fn(&Change) + Send + Sync>;
 pub(crate) type ObjectKey = (String, String);
 
@@ -83,13 +84,21 @@ pub(crate) struct State {
     compacted: u64,
     minted: u64,
     hooks: Vec<Hook>,
+    followers: &'static [Follower],
 }
 
 impl Store {
-    pub(crate) fn new(clock: Clock, types: Vec<ResourceType>) -> Self {
+    pub(crate) fn new(clock: Clock, types: Vec<ResourceType>, followers: &'static [Follower]) -> Self {
         let types: BTreeMap<_, _> = types.into_iter().map(|kind| (kind.key(), Arc::new(kind))).collect();
-        let state =
-            State { types, tables: BTreeMap::new(), revision: 1, compacted: 0, minted: 0, hooks: Vec::new() };
+        let state = State {
+            types,
+            tables: BTreeMap::new(),
+            revision: 1,
+            compacted: 0,
+            minted: 0,
+            hooks: Vec::new(),
+            followers,
+        };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -278,9 +287,9 @@ impl Tx<'_> {
             actor: self.actor.clone(),
         };
         let change = self.state.commit(key, change);
-        // What a real cluster's built-in controllers do at once is done in the same transaction.
-        crd::follow(self, &change);
-        disruption::follow(self, &change);
+        for follow in self.state.followers {
+            follow(self, &change);
+        }
     }
 
     /// A new UID: unique in this store, and the same in every run.

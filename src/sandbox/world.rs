@@ -19,12 +19,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
-use super::{
-    WORLD_LABEL, daemonsets, deployments, garbage,
+use crate::WORLD_LABEL;
+use crate::actors::{
+    daemonsets, deployments, garbage,
     kubelet::{self, KubeletBehaviour},
     operator::{self, OperatorBehaviour, Settings},
 };
-use crate::clock::Clock;
+use gcu_clock::Clock;
 
 /// How long the cluster may take to serve a new definition.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::cluster::gr_resource;
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
-use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
-use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
+use gcu_upgrade_manager::sandbox::actors::kubelet::KubeletBehaviour;
+use gcu_upgrade_manager::sandbox::actors::operator::OperatorBehaviour;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use http::Request;
 use http_body_util::BodyExt;

@@ -13,8 +13,8 @@ use std::{
 use gcu_upgrade_manager::{
     clock::Clock,
     sandbox::{
+        actors::operator::{OnChange, UpdateStrategy},
         apiserver::ApiServer,
-        operator::{OnChange, UpdateStrategy},
         store::ChangeKind,
         world::{Running, World, documented_gr},
     },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gcu_upgrade_manager::{
     clock::Clock,
-    sandbox::{apiserver::ApiServer, garbage::run_garbage_collector},
+    sandbox::{actors::garbage::run_garbage_collector, apiserver::ApiServer},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{

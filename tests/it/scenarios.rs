@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gcu_upgrade_manager::record::rolling::NODE_ANNOTATION;
-use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
+use gcu_upgrade_manager::sandbox::actors::operator::OperatorBehaviour;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};

@@ -1,6 +1,6 @@
 //! Operators that do not behave as the documents lead one to expect.
 
-use gcu_upgrade_manager::sandbox::operator::OperatorBehaviour;
+use gcu_upgrade_manager::sandbox::actors::operator::OperatorBehaviour;
 
 use super::*;
 

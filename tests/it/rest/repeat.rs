@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use gcu_upgrade_manager::record::Phase;
-use gcu_upgrade_manager::sandbox::operator::OnChange;
+use gcu_upgrade_manager::sandbox::actors::operator::OnChange;
 use http::Request;
 use tokio::time::{Instant, sleep};
 

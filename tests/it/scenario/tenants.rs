@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gcu_upgrade_manager::sandbox::WORLD_LABEL;
-use gcu_upgrade_manager::sandbox::kubelet::RUNS_FOR;
+use gcu_upgrade_manager::sandbox::actors::kubelet::RUNS_FOR;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ResourceQuota};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};

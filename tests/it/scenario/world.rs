@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gcu_upgrade_manager::sandbox::kubelet::KubeletBehaviour;
-use gcu_upgrade_manager::sandbox::operator::{OnChange, OperatorBehaviour, UpdateStrategy};
+use gcu_upgrade_manager::sandbox::actors::kubelet::KubeletBehaviour;
+use gcu_upgrade_manager::sandbox::actors::operator::{OnChange, OperatorBehaviour, UpdateStrategy};
 use serde::Deserialize;
 use serde_json::Value;
 

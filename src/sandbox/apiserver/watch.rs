@@ -1,0 +1,229 @@
+//! Watches: streams of JSON lines.
+//!
+//! A watch remembers the version up to which it has told its client everything. Each time its resource
+//! type changes it takes what is newer from the history. Nothing is queued for it, so a slow client costs
+//! nothing until it falls out of the history, and then it gets 410.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use axum::{body::Body, response::Response};
+use futures::{Stream, stream};
+use serde_json::Value;
+use tokio::{
+    sync::watch::Receiver,
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use super::{
+    output::{Renderer, View},
+    place::Place,
+    read,
+    request::Query,
+    selector::Selector,
+    status::{ApiError, reply},
+};
+use crate::{
+    json,
+    resources::{ResourceType, TypeKey, Version},
+    store::{Change, State, Store},
+};
+
+/// How often a quiet watch is told the current version, when it asked for that.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long a watch lasts when the client names no limit.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Events told in one piece, so that a large initial state is not one giant chunk.
+const BATCH: usize = 500;
+
+/// Answers a watch request.
+pub(crate) fn watch(
+    store: &Arc<Store>,
+    place: Place<'_>,
+    query: &Query,
+    view: View,
+) -> Result<Response, ApiError> {
+    if query.is_set("sendInitialEvents") && !query.get("sendInitialEvents").is_empty() {
+        return Err(ApiError::not_implemented("watch-list (sendInitialEvents)"));
+    }
+    let selector = Selector::parse(place.kind, query.get("labelSelector"), query.get("fieldSelector"))?;
+    let asked = read::asked_version(query)?;
+    let timeout = query.number("timeoutSeconds").map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+    let key = place.kind.key();
+    let start = Instant::now();
+    let mut ticks = interval_at(start + BOOKMARK_EVERY, BOOKMARK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watcher = Watcher {
+        wakeups: store.wakeups(&key),
+        store: store.clone(),
+        kind: Arc::new(place.kind.clone()),
+        version: place.version.clone(),
+        namespace: place.namespace.to_owned(),
+        include_object: query.get("includeObject").to_owned(),
+        key,
+        selector,
+        view,
+        seen: asked,
+        pending: VecDeque::new(),
+        first: true,
+        ended: false,
+        ticks: query.is_set("allowWatchBookmarks").then_some(ticks),
+        deadline: start + timeout,
+    };
+    if asked == 0 {
+        watcher.begin_with_present_objects();
+    }
+    Ok(reply(200, "application/json", Body::from_stream(watcher.lines())))
+}
+
+struct Watcher {
+    store: Arc<Store>,
+    wakeups: Receiver<u64>,
+    key: TypeKey,
+    kind: Arc<ResourceType>,
+    version: Version,
+    namespace: String,
+    include_object: String,
+    selector: Selector,
+    view: View,
+    /// Everything up to this version has been taken into `pending`.
+    seen: u64,
+    pending: VecDeque<(&'static str, Arc<Value>)>,
+    /// No event has been told yet.
+    first: bool,
+    ended: bool,
+    ticks: Option<Interval>,
+    deadline: Instant,
+}
+
+impl Watcher {
+    fn begin_with_present_objects(&mut self) {
+        let state = self.store.lock();
+        let objects = state.objects(&self.key, &self.namespace).into_iter();
+        let selected = objects.filter(|(_, object)| self.selector.matches(object));
+        self.pending = selected.map(|(_, object)| ("ADDED", object)).collect();
+        self.seen = state.revision;
+    }
+
+    fn lines(self) -> impl Stream<Item = Result<String, std::io::Error>> {
+        stream::unfold(self, |mut watcher| async move {
+            let text = watcher.next().await?;
+            Some((Ok(text), watcher))
+        })
+    }
+
+    /// The next piece of the stream; `None` when it has ended.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if !self.pending.is_empty() {
+                return Some(self.tell());
+            }
+            self.wakeups.mark_unchanged();
+            if let Err(error) = self.catch_up() {
+                self.ended = true;
+                return Some(format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", error.body()));
+            }
+            if !self.pending.is_empty() {
+                continue;
+            }
+            if let Some(bookmark) = self.wait().await {
+                return Some(bookmark);
+            }
+        }
+    }
+
+    /// Waits for a change, the end, or the time for a bookmark, which it answers.
+    async fn wait(&mut self) -> Option<String> {
+        let tick = async {
+            match &mut self.ticks {
+                Some(ticks) => ticks.tick().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.wakeups.changed() => {
+                self.ended = changed.is_err();
+                None
+            }
+            () = sleep_until(self.deadline) => {
+                self.ended = true;
+                None
+            }
+            _ = tick => self.renderer().bookmark(self.seen).ok(),
+        }
+    }
+
+    /// Takes what has happened since the last look.
+    fn catch_up(&mut self) -> Result<(), ApiError> {
+        let store = self.store.clone();
+        let state = store.lock();
+        let revision = state.revision;
+        if let Some(table) = state.table(&self.key) {
+            if self.seen < table.compacted {
+                let message = format!("too old resource version: {} ({})", self.seen, table.compacted);
+                return Err(ApiError::expired(message));
+            }
+            let seen = self.seen;
+            let from = table.history.partition_point(|change| change.resource_version <= seen);
+            for change in table.history.range(from..) {
+                if let Some(event) = self.event(change) {
+                    self.pending.push_back(event);
+                }
+            }
+        }
+        self.seen = self.seen.max(revision);
+        self.ended = self.pending.is_empty() && self.is_unserved(&state);
+        Ok(())
+    }
+
+    /// The definition of a custom resource has gone.
+    fn is_unserved(&self, state: &State) -> bool {
+        !state.types.contains_key(&self.key)
+    }
+
+    /// A change as this watch sees it: an object that begins or stops to match appears or disappears.
+    fn event(&self, change: &Change) -> Option<(&'static str, Arc<Value>)> {
+        if !self.namespace.is_empty() && self.namespace != change.namespace {
+            return None;
+        }
+        let selects = |object: &&Arc<Value>| self.selector.matches(object);
+        let old = change.old.as_ref().filter(selects);
+        let new = change.new.as_ref().filter(selects);
+        match (old, new) {
+            (None, Some(new)) => Some(("ADDED", new.clone())),
+            (Some(_), Some(new)) => Some(("MODIFIED", new.clone())),
+            (Some(old), None) => Some(("DELETED", at_version(old, change.resource_version))),
+            (None, None) => None,
+        }
+    }
+
+    fn tell(&mut self) -> String {
+        let mut text = String::new();
+        for _ in 0..BATCH {
+            let Some((kind, object)) = self.pending.pop_front() else { break };
+            let line = self.renderer().event(kind, &object, self.first);
+            text.push_str(&line.unwrap_or_default());
+            self.first = false;
+        }
+        text
+    }
+
+    fn renderer(&self) -> Renderer<'_> {
+        Renderer {
+            kind: &self.kind,
+            version: &self.version,
+            view: self.view,
+            now: self.store.now(),
+            include_object: &self.include_object,
+        }
+    }
+}
+
+/// The last state of an object under the version in which it disappeared.
+fn at_version(object: &Value, version: u64) -> Arc<Value> {
+    let mut object = object.clone();
+    json::set(&mut object, &["metadata", "resourceVersion"], version.to_string());
+    Arc::new(object)
+}
