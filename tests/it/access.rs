@@ -422,7 +422,10 @@ async fn on_a_real_api_server_its_own_roles_decide_and_the_record_says_who_asked
     }
     let _alone = crate::kube::ALONE.lock().await;
     let world = World { nodes: 1, prefix: Some("auth".to_owned()), ..World::default() };
-    let stage = Stage::set_without_service(Backend::Real, world, Faults::new(Vec::new())).await.unwrap();
+    let stage =
+        Stage::set_without_service(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new()))
+            .await
+            .unwrap();
     let mut target = serde_json::from_str::<Value>(BLUEPRINT).unwrap();
     target["metadata"]["name"] = json!(stage.gr());
     stage.write("gr.json", &target.to_string());

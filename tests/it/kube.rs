@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane, when `KUBEBUILDER_ASSETS` names a directory that holds one.
 //!
-//! One control plane serves the whole test process. It is started by the first test that asks, and dies with
-//! the process however that ends: each server runs under a shell that kills it when our end of a pipe closes.
+//! One control plane serves the whole test process; the scenarios, which take most of the time, have several of their
+//! own. Each is started by the first test that asks, and dies with the process however that ends: each server runs under a shell that kills it when our end of a pipe closes.
 
 use std::{
     fs,
@@ -42,13 +42,31 @@ pub(crate) struct RealCluster {
     _servers: Vec<Child>,
 }
 
-/// Held by whoever runs a service on the real cluster: two services there would share the work.
+/// Held by whoever runs a service on the shared control plane: two services there would share the work.
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// The control plane of this process, or `None` when no assets are given.
+/// Which control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plane(usize);
+
+/// The one of all tests but those of the scenarios.
+pub(crate) const SHARED: Plane = Plane(0);
+/// Scenarios wait more than they compute: so many run beside one another.
+pub(crate) const OF_SCENARIOS: [Plane; 3] = [Plane(1), Plane(2), Plane(3)];
+
+/// The shared control plane, or `None` when no assets are given.
 pub(crate) async fn real() -> Option<&'static RealCluster> {
-    static CLUSTER: OnceLock<Option<RealCluster>> = OnceLock::new();
-    tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start).as_ref()).await.unwrap()
+    SHARED.cluster().await
+}
+
+impl Plane {
+    /// This control plane of the process, or `None` when no assets are given.
+    pub(crate) async fn cluster(self) -> Option<&'static RealCluster> {
+        static CLUSTERS: [OnceLock<Option<RealCluster>>; 1 + OF_SCENARIOS.len()] =
+            [const { OnceLock::new() }; 1 + OF_SCENARIOS.len()];
+        let start = move || CLUSTERS[self.0].get_or_init(|| start(self)).as_ref();
+        tokio::task::spawn_blocking(start).await.unwrap()
+    }
 }
 
 impl RealCluster {
@@ -101,12 +119,12 @@ fn assets() -> Option<PathBuf> {
     std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
 }
 
-fn start() -> Option<RealCluster> {
+fn start(plane: Plane) -> Option<RealCluster> {
     let Some(assets) = assets() else {
         skipped("set KUBEBUILDER_ASSETS to run the tests on a real API server too");
         return None;
     };
-    let home = std::env::temp_dir().join(format!("control-plane-{}", std::process::id()));
+    let home = std::env::temp_dir().join(format!("control-plane-{}-{}", std::process::id(), plane.0));
     fs::create_dir_all(&home).unwrap();
     let [etcd, peer, api] = free_ports();
     let url = format!("https://127.0.0.1:{api}");

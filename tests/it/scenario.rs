@@ -221,7 +221,7 @@ impl Scenario {
             world.group.clone_from(group);
         }
         world.gr = (!self.world.empty).then(|| changed(documented_gr(), &self.world.gr));
-        if backend == Backend::Real {
+        if backend.is_real() {
             world.kubelet.pod_start = Duration::from_millis(50);
             world.kubelet.pod_stop = Duration::from_millis(50);
             world.operator.component_delay = Duration::from_millis(20);

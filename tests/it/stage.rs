@@ -28,6 +28,7 @@ use tokio::time::{sleep, timeout};
 use tower::{ServiceExt, service_fn};
 
 use crate::faults::{Call, Faults, Faulty};
+use crate::kube::Plane;
 use crate::oracle::Oracle;
 
 /// How long a wait of a job's caller may take.
@@ -39,15 +40,20 @@ pub(crate) enum Backend {
     /// In the process, in virtual time.
     Sandbox,
     /// A real API server, in real time.
-    Real,
+    Real(Plane),
 }
 
 impl Backend {
+    /// Whether it is a real API server.
+    pub(crate) fn is_real(self) -> bool {
+        matches!(self, Self::Real(_))
+    }
+
     /// How long anything may take that nothing says otherwise of: virtual hours cost nothing, real ones do.
     pub(crate) fn patience(self) -> Duration {
         match self {
             Self::Sandbox => AN_HOUR,
-            Self::Real => Duration::from_secs(180),
+            Self::Real(_) => Duration::from_secs(180),
         }
     }
 }
@@ -125,7 +131,7 @@ async fn cluster(backend: Backend, old: bool) -> Option<(Client, Option<ApiServe
             let api = if old { ApiServer::without_policy_v1(clock) } else { ApiServer::new(clock) };
             Some((api.client_as("person"), Some(api), clock))
         }
-        Backend::Real => Some((crate::kube::real().await?.client().await, None, Clock::system())),
+        Backend::Real(plane) => Some((plane.cluster().await?.client().await, None, Clock::system())),
     }
 }
 
@@ -152,7 +158,7 @@ impl Stage {
         let (client, api, clock) = cluster(backend, old).await?;
         world.with_real_controllers = match backend {
             Backend::Sandbox => false,
-            Backend::Real => crate::kube::real().await?.has_controllers(),
+            Backend::Real(plane) => plane.cluster().await?.has_controllers(),
         };
         let settled = world.gr.is_some();
         let prefix = world.prefix.clone().unwrap_or_default();
@@ -362,7 +368,7 @@ impl Stage {
     ) {
         let step = match self.backend {
             Backend::Sandbox => Duration::from_millis(500),
-            Backend::Real => Duration::from_millis(50),
+            Backend::Real(_) => Duration::from_millis(50),
         };
         let end = tokio::time::Instant::now() + within;
         loop {

@@ -165,5 +165,5 @@ async fn a_real_api_server_that_goes_from_v1_to_v2_breaks_neither_history_nor_ro
         return;
     }
     let _alone = crate::kube::ALONE.lock().await;
-    story(Backend::Real).await;
+    story(Backend::Real(crate::kube::SHARED)).await;
 }

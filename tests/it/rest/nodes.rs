@@ -434,7 +434,8 @@ async fn on_a_real_api_server_a_node_is_skipped_and_retried_and_the_rest_is_clos
     let _alone = crate::kube::ALONE.lock().await;
     let world = World { nodes: 2, prefix: Some("past".to_owned()), ..World::default() };
     let target = world.adapt(newer());
-    let mut stage = Stage::set(Backend::Real, world, Faults::new(Vec::new())).await.unwrap();
+    let mut stage =
+        Stage::set(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new())).await.unwrap();
     stage.write("newer.json", &target.to_string());
     let gr = format!("/gum/v1/gr/{}", stage.gr());
     let body = json!({

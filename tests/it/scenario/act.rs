@@ -405,7 +405,7 @@ async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says:
     let path = filled(stage, path);
     let mut body = body.clone();
     // Real seconds are dear: what says nothing of the time that pods are watched is not about it.
-    if stage.backend == Backend::Real && body["strategy"] == "RollingUpdate" {
+    if stage.backend.is_real() && body["strategy"] == "RollingUpdate" {
         let rolling = body.as_object_mut().unwrap().entry("rollingUpdate").or_insert_with(|| json!({}));
         rolling.as_object_mut().unwrap().entry("minReadySeconds").or_insert_with(|| json!(0));
     }

@@ -134,7 +134,8 @@ impl Scenario {
         }
         let fleet = stage.fleet().await;
         // Each of two processes may ask for the same: the second is told that it is done.
-        let others = self.steps.iter().filter(|s| matches!(s, Act::SecondService {})).count();
+        // Each of two processes may ask for the same: the second is told that it is done.
+        let others = self.steps.iter().filter(|s| matches!(s, Act::SecondService {} | Act::Kill {})).count();
         let happened = stage.faults.happened() + others;
         fleet.is_at_rest(&named(&self.expect.left_out), self.expect.runs == "nothing");
         let seen = stage.oracle.check_fleet(&calls, happened, self.expect.uncommanded);
@@ -212,7 +213,7 @@ impl Stage {
         let tells = |c: &&Call| c.is_write() && !c.path.contains("/leases");
         let writes = |stage: &Self| stage.calls().iter().filter(tells).count();
         // What is left to be cleared away takes its time on a machine that is busy.
-        let mut patience = if self.backend == Backend::Real { 5 } else { 1 };
+        let mut patience = if self.backend.is_real() { 5 } else { 1 };
         loop {
             let before = (writes(self), self.oracle.changes());
             sleep(silence).await;

@@ -122,10 +122,10 @@ fn script(stage: &Stage, state: &TempDir) -> impl Future<Output = (bool, String)
     let helm = state.path().join("helm");
     std::fs::write(&helm, HELM).unwrap();
     std::fs::set_permissions(&helm, std::fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(stage.backend, Backend::Real);
+    let Backend::Real(plane) = stage.backend else { panic!("the script needs a real API server") };
     let state = state.path().to_owned();
     async move {
-        let cluster = crate::kube::real().await.unwrap();
+        let cluster = plane.cluster().await.unwrap();
         let mut command = Command::new("sh");
         command
             .args(["-c", r#"PATH="$STATE:$PATH" exec sh "$0" --force"#])

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::world::named;
-use crate::stage::{Backend, Stage};
+use crate::stage::Stage;
 
 /// Written by the admin of the scenarios in one patch with a cordon: the oracle tells ours from theirs by it.
 pub(crate) const ADMIN: &str = "example.com/admin";
@@ -222,7 +222,7 @@ pub(crate) async fn limit(stage: &Stage, budgets: &[Budget]) {
         let mut object: DynamicObject = serde_json::from_value(object).unwrap();
         object.types = None;
         let made = api.create(&PostParams::default(), &object).await.unwrap();
-        if stage.backend == Backend::Real {
+        if stage.backend.is_real() {
             let status = json!({ "status": {
                 "observedGeneration": made.metadata.generation, "disruptionsAllowed": 0, "expectedPods": 1,
                 "currentHealthy": budget.min_available, "desiredHealthy": budget.min_available,
