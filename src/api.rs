@@ -9,6 +9,7 @@ pub mod auth;
 mod blueprints;
 mod body;
 mod browser;
+mod commands;
 mod envelope;
 mod events;
 mod gr;
@@ -16,7 +17,7 @@ mod health;
 mod held;
 mod jobs;
 pub mod limits;
-mod looks;
+mod live_reads;
 mod nodes;
 pub mod openapi;
 mod planning;
@@ -25,7 +26,6 @@ mod records;
 mod repeat;
 mod request;
 pub mod skew;
-mod steering;
 mod upgrades;
 mod waiting;
 mod watching;
@@ -41,6 +41,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::blueprint::catalog::Catalog;
 use crate::clock::Clock;
@@ -49,7 +50,7 @@ use crate::metrics::Metrics;
 use crate::plan::commands::Command;
 use auth::Guarded;
 use envelope::ApiError;
-use limits::{Gate, Limits, Patience, Shares};
+use limits::{Limits, Patience, RateLimiter, Shares};
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -91,15 +92,15 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
         ("/gum/v1/gr/{name}/plan", post(planning::plan)),
-        ("/gum/v1/gr/{name}/pause", steering::plain(Command::Pause)),
-        ("/gum/v1/gr/{name}/resume", steering::plain(Command::Resume)),
-        ("/gum/v1/gr/{name}/cancel", steering::plain(Command::Cancel)),
-        ("/gum/v1/gr/{name}/promote", steering::plain(Command::Promote)),
-        ("/gum/v1/gr/{name}/rollback", post(steering::rollback)),
-        ("/gum/v1/gr/{name}/retry", post(steering::retry)),
-        ("/gum/v1/gr/{name}/close", steering::plain(Command::Close)),
-        ("/gum/v1/gr/{name}/nodes/{node}/skip", post(steering::skip)),
-        ("/gum/v1/gr/{name}/nodes/{node}/retry", post(steering::retry_node)),
+        ("/gum/v1/gr/{name}/pause", commands::plain(Command::Pause)),
+        ("/gum/v1/gr/{name}/resume", commands::plain(Command::Resume)),
+        ("/gum/v1/gr/{name}/cancel", commands::plain(Command::Cancel)),
+        ("/gum/v1/gr/{name}/promote", commands::plain(Command::Promote)),
+        ("/gum/v1/gr/{name}/rollback", post(commands::rollback)),
+        ("/gum/v1/gr/{name}/retry", post(commands::retry)),
+        ("/gum/v1/gr/{name}/close", commands::plain(Command::Close)),
+        ("/gum/v1/gr/{name}/nodes/{node}/skip", post(commands::skip)),
+        ("/gum/v1/gr/{name}/nodes/{node}/retry", post(commands::retry_node)),
         ("/gum/v1/gr/{name}/status", get(watching::status)),
         ("/gum/v1/gr/{name}/why", get(watching::explain)),
         ("/gum/v1/gr/{name}/nodes", get(nodes::nodes)),
@@ -123,7 +124,8 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
 pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
     let metrics = context.metrics.clone();
     let hosts: browser::Hosts = limits.hosts.clone().into();
-    // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere.
+    // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere. A layer
+    // that trims paths would trim `/gum/v1/gr//` too, which is a script whose variable is empty, and answer it a list.
     let both = |all: Router<Guarded>, (path, methods): (&str, MethodRouter<Guarded>)| {
         all.route(path, methods.clone()).route(&format!("{path}/"), methods)
     };
@@ -132,8 +134,17 @@ pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
         .fold(Router::new(), both)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))
         .layer(middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages))
-        .layer(middleware::from_fn_with_state(Gate::new(limits, context.shares.looks.clone()), limits::admit))
+        .layer(middleware::from_fn_with_state(
+            RateLimiter::new(limits, context.shares.looks.clone()),
+            limits::admit,
+        ))
         .with_state(Guarded::new(context, mode));
+    enveloped(inner, metrics)
+}
+
+/// Puts every answer of `inner` into the envelope, also that of a handler that panics.
+pub fn enveloped(inner: Router, metrics: Metrics) -> Router {
+    let inner = inner.layer(CatchPanicLayer::custom(envelope::panicked));
     // Around the whole router: a layer within it does not see the header `Allow` of a 405.
     Router::new().fallback_service(inner).layer(middleware::from_fn_with_state(metrics, envelope::wrap))
 }

@@ -26,7 +26,7 @@ use crate::{api, controller, gr, record};
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
 /// What a service is made of.
-pub struct Parts {
+pub struct ServiceDeps {
     /// The cluster.
     pub client: Client,
     /// The time.
@@ -49,7 +49,7 @@ pub struct Parts {
     pub metrics: Metrics,
 }
 
-impl Parts {
+impl ServiceDeps {
     /// A service by itself, open to everybody.
     pub fn new(client: Client, clock: Clock, blueprints: impl Into<PathBuf>, metrics: Metrics) -> Self {
         Self {
@@ -102,9 +102,19 @@ struct Signals {
 
 impl Service {
     /// Starts everything; being ready takes the cluster's answer, see [`Service::ready`].
-    pub async fn start(parts: Parts) -> Self {
-        let Parts { client, clock, blueprints, watching, own_node, lease, auth, limits, keeper, metrics } =
-            parts;
+    pub async fn start(parts: ServiceDeps) -> Self {
+        let ServiceDeps {
+            client,
+            clock,
+            blueprints,
+            watching,
+            own_node,
+            lease,
+            auth,
+            limits,
+            keeper,
+            metrics,
+        } = parts;
         let catalog = Arc::new(Catalog::open(blueprints, clock).await);
         let stop = CancellationToken::new();
         let (served_tx, served) = watch::channel(None);
@@ -125,7 +135,7 @@ impl Service {
             keeping.spawn(named("the keeper", running));
             keeper
         });
-        let means = controller::Means {
+        let context = controller::Context {
             client: client.clone(),
             clock,
             own_node: own_node.clone(),
@@ -135,7 +145,7 @@ impl Service {
             stop: stop.clone(),
         };
         let mut acting = JoinSet::new();
-        let controller = run_controller(means, crd.clone(), leadership.clone(), seen_tx);
+        let controller = run_controller(context, crd.clone(), leadership.clone(), seen_tx);
         acting.spawn(named("the controller", act(controller, lease, client.clone(), clock, leadership_tx)));
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx, unknown_tx)));
@@ -265,12 +275,12 @@ async fn count_blueprints(catalog: Arc<Catalog>, metrics: Metrics) {
 
 /// Runs the controller while this replica leads. It watches records, so it starts once their CRD is there.
 async fn run_controller(
-    means: controller::Means,
+    context: controller::Context,
     mut crd: watch::Receiver<Option<String>>,
     mut leadership: watch::Receiver<Leadership>,
     seen: watch::Sender<bool>,
 ) {
-    let stop = means.stop.clone();
+    let stop = context.stop.clone();
     loop {
         let may_act = async {
             let _ = crd.wait_for(Option::is_none).await;
@@ -279,21 +289,21 @@ async fn run_controller(
         if stop.run_until_cancelled(may_act).await != Some(true) {
             return;
         }
-        means.metrics.leader(true);
+        context.metrics.leader(true);
         tokio::select! {
-            () = until_stopped(&means, &seen) => return,
+            () = until_stopped(&context, &seen) => return,
             // Dropped wherever it is: another may act by now.
             _ = leadership.wait_for(|l| !l.is_ours()) => {}
         }
-        means.metrics.leader(false);
+        context.metrics.leader(false);
     }
 }
 
-async fn until_stopped(means: &controller::Means, seen: &watch::Sender<bool>) {
-    let mut running = std::pin::pin!(controller::run(means.clone(), seen.clone()));
+async fn until_stopped(context: &controller::Context, seen: &watch::Sender<bool>) {
+    let mut running = std::pin::pin!(controller::run(context.clone(), seen.clone()));
     tokio::select! {
         () = &mut running => return,
-        () = means.stop.cancelled() => {}
+        () = context.stop.cancelled() => {}
     }
     if timeout(LAST_CALLS, running).await.is_err() {
         warn!("an upgrade's call to the API server was cut off; it is taken up from there");

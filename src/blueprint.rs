@@ -22,7 +22,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use check::check_against;
-pub use finding::{Finding, Place, Severity};
+pub use finding::{Finding, Severity, SourcePos};
 pub use parse::MAX_FILE;
 
 use tree::Node;
@@ -36,7 +36,7 @@ pub struct Blueprint {
     manifest: Value,
     warnings: Vec<Finding>,
     /// Where the fields stand that later checks speak of.
-    places: BTreeMap<&'static str, Place>,
+    places: BTreeMap<&'static str, SourcePos>,
 }
 
 impl Blueprint {
@@ -94,8 +94,8 @@ impl Blueprint {
     }
 
     /// A finding about one of the fields whose place is remembered.
-    pub(crate) fn finding_at(&self, field: &'static str, make: impl FnOnce(Place) -> Finding) -> Finding {
-        make(self.places.get(field).copied().unwrap_or(Place::START)).about(field).in_file(&self.file)
+    pub(crate) fn finding_at(&self, field: &'static str, make: impl FnOnce(SourcePos) -> Finding) -> Finding {
+        make(self.places.get(field).copied().unwrap_or(SourcePos::START)).about(field).in_file(&self.file)
     }
 }
 

@@ -41,7 +41,7 @@ pub fn connect(mut config: Config, metrics: Metrics) -> Result<Client, kube::Err
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     let server = Some(format!("the API server at {}", config.cluster_url.to_string().trim_end_matches('/')));
-    let bounded = tower::layer::layer_fn(move |inner| Bounded {
+    let bounded = tower::layer::layer_fn(move |inner| DeadlineService {
         inner,
         metrics: metrics.clone(),
         server: server.clone(),
@@ -58,7 +58,7 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Client::new(Bounded { inner: service, metrics, server: None }, "default")
+    Client::new(DeadlineService { inner: service, metrics, server: None }, "default")
 }
 
 /// The gr as an API resource of the given `group/version`, discovered or taken from a manifest. Kind and
@@ -159,14 +159,14 @@ impl Pages {
 
 /// Puts the deadlines around a service, and counts.
 #[derive(Clone)]
-struct Bounded<S> {
+struct DeadlineService<S> {
     inner: S,
     metrics: Metrics,
     /// What it is called in errors, when it is at an address.
     server: Option<String>,
 }
 
-impl<S, B> Service<Request<Body>> for Bounded<S>
+impl<S, B> Service<Request<Body>> for DeadlineService<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -174,7 +174,7 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Heard>;
+    type Response = Response<IdleTimeoutBody>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -206,8 +206,8 @@ where
             }
             let answer = answer?;
             Ok(match server.and_then(|server| unauthorized(&server, &answer)) {
-                Some(named) => named.map(|body| Heard::new(Full::new(body), watched)),
-                None => answer.map(|body| Heard::new(body, watched)),
+                Some(named) => named.map(|body| IdleTimeoutBody::new(Full::new(body), watched)),
+                None => answer.map(|body| IdleTimeoutBody::new(body, watched)),
             })
         })
     }
@@ -240,14 +240,14 @@ fn verb<B>(request: &Request<B>) -> &'static str {
 }
 
 /// A body that fails when it falls silent.
-struct Heard {
+struct IdleTimeoutBody {
     /// Set for a watch.
     watched: Option<Metrics>,
     body: Pin<Box<dyn http_body::Body<Data = bytes::Bytes, Error = BoxError> + Send>>,
     silence: Pin<Box<Sleep>>,
 }
 
-impl Heard {
+impl IdleTimeoutBody {
     fn new<B>(body: B, watched: Option<Metrics>) -> Self
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -258,7 +258,7 @@ impl Heard {
     }
 }
 
-impl http_body::Body for Heard {
+impl http_body::Body for IdleTimeoutBody {
     type Data = bytes::Bytes;
     type Error = BoxError;
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::api::auth::Mode;
 use crate::http::tls;
-use crate::keeper::Place;
+use crate::keeper::KeeperAddress;
 use crate::{lease, random, telemetry};
 
 /// Upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
@@ -21,7 +21,7 @@ use crate::{lease, random, telemetry};
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<Subcommand>,
     /// Flags of `serve`, also without naming it.
     #[command(flatten)]
     pub serve: ServeArgs,
@@ -34,14 +34,14 @@ impl Cli {
     }
 
     /// The command, `serve` when none is named.
-    pub fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(Box::new(self.serve)))
+    pub fn command(self) -> Subcommand {
+        self.command.unwrap_or(Subcommand::Serve(Box::new(self.serve)))
     }
 }
 
 /// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
     /// Serve against the cluster of the kubeconfig, or of the pod this runs in (the default)
     Serve(Box<ServeArgs>),
     /// Serve against an embedded cluster with simulated nodes and operator: nothing else needed
@@ -136,8 +136,8 @@ pub struct ServeArgs {
     #[arg(long, env = "GUM_KEEPER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced, group = "keeper_place", requires = "keeper_listen")]
     pub keeper_service: Option<(String, String)>,
     /// The address under which the API server finds it, for a service outside the cluster: https://HOST:PORT
-    #[arg(long, env = "GUM_KEEPER_URL", value_name = "URL", value_parser = Place::url, group = "keeper_place", requires = "keeper_listen")]
-    pub keeper_url: Option<Place>,
+    #[arg(long, env = "GUM_KEEPER_URL", value_name = "URL", value_parser = KeeperAddress::url, group = "keeper_place", requires = "keeper_listen")]
+    pub keeper_url: Option<KeeperAddress>,
     /// Requests are still taken for so long after a signal to stop, for example 5s
     #[arg(long, env = "GUM_STOP_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
     pub stop_delay: Duration,
@@ -168,9 +168,9 @@ impl ServeArgs {
     }
 
     /// Where the keeper listens and is found, if there is to be one.
-    pub fn keeper(&self) -> Option<(SocketAddr, Place)> {
+    pub fn keeper(&self) -> Option<(SocketAddr, KeeperAddress)> {
         let service = self.keeper_service.clone();
-        let service = service.map(|(namespace, name)| Place::Service { namespace, name });
+        let service = service.map(|(namespace, name)| KeeperAddress::Service { namespace, name });
         Some((self.keeper_listen?, service.or_else(|| self.keeper_url.clone())?))
     }
 

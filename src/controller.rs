@@ -44,7 +44,7 @@ struct Running {
 
 /// What the controller works with.
 #[derive(Clone)]
-pub struct Means {
+pub struct Context {
     /// The cluster.
     pub client: Client,
     /// The time.
@@ -63,8 +63,8 @@ pub struct Means {
 
 /// Runs until it is told to stop and no call is under way any more; dropping it cuts everything off at once, which
 /// harms no upgrade either. `seen` turns true when the records have been listed for the first time.
-pub async fn run(means: Means, seen: watch::Sender<bool>) {
-    let client = means.client.clone();
+pub async fn run(context: Context, seen: watch::Sender<bool>) {
+    let client = context.client.clone();
     let wake = Arc::new(Notify::new());
     let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
     let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished, wake.clone());
@@ -74,10 +74,10 @@ pub async fn run(means: Means, seen: watch::Sender<bool>) {
     let mut workers: JoinSet<(String, u64)> = JoinSet::new();
     let mut sweeping = JoinSet::from_iter([sweep::run(client.clone())]);
     let (active, active_seen) = watch::channel(Vec::new());
-    let holding = JoinSet::from_iter([holds::run(means.clone(), active_seen)]);
+    let holding = JoinSet::from_iter([holds::run(context.clone(), active_seen)]);
     loop {
         tokio::select! {
-            () = means.stop.cancelled() => break,
+            () = context.stop.cancelled() => break,
             () = wake.notified() => {}
             Some(_) = sweeping.join_next() => {}
             Some(done) = workers.join_next() => {
@@ -99,7 +99,7 @@ pub async fn run(means: Means, seen: watch::Sender<bool>) {
         }
         let unfinished = records.items();
         active.send_replace(unfinished.clone());
-        means.metrics.upgrades(unfinished.iter().map(AsRef::as_ref));
+        context.metrics.upgrades(unfinished.iter().map(AsRef::as_ref));
         ended.retain(|name, version| {
             unfinished.iter().any(|r| r.name_any() == *name && worker::version(r) <= *version)
         });
@@ -118,7 +118,7 @@ pub async fn run(means: Means, seen: watch::Sender<bool>) {
                 None => {
                     let (uid, worker_wake) = (record.uid(), Arc::new(Notify::new()));
                     let (updates, receiver) = watch::channel(record);
-                    let worker = Worker::new(means.clone(), receiver, worker_wake.clone());
+                    let worker = Worker::new(context.clone(), receiver, worker_wake.clone());
                     running.insert(name.clone(), Running { uid, updates, wake: worker_wake });
                     workers.spawn(async move { (name, worker.run().await) });
                 }

@@ -9,7 +9,7 @@
 //! | does not read its answer | cut after `WRITE_DEADLINE` without progress |
 //! | opens connections without end | an idle one gives way; 503 when all are at work |
 
-mod places;
+mod slots;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -36,7 +36,7 @@ use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
-use places::{Place, Places};
+use slots::{ConnectionSlot, Slots};
 use tls::ClientCertificate;
 
 /// A client that takes longer than this to send its request line and headers is not served.
@@ -76,7 +76,7 @@ impl Settings {
 
 /// Serves until `stop`; then what is being answered may still be, for a while.
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, stop: CancellationToken) {
-    let places = Places::new(settings.connections, settings.metrics.clone());
+    let places = Slots::new(settings.connections, settings.metrics.clone());
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -117,7 +117,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    place: Place,
+    place: ConnectionSlot,
     router: Router,
     tls: Option<tls::Current>,
     stop: CancellationToken,
@@ -157,8 +157,13 @@ async fn connection(
 }
 
 /// Speaks HTTP on one connection until it ends.
-async fn speak<S>(stream: Box<dyn Io>, peer: SocketAddr, place: Place, service: S, stop: CancellationToken)
-where
+async fn speak<S>(
+    stream: Box<dyn Io>,
+    peer: SocketAddr,
+    place: ConnectionSlot,
+    service: S,
+    stop: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
 {
     let service = service_fn(|request: Request<Incoming>| {

@@ -55,7 +55,7 @@ const ATTEMPTS: usize = 4;
 
 /// Where the API server finds the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum KeeperAddress {
     /// A Service in the cluster, on port 443.
     Service {
         /// Its namespace.
@@ -63,7 +63,7 @@ pub enum Place {
         /// Its name.
         name: String,
     },
-    /// An address, for a service outside the cluster: see [`Place::url`].
+    /// An address, for a service outside the cluster: see [`KeeperAddress::url`].
     Url {
         /// `https://HOST[:PORT]`.
         url: String,
@@ -72,7 +72,7 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl KeeperAddress {
     /// An address of the form `https://HOST[:PORT]`.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ pub struct Settings {
     /// Where it listens.
     pub listener: TcpListener,
     /// Where the API server finds it.
-    pub place: Place,
+    pub place: KeeperAddress,
     /// The namespace of its Secret.
     pub namespace: String,
     /// How often Secret and configuration are looked at.
@@ -119,10 +119,10 @@ pub struct Settings {
 
 impl Settings {
     /// The Secret is in the namespace of the Service, or in the given one when there is none.
-    pub fn new(listener: TcpListener, place: Place, namespace: &str) -> Self {
+    pub fn new(listener: TcpListener, place: KeeperAddress, namespace: &str) -> Self {
         let namespace = match &place {
-            Place::Service { namespace, .. } => namespace.clone(),
-            Place::Url { .. } => namespace.to_owned(),
+            KeeperAddress::Service { namespace, .. } => namespace.clone(),
+            KeeperAddress::Url { .. } => namespace.to_owned(),
         };
         Self { listener, place, namespace, look_every: LOOK_EVERY }
     }
@@ -177,7 +177,7 @@ pub struct Keeper(Arc<Inner>);
 struct Inner {
     client: Client,
     clock: Clock,
-    place: Place,
+    place: KeeperAddress,
     namespace: String,
     look_every: Duration,
     metrics: Metrics,

@@ -85,7 +85,7 @@ pub async fn run(
         let begun = Instant::now();
         // Cut off in the middle of a call nothing would be known about it, so a stop waits for the call's end.
         let until = holder.renewed.map_or(begun + LOOK_WITHIN, |renewed| renewed + RENEW_WITHIN);
-        let now = match timeout_at(until, holder.turn()).await {
+        let now = match timeout_at(until, holder.tick()).await {
             Ok(Ok(now)) => now,
             Ok(Err(error)) => holder.after_failure(&error_text(&error)),
             Err(_) => holder.after_failure("the API server does not answer"),
@@ -136,7 +136,7 @@ struct Holder {
 }
 
 impl Holder {
-    async fn turn(&mut self) -> Result<Leadership, kube::Error> {
+    async fn tick(&mut self) -> Result<Leadership, kube::Error> {
         let sent = Instant::now();
         if let Some(held) = self.held.take() {
             let lease = self.ours(Some(&held));

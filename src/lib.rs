@@ -74,7 +74,7 @@
 //!   better off than one whose connection is refused.
 //! * The description of the API stands in tables beside the routes. A crate for it would describe the types of answers,
 //!   and most answers are the cluster's own objects.
-//! * A rollback that finds the old gr alive *fences* it (see [`plan::Action::Fence`]): a delete that is still on its
+//! * A rollback that finds the old gr alive *fences* it (see [`plan::GrAction::Fence`]): a delete that is still on its
 //!   way carries the older version as its precondition and can no longer land.
 
 pub use gcu_clock as clock;

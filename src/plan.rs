@@ -4,6 +4,7 @@
 //! so that every step × observation × intent is a row of a test. It cannot fail and cannot block.
 
 pub mod budget;
+mod clock_rewind;
 pub mod commands;
 pub mod fleet;
 pub mod hold;
@@ -15,10 +16,9 @@ pub mod progress;
 mod recreate;
 pub mod repeat;
 pub mod rolling;
-mod set_back;
 pub mod skew;
 mod status;
-mod turn;
+mod step_context;
 pub mod why;
 
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ use crate::gr::{LiveGr, Workload, WorkloadKind};
 use crate::record::rolling::{Hold, Labels, NodeMark};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Strategy};
 use fleet::{Fleet, version_of};
-use turn::Turn;
+use step_context::StepContext;
 
 /// One look at the part of the cluster that an upgrade concerns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -148,9 +148,11 @@ pub enum Decision {
     /// Write this status: a step forward, a hold or the end.
     Record(Box<GcuUpgradeStatus>),
     /// Make this call.
-    Act(Action),
+    Act(GrAction),
+    /// Make this call about the admission webhook.
+    Guard(GuardAction),
     /// Make these calls, each about another object, in any order.
-    ActAll(Vec<Action>),
+    ActAll(Vec<FleetAction>),
     /// Nothing, until the cluster changes or `until` comes. The status says what is waited for; it differs
     /// from the recorded one only when that has changed.
     Wait {
@@ -163,19 +165,20 @@ pub enum Decision {
     Finished,
 }
 
-/// The calls that change the cluster. Each can be repeated after a crash or a lost answer without harm.
+/// The calls that change the gr or let go of the record. Each can be repeated after a crash or a lost answer without
+/// harm.
 #[derive(Clone, PartialEq)]
-pub enum Action {
+pub enum GrAction {
     /// Delete the gr, if it is still this very object in this very version: a change that nobody recorded
     /// makes the call fail instead of being lost.
-    DeleteGr {
+    Delete {
         /// Precondition.
         uid: String,
         /// Precondition.
         resource_version: String,
     },
     /// Create the gr with our mark.
-    CreateGr {
+    Create {
         /// For which goal.
         goal: Goal,
         /// The whole manifest, mark included.
@@ -191,10 +194,8 @@ pub enum Action {
         /// The mark.
         mark: String,
     },
-    /// Take our finalizer off the ended record.
-    Release,
     /// Make the gr's spec another, and put our mark on it.
-    PatchGr {
+    Patch {
         /// Precondition.
         uid: String,
         /// Precondition.
@@ -204,6 +205,13 @@ pub enum Action {
         /// The mark.
         mark: String,
     },
+    /// Take our finalizer off the ended record.
+    ReleaseRecord,
+}
+
+/// The calls that change DaemonSets, nodes and pods, as repeatable as [`GrAction`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum FleetAction {
     /// Put a DaemonSet at OnDelete and say why, in one patch.
     Hold {
         /// Which.
@@ -218,17 +226,6 @@ pub enum Action {
         strategy: Value,
         /// For what it is held.
         hold: Hold,
-    },
-    /// Have the API server ask the admission webhook about held DaemonSets.
-    InstallGuard,
-    /// Try, in a dry run, whether this held DaemonSet would stay held.
-    ProveGuard {
-        /// Which.
-        namespace: String,
-        /// Which.
-        name: String,
-        /// Precondition.
-        uid: String,
     },
     /// Cordon a node and say why, in one patch.
     Cordon {
@@ -268,47 +265,43 @@ pub enum Action {
     },
 }
 
+/// The calls about the admission webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GuardAction {
+    /// Have the API server ask the admission webhook about held DaemonSets.
+    Install,
+    /// Try, in a dry run, whether this held DaemonSet would stay held.
+    Prove {
+        /// Which.
+        namespace: String,
+        /// Which.
+        name: String,
+        /// Precondition.
+        uid: String,
+    },
+}
+
 /// For logs: without manifests, whose environment variables may be secrets.
-impl fmt::Debug for Action {
+impl fmt::Debug for GrAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DeleteGr { uid, resource_version } => write!(f, "DeleteGr({uid} at {resource_version})"),
-            Self::CreateGr { goal, .. } => write!(f, "CreateGr({goal:?})"),
+            Self::Delete { uid, resource_version } => write!(f, "Delete({uid} at {resource_version})"),
+            Self::Create { goal, .. } => write!(f, "Create({goal:?})"),
             Self::Fence { uid, resource_version, mark } => {
                 write!(f, "Fence({uid} at {resource_version}: {mark})")
             }
-            Self::Release => f.write_str("Release"),
-            Self::PatchGr { uid, resource_version, mark, .. } => {
-                write!(f, "PatchGr({uid} at {resource_version}: {mark})")
+            Self::Patch { uid, resource_version, mark, .. } => {
+                write!(f, "Patch({uid} at {resource_version}: {mark})")
             }
-            Self::Hold { namespace, name, uid, resource_version, strategy, hold } => {
-                write!(f, "Hold({namespace}/{name} {uid} at {resource_version}: {hold:?}, had {strategy})")
-            }
-            Self::InstallGuard => f.write_str("InstallGuard"),
-            Self::ProveGuard { namespace, name, uid } => write!(f, "ProveGuard({namespace}/{name} {uid})"),
-            Self::Cordon { node, resource_version, mark } => {
-                write!(f, "Cordon({node} at {resource_version}: {mark:?})")
-            }
-            Self::ReleaseNode { node, resource_version, uncordon } => {
-                write!(f, "ReleaseNode({node} at {resource_version}, uncordon {uncordon})")
-            }
-            Self::Evict { namespace, name, uid } => write!(f, "Evict({namespace}/{name} {uid})"),
-            Self::DeletePod { namespace, name, uid } => write!(f, "DeletePod({namespace}/{name} {uid})"),
+            Self::ReleaseRecord => f.write_str("ReleaseRecord"),
         }
     }
 }
 
-impl Action {
+impl FleetAction {
     /// What an answer to this call is remembered by: see [`Fleet::refusals`].
     pub fn subject(&self) -> String {
         match self {
-            Self::DeleteGr { .. }
-            | Self::CreateGr { .. }
-            | Self::Fence { .. }
-            | Self::Release
-            | Self::InstallGuard
-            | Self::ProveGuard { .. }
-            | Self::PatchGr { .. } => String::new(),
             // However often somebody puts a strategy back, it is put aside again in a pace that leaves room.
             Self::Evict { uid, .. } | Self::DeletePod { uid, .. } | Self::Hold { uid, .. } => uid.clone(),
             Self::Cordon { node, resource_version, .. }
@@ -319,12 +312,12 @@ impl Action {
 
 /// Decides the next step of an upgrade.
 pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
-    let turn = Turn { record, status: record.status_or_default(), seen, now };
+    let turn = StepContext { record, status: record.status_or_default(), seen, now };
     if turn.status.phase.is_final() {
         let held = record.finalizers().iter().any(|f| f == FINALIZER);
-        return if held { Decision::Act(Action::Release) } else { Decision::Finished };
+        return if held { Decision::Act(GrAction::ReleaseRecord) } else { Decision::Finished };
     }
-    if let Some(status) = set_back::corrected(&turn.status, now) {
+    if let Some(status) = clock_rewind::rebase_timestamps(&turn.status, now) {
         return Decision::Record(turn.draft().with(|s| *s = status).quietly());
     }
     match record.spec.strategy {
@@ -336,7 +329,7 @@ pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision 
 /// What to say when the cluster cannot be looked at. Nothing is done then but to hold what is late.
 pub fn cannot_look(record: &GcuUpgrade, why: &str, now: Timestamp) -> Decision {
     let nothing = Snapshot::default();
-    let turn = Turn { record, status: record.status_or_default(), seen: &nothing, now };
+    let turn = StepContext { record, status: record.status_or_default(), seen: &nothing, now };
     if turn.status.phase.is_final() {
         return Decision::Finished;
     }

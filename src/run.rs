@@ -20,9 +20,9 @@ use tracing::{error, info, warn};
 
 use crate::api::auth::Mode;
 use crate::api::limits::Limits;
-use crate::app::{Parts, Service};
+use crate::app::{Service, ServiceDeps};
 use crate::clock::Clock;
-use crate::config::{Command, LogFormat, ServeArgs};
+use crate::config::{LogFormat, ServeArgs, Subcommand};
 use crate::metrics::Metrics;
 use crate::{cluster, http, keeper, record, telemetry};
 
@@ -30,20 +30,20 @@ use crate::{cluster, http, keeper, record, telemetry};
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a subcommand to its end.
-pub fn run(command: Command) -> ExitCode {
+pub fn run(command: Subcommand) -> ExitCode {
     let result = match command {
-        Command::Serve(args) => {
+        Subcommand::Serve(args) => {
             telemetry::start(&args.log, args.log_format, args.log_dir());
             block_on(serve(*args))
         }
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(args) => {
+        Subcommand::Sandbox(args) => {
             telemetry::start(&args.log, LogFormat::Text, None);
             block_on(sandbox::run(args))
         }
-        Command::Validate { files } => return answer(validate::run(files)),
-        Command::Crd => return answer(print_crd()),
-        Command::Probe { url, insecure } => return answer(probe::run(&url, insecure)),
+        Subcommand::Validate { files } => return answer(validate::run(files)),
+        Subcommand::Crd => return answer(print_crd()),
+        Subcommand::Probe { url, insecure } => return answer(probe::run(&url, insecure)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,7 +111,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         Some((address, place)) => Some(keeper::Settings::new(listen(address).await?, place, &args.lease.0)),
         None => None,
     };
-    let mut parts = Parts::new(client, Clock::system(), &args.blueprints, metrics);
+    let mut parts = ServiceDeps::new(client, Clock::system(), &args.blueprints, metrics);
     parts.lease = Some(args.lease());
     parts.own_node = args.node_name;
     parts.auth = args.auth;
@@ -134,7 +134,7 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
 /// On a signal readiness goes and what is under way is finished; requests are still taken for `stop_delay`, while
 /// the cluster's load balancing takes notice.
 async fn until_stopped(
-    parts: Parts,
+    parts: ServiceDeps,
     listener: TcpListener,
     settings: http::Settings,
     stop_delay: Duration,

@@ -36,7 +36,7 @@ use super::limits::Patience;
 use super::records::Lenient;
 use super::request::is_dns_subdomain;
 use crate::http::tls::ClientCertificate;
-use authority::{About, Authority, BELIEVED, bearer};
+use authority::{About, Authority, CACHE_TTL, bearer};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -128,7 +128,7 @@ impl Standing {
         let Some(admission) = &self.0 else { return std::future::pending().await };
         let Admission { authority, token, need, about } = admission.as_ref();
         loop {
-            sleep(BELIEVED).await;
+            sleep(CACHE_TTL).await;
             match authority.admit(*need, token, about, context).await {
                 Err(refusal) if refusal.is_forbidden() || refusal.is_unauthorized() => return refusal,
                 Ok(_) | Err(_) => {}

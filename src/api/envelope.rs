@@ -1,5 +1,6 @@
 //! The one shape of every answer: `{"operation", "result", "content" | "error"}`, as v1.0.0 prints it.
 
+use std::any::Any;
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -209,6 +210,15 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(Outcome::Err(self.message));
         response
     }
+}
+
+/// What is answered when a handler has panicked: that is a defect of ours, and the connection serves on.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let what = panic.downcast_ref::<String>().map(String::as_str);
+    let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    tracing::error!(what, "a request made this service panic: please report it");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "this service has a defect: its log says more")
+        .into_response()
 }
 
 fn locate(response: &mut Response, location: Option<&str>) {

@@ -13,7 +13,7 @@ use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::query::{Form, JobQuery};
 use super::repeat::{Key, nothing_to_do};
-use super::request::{JobBody, Manner, Name};
+use super::request::{JobBody, Name, StrategyOptions};
 use super::waiting::{Awaited, insert, location};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
@@ -47,11 +47,11 @@ pub(super) struct Call<'a> {
 }
 
 /// What is to be started.
-pub(super) struct Job {
+pub(super) struct UpgradeRequest {
     pub(super) operation: Operation,
     pub(super) target: Revision,
     pub(super) warnings: Vec<String>,
-    pub(super) manner: Manner,
+    pub(super) options: StrategyOptions,
 }
 
 impl Context {
@@ -71,7 +71,7 @@ impl Context {
     })?;
         // First what costs the cluster nothing.
         let blueprint = self.catalog.load(file).await?;
-        let manner = body.manner(None)?;
+        let options = body.options(None)?;
         let request = body.request(Operation::Upgrade, blueprint.manifest().clone(), key)?;
         let call = Call { gr: name, body, query, request };
         let records = self.records(name).await?;
@@ -95,7 +95,7 @@ impl Context {
             of_revision: None,
             manifest,
         };
-        let job = Job { operation: Operation::Upgrade, target, warnings, manner };
+        let job = UpgradeRequest { operation: Operation::Upgrade, target, warnings, options };
         self.start(&call, &records, Some(found), job).await
     }
 
@@ -114,12 +114,12 @@ impl Context {
         call: &Call<'_>,
         records: &[GcuUpgrade],
         found: Option<Found>,
-        mut job: Job,
+        mut job: UpgradeRequest,
     ) -> Result<Reply, ApiError> {
         let (name, query) = (call.gr, call.query);
         let live = found.as_ref().map(|f| &f.live);
         let record_name = preflight::may_start(name, live, records, &job.target.manifest)?;
-        if live.is_none() && job.manner.strategy == Strategy::RollingUpdate {
+        if live.is_none() && job.options.strategy == Strategy::RollingUpdate {
             return Err(Refusal::Nothing(format!(
                 "gr \"{name}\" is not there, so it cannot be changed in place: use strategy Recreate"
             ))
@@ -239,7 +239,7 @@ impl Context {
         &self,
         name: &str,
         live: Option<&LiveGr>,
-        job: Job,
+        job: UpgradeRequest,
         call: &Call<'_>,
     ) -> Result<GcuUpgrade, Refusal> {
         let body = call.body;
@@ -251,12 +251,12 @@ impl Context {
         let spec = GcuUpgradeSpec {
             skip: Vec::new(),
             node_attempts: Default::default(),
-            failure_threshold: job.manner.failure_threshold,
+            failure_threshold: job.options.failure_threshold,
             gr: call.gr.to_owned(),
             operation: job.operation,
-            strategy: job.manner.strategy,
+            strategy: job.options.strategy,
             components: body.components.clone(),
-            rolling_update: job.manner.rolling_update,
+            rolling_update: job.options.rolling_update,
             granted: 0,
             target: job.target,
             previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),

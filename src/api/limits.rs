@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::envelope::ApiError;
-use super::looks::Looks;
+use super::live_reads::LiveReads;
 
 /// Requests that may be worked on at once, waits among them.
 const AT_ONCE: usize = 256;
@@ -54,7 +54,7 @@ impl Default for Limits {
 pub struct Shares {
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    pub(super) looks: Looks,
+    pub(super) looks: LiveReads,
 }
 
 impl Default for Shares {
@@ -62,7 +62,7 @@ impl Default for Shares {
         Self {
             waits: Arc::new(Semaphore::new(WAITS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
-            looks: Looks::default(),
+            looks: LiveReads::default(),
         }
     }
 }
@@ -94,11 +94,11 @@ pub struct Patience(Arc<AtomicBool>);
 
 /// Counts requests.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct RateLimiter {
     at_once: Arc<Semaphore>,
     clients: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
     per_second: f64,
-    looks: Looks,
+    looks: LiveReads,
 }
 
 /// The requests that a client may still make, and as of when.
@@ -107,8 +107,8 @@ struct Bucket {
     at: Instant,
 }
 
-impl Gate {
-    pub(super) fn new(limits: &Limits, looks: Looks) -> Self {
+impl RateLimiter {
+    pub(super) fn new(limits: &Limits, looks: LiveReads) -> Self {
         Self {
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
             clients: Arc::default(),
@@ -143,7 +143,7 @@ impl Gate {
 }
 
 /// Lets a request in, or says why not. Probes always come in: a service that is busy is not a dead one.
-pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(gate): State<RateLimiter>, mut request: Request, next: Next) -> Response {
     if matches!(request.uri().path().trim_end_matches('/'), "/livez" | "/readyz") {
         return next.run(request).await;
     }
@@ -183,7 +183,7 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
 }
 
 /// A call that may change something: when it is over, looks from before are not shown any more.
-struct Change(Looks);
+struct Change(LiveReads);
 
 impl Drop for Change {
     fn drop(&mut self) {

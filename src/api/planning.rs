@@ -10,7 +10,7 @@ use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
-use super::jobs::Job;
+use super::jobs::UpgradeRequest;
 use super::query::{Form, JobQuery, NoQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name};
@@ -46,14 +46,18 @@ pub(super) struct Seen {
 
 impl Context {
     /// Looks at as much of the cluster as the plan of a job needs.
-    pub(super) async fn look_for(&self, found: Option<&Found>, job: &Job) -> Result<Arc<Seen>, ApiError> {
+    pub(super) async fn look_for(
+        &self,
+        found: Option<&Found>,
+        job: &UpgradeRequest,
+    ) -> Result<Arc<Seen>, ApiError> {
         let live = found.map(|f| &f.live);
         let interest = interest(live, job);
-        let words = format!("{:?} {interest:?}", job.manner.strategy);
+        let words = format!("{:?} {interest:?}", job.options.strategy);
         let look = async {
             let _turn = self.shares.looks.turn().await?;
             let budgets = async {
-                match job.manner.strategy {
+                match job.options.strategy {
                     Strategy::RollingUpdate => self.budgets().await,
                     Strategy::Recreate => None,
                 }
@@ -69,7 +73,7 @@ impl Context {
     pub(super) fn preview(
         name: &str,
         found: Option<&Found>,
-        job: &Job,
+        job: &UpgradeRequest,
         seen: &Seen,
         records: &[GcuUpgrade],
     ) -> Preview {
@@ -77,8 +81,8 @@ impl Context {
             gr: name,
             live: found.map(|f| &f.live),
             target: &job.target.manifest,
-            strategy: job.manner.strategy,
-            options: &job.manner.rolling_update.clone().unwrap_or_default(),
+            strategy: job.options.strategy,
+            options: &job.options.rolling_update.clone().unwrap_or_default(),
             fleet: &seen.fleet,
             budgets: seen.budgets.as_deref(),
             records,
@@ -88,8 +92,12 @@ impl Context {
 
     /// Refuses a RollingUpdate of components whose DaemonSets cannot be told for certain: their pods would be replaced
     /// on nodes that nobody has cordoned. The controller checks this too; here no record has to fail for it.
-    pub(super) async fn refuse_unresolved(&self, found: Option<&Found>, job: &Job) -> Result<(), ApiError> {
-        let (Some(found), Strategy::RollingUpdate) = (found, job.manner.strategy) else { return Ok(()) };
+    pub(super) async fn refuse_unresolved(
+        &self,
+        found: Option<&Found>,
+        job: &UpgradeRequest,
+    ) -> Result<(), ApiError> {
+        let (Some(found), Strategy::RollingUpdate) = (found, job.options.strategy) else { return Ok(()) };
         let live = &found.live;
         let sets = fleet::live_sets(&self.client, &interest(Some(live), job)).await?;
         let refused = pins::resolve(&live.manifest, &job.target.manifest, live, &sets).refused;
@@ -102,8 +110,8 @@ impl Context {
 }
 
 /// What of the cluster a job concerns.
-fn interest(live: Option<&LiveGr>, job: &Job) -> Interest {
-    let options = job.manner.rolling_update.clone().unwrap_or_default();
+fn interest(live: Option<&LiveGr>, job: &UpgradeRequest) -> Interest {
+    let options = job.options.rolling_update.clone().unwrap_or_default();
     let there = live.map(|l| gr::workloads(&l.manifest, &l.status)).unwrap_or_default();
     let wanted = gr::workloads(&job.target.manifest, live.map_or(&Value::Null, |l| &l.status));
     Interest::of_options(&options)

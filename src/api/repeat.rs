@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
-use super::jobs::{Call, Job, summary};
+use super::jobs::{Call, UpgradeRequest, summary};
 use super::request::{JobBody, bad};
 use super::waiting::{Awaited, insert, outcome};
 use crate::gr::clean;
@@ -53,17 +53,17 @@ impl JobBody {
         version: Value,
         key: Key,
     ) -> Result<Request, ApiError> {
-        let manner = match operation {
+        let options = match operation {
             Operation::Upgrade => {
-                let manner = self.manner(None)?;
-                json!([manner.strategy, manner.rolling_update, manner.failure_threshold])
+                let options = self.options(None)?;
+                json!([options.strategy, options.rolling_update, options.failure_threshold])
             }
             Operation::Rollback | Operation::Retry => self.own_manner()?,
         };
         let asked = json!({
             "operation": operation,
             "version": version,
-            "manner": manner,
+            "options": options,
             "components": self.components,
             "onFailure": self.on_failure,
             "deadlines": self.deadlines(),
@@ -115,7 +115,7 @@ impl Context {
         &self,
         call: &Call<'_>,
         found: Option<&Found>,
-        job: &Job,
+        job: &UpgradeRequest,
         tried: Option<&Value>,
     ) -> Result<bool, ApiError> {
         let Some(found) = found.filter(|_| !call.body.force && job.operation != Operation::Retry) else {
@@ -129,17 +129,17 @@ impl Context {
 }
 
 /// What is answered for a job that would change nothing.
-pub(super) fn nothing_to_do(call: &Call<'_>, job: &Job) -> Value {
+pub(super) fn nothing_to_do(call: &Call<'_>, job: &UpgradeRequest) -> Value {
     let name = call.gr;
     let mut content = json!({
         "changed": false,
         "message": format!("gr {name} is at this version already: nothing to do; \"force\": true in the body does it all the same"),
-        "strategy": job.manner.strategy,
+        "strategy": job.options.strategy,
         "components": call.body.components,
         "warnings": job.warnings,
     });
-    if job.manner.strategy == Strategy::RollingUpdate {
-        insert(&mut content, "rollingUpdate", json!(job.manner.rolling_update));
+    if job.options.strategy == Strategy::RollingUpdate {
+        insert(&mut content, "rollingUpdate", json!(job.options.rolling_update));
     }
     content
 }

@@ -250,7 +250,7 @@ impl JobBody {
     }
 
     /// How the change is made. What the body does not say is as in `last`, or else as by default.
-    pub(super) fn manner(&self, last: Option<&GcuUpgrade>) -> Result<Manner, ApiError> {
+    pub(super) fn options(&self, last: Option<&GcuUpgrade>) -> Result<StrategyOptions, ApiError> {
         let strategy = self.strategy.or(last.map(|l| l.spec.strategy)).unwrap_or_default();
         let before = last.filter(|_| self.strategy.is_none());
         let rolling_update = match (strategy, &self.rolling_update) {
@@ -285,7 +285,7 @@ impl JobBody {
                 self.failure_threshold.map(|a| a.0).or(before).or(Some(FAILURE_THRESHOLD))
             }
         };
-        Ok(Manner { strategy, rolling_update, failure_threshold })
+        Ok(StrategyOptions { strategy, rolling_update, failure_threshold })
     }
 
     /// How the change is made as far as the body itself says so.
@@ -328,7 +328,7 @@ impl JobBody {
 
 /// How a change is made.
 #[derive(Clone, Debug)]
-pub(super) struct Manner {
+pub(super) struct StrategyOptions {
     pub(super) strategy: Strategy,
     /// The options of a RollingUpdate, with every default; `None` for another strategy.
     pub(super) rolling_update: Option<RollingUpdate>,

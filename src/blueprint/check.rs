@@ -11,7 +11,7 @@ mod names;
 use serde_json::{Map, Value};
 
 use super::Blueprint;
-use super::finding::{Finding, Place, quoted};
+use super::finding::{Finding, SourcePos, quoted};
 use super::lookalike;
 use super::tree::{Kind, MAX_FINDINGS, Node, push_key};
 use crate::gr;
@@ -82,7 +82,7 @@ fn keys(node: &Node, path: &str, depth: usize, report: &mut Report) {
     for entry in node.entries() {
         if let Some((at, what)) = lookalike::first(&entry.key) {
             let column = entry.place.column.saturating_add(u32::try_from(at).unwrap_or_default());
-            let place = Place { column, ..entry.place };
+            let place = SourcePos { column, ..entry.place };
             let message = format!(
                 "the key {} holds {what}: write `{}`",
                 quoted(&entry.key),
@@ -107,7 +107,7 @@ impl Report {
     fn error(
         &mut self,
         code: &'static str,
-        place: Place,
+        place: SourcePos,
         parent: &str,
         key: &str,
         message: impl Into<String>,
@@ -119,14 +119,14 @@ impl Report {
     }
 
     /// Whether something of this code has been said of this place.
-    fn has(&self, code: &str, place: Place) -> bool {
+    fn has(&self, code: &str, place: SourcePos) -> bool {
         self.findings.iter().any(|f| f.code == code && (f.line, f.column) == (place.line, place.column))
     }
 
     fn warning(
         &mut self,
         code: &'static str,
-        place: Place,
+        place: SourcePos,
         parent: &str,
         key: &str,
         message: impl Into<String>,

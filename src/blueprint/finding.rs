@@ -18,14 +18,14 @@ pub enum Severity {
 /// A place in a file: line and column count from 1, the column in characters. A byte order mark counts
 /// for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct SourcePos {
     /// The line, from 1.
     pub line: u32,
     /// The column in characters, from 1.
     pub column: u32,
 }
 
-impl Place {
+impl SourcePos {
     /// The first character of a file; also stands for the file as a whole.
     pub const START: Self = Self { line: 1, column: 1 };
 }
@@ -54,7 +54,7 @@ pub struct Finding {
 
 impl Finding {
     /// An error at `place`. The file's name is filled in by whoever knows it ([`Finding::in_file`]).
-    pub(crate) fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+    pub(crate) fn error(code: &'static str, place: SourcePos, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             code,
@@ -67,7 +67,7 @@ impl Finding {
     }
 
     /// A warning at `place`.
-    pub(crate) fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(code: &'static str, place: SourcePos, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, place, message) }
     }
 

@@ -6,14 +6,14 @@
 
 use serde_json::Number;
 
-use super::finding::{Finding, Place, quoted};
+use super::finding::{Finding, SourcePos, quoted};
 use super::scalar;
 use super::tree::{Builder, Kind, Node};
 
 /// Reads the only value of `text`. Mistakes that allow reading on are returned beside the tree.
 pub(crate) fn read(text: &str) -> Result<(Option<Node>, Vec<Finding>), Finding> {
     let mut reader =
-        Reader { rest: text, place: Place::START, builder: Builder::default(), open: Vec::new() };
+        Reader { rest: text, place: SourcePos::START, builder: Builder::default(), open: Vec::new() };
     reader.document()?;
     let root = reader.builder.take_root();
     Ok((root, reader.builder.findings))
@@ -21,7 +21,7 @@ pub(crate) fn read(text: &str) -> Result<(Option<Node>, Vec<Finding>), Finding> 
 
 struct Reader<'a> {
     rest: &'a str,
-    place: Place,
+    place: SourcePos,
     builder: Builder,
     /// The closing bracket of every open list or map. Its length is bounded by the builder's depth limit.
     open: Vec<char>,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         Ok(false)
     }
 
-    fn put(&mut self, place: Place, kind: Kind) -> Result<(), Finding> {
+    fn put(&mut self, place: SourcePos, kind: Kind) -> Result<(), Finding> {
         let built = self.builder.scalar(place, kind)?;
         self.builder.add(built);
         Ok(())
@@ -249,15 +249,15 @@ impl<'a> Reader<'a> {
 }
 
 /// The place after `c`.
-fn advance(place: Place, c: char) -> Place {
+fn advance(place: SourcePos, c: char) -> SourcePos {
     match c {
-        '\n' => Place { line: place.line.saturating_add(1), column: 1 },
-        _ => Place { column: place.column.saturating_add(1), ..place },
+        '\n' => SourcePos { line: place.line.saturating_add(1), column: 1 },
+        _ => SourcePos { column: place.column.saturating_add(1), ..place },
     }
 }
 
 /// serde_json says where in the token it stumbled, in bytes; the token may hold line breaks by mistake.
-fn in_string(start: Place, token: &str, error: &serde_json::Error) -> Finding {
+fn in_string(start: SourcePos, token: &str, error: &serde_json::Error) -> Finding {
     let mut lines = token.split_inclusive('\n');
     let before: usize = lines.by_ref().take(error.line().saturating_sub(1)).map(str::len).sum();
     let offset = before + error.column().saturating_sub(1);

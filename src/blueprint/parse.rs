@@ -1,6 +1,6 @@
 //! Bytes to a located tree: the encoding, the characters that belong in no manifest, then JSON or YAML.
 
-use super::finding::{Finding, Place};
+use super::finding::{Finding, SourcePos};
 use super::tree::Node;
 use super::{json, yaml};
 
@@ -21,7 +21,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Node, Vec<Finding>> {
         Some(root) => Ok(root),
         None => {
             let message = "the file holds nothing: put the manifest of a GcuResource in it";
-            Err(vec![Finding::error("empty", Place::START, message)])
+            Err(vec![Finding::error("empty", SourcePos::START, message)])
         }
     }
 }
@@ -29,11 +29,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Node, Vec<Finding>> {
 fn decode(bytes: &[u8]) -> Result<&str, Finding> {
     if bytes.len() > MAX_FILE {
         let message = format!("the file is larger than {MAX_FILE} bytes: a gr never needs so many");
-        return Err(Finding::error("too-large", Place::START, message));
+        return Err(Finding::error("too-large", SourcePos::START, message));
     }
     if looks_like_utf16(bytes) {
         let message = "the file is UTF-16 (or UTF-32): save it as UTF-8";
-        return Err(Finding::error("utf-16", Place::START, message));
+        return Err(Finding::error("utf-16", SourcePos::START, message));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -80,9 +80,9 @@ fn yaml_characters(text: &str) -> Result<(), Finding> {
     }
 }
 
-fn place_after(text: &str) -> Place {
+fn place_after(text: &str) -> SourcePos {
     let line = text.matches('\n').count().saturating_add(1);
     let column = text.rsplit('\n').next().unwrap_or_default().chars().count().saturating_add(1);
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    Place { line: number(line), column: number(column) }
+    SourcePos { line: number(line), column: number(column) }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Number, Value};
 
-use super::finding::{Finding, Place, quoted};
+use super::finding::{Finding, SourcePos, quoted};
 
 /// The deepest nesting of maps and lists. The documented gr nests 4 deep.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -23,7 +23,7 @@ pub(crate) const MAX_FINDINGS: usize = 100;
 /// A value and where it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    pub(crate) place: Place,
+    pub(crate) place: SourcePos,
     pub(crate) kind: Kind,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
-    pub(crate) place: Place,
+    pub(crate) place: SourcePos,
     pub(crate) node: Node,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct Built {
 
 #[derive(Debug)]
 struct Frame {
-    place: Place,
+    place: SourcePos,
     body: Body,
     cost: Cost,
 }
@@ -124,7 +124,12 @@ struct Frame {
 #[derive(Debug)]
 enum Body {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: HashMap<String, Place>, key: Option<(String, Place)>, merged: bool },
+    Map {
+        entries: Vec<Entry>,
+        seen: HashMap<String, SourcePos>,
+        key: Option<(String, SourcePos)>,
+        merged: bool,
+    },
 }
 
 /// Builds a tree from the events of a parser. A `Finding` returned as an error ends the reading; mistakes
@@ -139,16 +144,16 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Begins a list.
-    pub(crate) fn start_list(&mut self, place: Place) -> Result<(), Finding> {
+    pub(crate) fn start_list(&mut self, place: SourcePos) -> Result<(), Finding> {
         self.start(place, Body::List(Vec::new()))
     }
 
     /// Begins a map.
-    pub(crate) fn start_map(&mut self, place: Place) -> Result<(), Finding> {
+    pub(crate) fn start_map(&mut self, place: SourcePos) -> Result<(), Finding> {
         self.start(place, Body::Map { entries: Vec::new(), seen: HashMap::new(), key: None, merged: false })
     }
 
-    fn start(&mut self, place: Place, body: Body) -> Result<(), Finding> {
+    fn start(&mut self, place: SourcePos, body: Body) -> Result<(), Finding> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(too_deep(place));
         }
@@ -162,7 +167,7 @@ impl Builder {
     }
 
     /// Takes the key of the next value. A key that the map already has is a finding, not the end.
-    pub(crate) fn key(&mut self, name: String, place: Place) -> Result<(), Finding> {
+    pub(crate) fn key(&mut self, name: String, place: SourcePos) -> Result<(), Finding> {
         self.spend(place, Cost { nodes: 0, text: name.len(), height: 0 })?;
         let Some(Frame { body: Body::Map { key, seen, .. }, cost, .. }) = self.stack.last_mut() else {
             return Ok(());
@@ -184,7 +189,7 @@ impl Builder {
     }
 
     /// Adds a scalar; `text` is the number of bytes that it holds.
-    pub(crate) fn scalar(&mut self, place: Place, kind: Kind) -> Result<Built, Finding> {
+    pub(crate) fn scalar(&mut self, place: SourcePos, kind: Kind) -> Result<Built, Finding> {
         let text = match &kind {
             Kind::String(text) => text.len(),
             Kind::Number(_, text) => text.len(),
@@ -196,7 +201,7 @@ impl Builder {
     }
 
     /// Pays for another copy of `cost`, wanted at `place`.
-    pub(crate) fn pay_for_copy(&mut self, place: Place, cost: Cost) -> Result<(), Finding> {
+    pub(crate) fn pay_for_copy(&mut self, place: SourcePos, cost: Cost) -> Result<(), Finding> {
         if self.stack.len() + cost.height > MAX_DEPTH {
             return Err(too_deep(place));
         }
@@ -261,7 +266,7 @@ impl Builder {
         }
     }
 
-    fn clash(&mut self, place: Place, key: &str) {
+    fn clash(&mut self, place: SourcePos, key: &str) {
         let message = format!(
             "`<<` comes after the key {}, which it also brings: kubectl and the YAML standard disagree on \
              which of the two wins; move `<<` to the top of its map",
@@ -306,7 +311,7 @@ impl Builder {
         path
     }
 
-    fn spend(&mut self, place: Place, cost: Cost) -> Result<(), Finding> {
+    fn spend(&mut self, place: SourcePos, cost: Cost) -> Result<(), Finding> {
         self.spent.nodes += cost.nodes;
         self.spent.text += cost.text;
         if self.spent.nodes > MAX_NODES {
@@ -353,7 +358,7 @@ pub(crate) fn push_key(path: &mut String, key: &str) {
     path.extend(key.chars().take(80));
 }
 
-fn too_deep(place: Place) -> Finding {
+fn too_deep(place: SourcePos) -> Finding {
     let message = format!("nested more than {MAX_DEPTH} levels deep: a gr never needs so many");
     Finding::error("too-deep", place, message)
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{self as granit, ErrorKind, Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::finding::{Finding, Place, quoted};
+use super::finding::{Finding, SourcePos, quoted};
 use super::tree::{Builder, Built, Kind, MAX_DEPTH, Node};
 use super::{lookalike, scalar};
 
@@ -59,7 +59,12 @@ struct Open {
 }
 
 impl Reader {
-    fn take(&mut self, event: Event<'_>, place: Place, tag_place: Option<Place>) -> Result<(), Finding> {
+    fn take(
+        &mut self,
+        event: Event<'_>,
+        place: SourcePos,
+        tag_place: Option<SourcePos>,
+    ) -> Result<(), Finding> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.count_anchor(anchor, place)?;
@@ -83,9 +88,9 @@ impl Reader {
     fn start(
         &mut self,
         anchor: usize,
-        place: Place,
+        place: SourcePos,
         what: &str,
-        start: fn(&mut Builder, Place) -> Result<(), Finding>,
+        start: fn(&mut Builder, SourcePos) -> Result<(), Finding>,
     ) -> Result<(), Finding> {
         self.count_anchor(anchor, place)?;
         if self.builder.wants_key() {
@@ -123,8 +128,8 @@ impl Reader {
         style: ScalarStyle,
         anchor: usize,
         tag: Option<Cow<'_, Tag>>,
-        place: Place,
-        tag_place: Option<Place>,
+        place: SourcePos,
+        tag_place: Option<SourcePos>,
     ) -> Result<(), Finding> {
         let plain = style == ScalarStyle::Plain;
         if plain && tag.is_none() && text == "<<" && self.builder.wants_key() {
@@ -168,7 +173,7 @@ impl Reader {
         }
     }
 
-    fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Finding> {
+    fn alias(&mut self, anchor: usize, place: SourcePos) -> Result<(), Finding> {
         self.aliases += 1;
         if self.aliases > MAX_ALIASES {
             let message = format!("more than {MAX_ALIASES} aliases: write the values out");
@@ -227,7 +232,7 @@ impl Reader {
         Ok(())
     }
 
-    fn count_anchor(&mut self, anchor: usize, place: Place) -> Result<(), Finding> {
+    fn count_anchor(&mut self, anchor: usize, place: SourcePos) -> Result<(), Finding> {
         self.anchors += usize::from(anchor != 0);
         if self.anchors > MAX_ANCHORS {
             let message = format!("more than {MAX_ANCHORS} anchors: write the values out");
@@ -236,7 +241,7 @@ impl Reader {
         Ok(())
     }
 
-    fn collection_tag(&mut self, tag: Option<Cow<'_, Tag>>, expected: &str, place: Place) {
+    fn collection_tag(&mut self, tag: Option<Cow<'_, Tag>>, expected: &str, place: SourcePos) {
         if let Some(tag) = tag
             && tag.core_suffix() != Some(expected)
         {
@@ -259,13 +264,13 @@ fn unknown_tag(tag: &Tag) -> scalar::Refused {
     ("bad-tag", format!("the tag {} means nothing in a manifest: remove it", quoted(&tag.original())))
 }
 
-fn complex_key(place: Place, what: &str) -> Finding {
+fn complex_key(place: SourcePos, what: &str) -> Finding {
     Finding::error("non-text-key", place, format!("a key must be text, this is {what}"))
 }
 
-fn place(marker: &Marker) -> Place {
+fn place(marker: &Marker) -> SourcePos {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    Place { line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
+    SourcePos { line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
 }
 
 /// The parser's own complaint, with what to do where that is not plain from it.
@@ -279,7 +284,7 @@ fn syntax(text: &str, error: &granit::ScanError) -> Finding {
             |(line, text)| {
                 let indent = text.len() - text.trim_start_matches([' ', '\t']).len();
                 let tabs = text.get(..indent)?.find('\t')?;
-                Some(Place { line, column: u32::try_from(tabs).unwrap_or(u32::MAX).saturating_add(1) })
+                Some(SourcePos { line, column: u32::try_from(tabs).unwrap_or(u32::MAX).saturating_add(1) })
             },
         )
     };
@@ -312,6 +317,6 @@ fn wide(text: &str, last: u32) -> Option<Finding> {
     (1..=last.saturating_add(1)).zip(text.lines()).find_map(|(line, text)| {
         let (at, message) = lookalike::structure(text)?;
         let column = u32::try_from(at).unwrap_or_default().saturating_add(1);
-        Some(Finding::error("lookalike", Place { line, column }, message))
+        Some(Finding::error("lookalike", SourcePos { line, column }, message))
     })
 }

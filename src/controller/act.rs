@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{error_text, is_absent};
 use crate::observe::{gr_api, gr_api_of};
-use crate::plan::Action;
+use crate::plan::{FleetAction, GrAction};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
 
 /// What became of a call.
@@ -46,26 +46,24 @@ impl From<Result<(), kube::Error>> for Outcome {
 }
 
 /// Makes a call on the gr or the record.
-pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &Action) -> Outcome {
+pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &GrAction) -> Outcome {
     let result = match action {
-        Action::DeleteGr { uid, resource_version } => delete(client, record, uid, resource_version).await,
-        Action::CreateGr { manifest, .. } => create(client, manifest).await,
-        Action::Fence { uid, resource_version, mark } => {
+        GrAction::Delete { uid, resource_version } => delete(client, record, uid, resource_version).await,
+        GrAction::Create { manifest, .. } => create(client, manifest).await,
+        GrAction::Fence { uid, resource_version, mark } => {
             patch_gr(client, record, uid, resource_version, mark, None).await
         }
-        Action::Release => release(client, record).await,
-        Action::PatchGr { uid, resource_version, change, mark } => {
+        GrAction::ReleaseRecord => release(client, record).await,
+        GrAction::Patch { uid, resource_version, change, mark } => {
             patch_gr(client, record, uid, resource_version, mark, Some(change)).await
         }
-        // See act_on_fleet.
-        _ => Ok(()),
     };
     result.into()
 }
 
 /// Makes a call on a DaemonSet, a node or a pod; `eviction` is the version of the eviction API that the cluster
 /// has.
-pub(super) async fn act_on_fleet(client: &Client, eviction: &str, action: &Action) -> Outcome {
+pub(super) async fn act_on_fleet(client: &Client, eviction: &str, action: &FleetAction) -> Outcome {
     rolling::act(client, eviction, action).await.into()
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::Means;
+use super::Context;
 use super::act::rolling::{label, let_go};
 use super::view::View;
 use crate::cluster::error_text;
@@ -33,18 +33,18 @@ const RETRY: Duration = Duration::from_secs(5);
 const SAFETY_NET: Duration = Duration::from_secs(300);
 
 /// Runs until dropped. `active` are the records with something left to do, as they were last seen.
-pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpgrade>>>) {
+pub(super) async fn run(context: Context, mut active: watch::Receiver<Vec<Arc<GcuUpgrade>>>) {
     let wake = Arc::new(Notify::new());
-    let api: Api<DaemonSet> = Api::all(means.client.clone());
+    let api: Api<DaemonSet> = Api::all(context.client.clone());
     let held = |d: DaemonSet| Some(fleet::set(&d)).filter(|s| s.lock.is_some());
     let sets = View::start("held daemonsets", api, watcher::Config::default(), held, wake.clone());
     // One of an earlier life may have been left behind.
-    let mut guarded = means.keeper.is_some();
+    let mut guarded = context.keeper.is_some();
     // The replica that acted before may have been asked at another address.
     let mut taken_over = false;
     let mut trouble = Trouble::default();
     loop {
-        taken_over = taken_over || take_over_guard(&means).await;
+        taken_over = taken_over || take_over_guard(&context).await;
         let held = sets.items();
         let records = active.borrow_and_update().clone();
         let needed = |set: &Arc<SetState>| needed_by(set, records.iter().map(AsRef::as_ref), &[]).is_some();
@@ -52,7 +52,7 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
         guarded |= held.iter().any(|set| is_guarded(set));
         let is_unused = sets.is_ready() && guarded && !held.iter().any(|set| is_guarded(set));
         if is_unused && records.iter().all(|r| !needs_guard(r)) {
-            guarded = !remove_guard(&means).await;
+            guarded = !remove_guard(&context).await;
         }
         let pause = if !taken_over {
             RETRY
@@ -61,10 +61,10 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
         } else if guarded && is_unused {
             RETRY
         } else if held.iter().all(needed) {
-            means.metrics.held(held.len(), 0);
+            context.metrics.held(held.len(), 0);
             SAFETY_NET
         } else {
-            match look(&means).await {
+            match look(&context).await {
                 Ok(pause) => {
                     trouble.over();
                     pause
@@ -74,7 +74,7 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
                     if let Some(line) = trouble.again(&why) {
                         warn!("cannot look whether DaemonSets may be let go of: {line}");
                     }
-                    say(&means, Some(why));
+                    say(&context, Some(why));
                     RETRY
                 }
             }
@@ -92,8 +92,8 @@ pub(super) async fn run(means: Means, mut active: watch::Receiver<Vec<Arc<GcuUpg
 }
 
 /// Looks at every held DaemonSet once; answers when to come back though nothing has changed.
-async fn look(means: &Means) -> Result<Duration, kube::Error> {
-    let client = &means.client;
+async fn look(context: &Context) -> Result<Duration, kube::Error> {
+    let client = &context.client;
     // DaemonSets first: an upgrade that begins, or turns, writes to each of them before it relies on it, and then the
     // version that was read here is an older one.
     let sets = held_sets(client).await?;
@@ -122,8 +122,8 @@ async fn look(means: &Means) -> Result<Duration, kube::Error> {
             }
         }
     }
-    means.metrics.held(busy, kept);
-    say(means, refused);
+    context.metrics.held(busy, kept);
+    say(context, refused);
     Ok(if settled { SAFETY_NET } else { RETRY })
 }
 
@@ -138,17 +138,17 @@ fn needs_guard(record: &GcuUpgrade) -> bool {
 
 /// A webhook that is there is asked of this replica from now on; one that nobody answers for would refuse every write
 /// of a held DaemonSet, our own among them.
-async fn take_over_guard(means: &Means) -> bool {
-    let Some(keeper) = &means.keeper else { return true };
+async fn take_over_guard(context: &Context) -> bool {
+    let Some(keeper) = &context.keeper else { return true };
     keeper.refresh().await.inspect_err(|error| warn!("the keeper cannot be taken over: {error}")).is_ok()
 }
 
 /// Has the API server ask the webhook no more, unless something that it is for has come meanwhile.
-async fn remove_guard(means: &Means) -> bool {
-    let Some(keeper) = &means.keeper else { return true };
+async fn remove_guard(context: &Context) -> bool {
+    let Some(keeper) = &context.keeper else { return true };
     let looked = async {
-        let (records, _) = records(&means.client).await?;
-        let sets = held_sets(&means.client).await?;
+        let (records, _) = records(&context.client).await?;
+        let sets = held_sets(&context.client).await?;
         Ok::<_, kube::Error>(records.iter().any(needs_guard) || sets.iter().any(|set| is_guarded(set)))
     };
     match looked.await {
@@ -169,8 +169,8 @@ async fn remove_guard(means: &Means) -> bool {
 }
 
 /// For the upgrades that wait until their DaemonSets are let go of.
-fn say(means: &Means, why: Option<String>) {
-    *means.not_released.lock().unwrap_or_else(PoisonError::into_inner) = why;
+fn say(context: &Context, why: Option<String>) {
+    *context.not_released.lock().unwrap_or_else(PoisonError::into_inner) = why;
 }
 
 /// Whether it is done, and what the API server says against it.

@@ -4,6 +4,7 @@ mod guard;
 mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use tracing::{debug, info};
 
 use super::act::{self, Outcome};
 use super::observe::Views;
-use super::{Means, events, history, sweep};
+use super::{Context, events, history, sweep};
 use crate::cluster;
 use crate::observe::fleet::{self as observe_fleet, Interest};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
 use crate::plan::rolling::node::{is_ours, must_leave};
-use crate::plan::{Action, Decision, Guard, Snapshot, decide};
+use crate::plan::{Decision, FleetAction, Guard, Snapshot, decide};
 use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
 use crate::telemetry::trouble::Trouble;
@@ -33,9 +34,9 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 /// Nothing polls; this only bounds the harm of a wake-up that was lost.
 const SAFETY_NET: Duration = Duration::from_secs(300);
 /// How long a watch may usually lag behind.
-const NOTICE: Duration = Duration::from_secs(1);
+const WATCH_LAG: Duration = Duration::from_secs(1);
 /// A call on a node or pod that was refused, by a disruption budget for example, is tried again after this.
-const REFUSAL_RESTS: Duration = Duration::from_secs(5);
+const REFUSAL_BACKOFF: Duration = Duration::from_secs(5);
 /// Calls under way at the same time.
 const AT_ONCE: usize = 16;
 /// First and longest pause after a call that failed.
@@ -43,7 +44,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 /// Carries one record through to its end.
 pub(super) struct Worker {
-    means: Means,
+    context: Context,
     record: GcuUpgrade,
     updates: watch::Receiver<Arc<GcuUpgrade>>,
     wake: Arc<Notify>,
@@ -52,7 +53,7 @@ pub(super) struct Worker {
     refused: Option<(String, Instant)>,
     /// The same for calls on nodes, pods and DaemonSets, by what they were about. Calls that were done are here
     /// too, until the watches have had time to show it.
-    resting: BTreeMap<String, (String, Instant)>,
+    suppressed: BTreeMap<String, (String, Instant)>,
     /// What the last trial of the webhook came to, and for how long that is believed.
     guard: Option<(Guard, Instant)>,
     eviction: Option<&'static str>,
@@ -69,7 +70,7 @@ pub(super) struct Worker {
 }
 
 /// What a turn came to.
-enum Turn {
+enum LoopOutcome {
     /// Something was done: look again at once.
     Again,
     /// Nothing to do before this moment, unless something changes.
@@ -80,17 +81,21 @@ enum Turn {
 
 impl Worker {
     /// A worker for the record; `updates` brings its newer versions and `wake` is notified with each.
-    pub(super) fn new(means: Means, updates: watch::Receiver<Arc<GcuUpgrade>>, wake: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        context: Context,
+        updates: watch::Receiver<Arc<GcuUpgrade>>,
+        wake: Arc<Notify>,
+    ) -> Self {
         let record = updates.borrow().as_ref().clone();
-        let views = Views::start(&means.client, &record, wake.clone());
+        let views = Views::start(&context.client, &record, wake.clone());
         Self {
-            means,
+            context,
             record,
             updates,
             wake,
             views,
             refused: None,
-            resting: BTreeMap::new(),
+            suppressed: BTreeMap::new(),
             guard: None,
             eviction: None,
             released: BTreeSet::new(),
@@ -105,14 +110,14 @@ impl Worker {
     /// goes wrong is retried, said and waited out.
     pub(super) async fn run(mut self) -> u64 {
         info!(record = %self.record.name_any(), step = ?self.record.status_or_default().step, "taking up upgrade");
-        let stop = self.means.stop.clone();
+        let stop = self.context.stop.clone();
         while !stop.is_cancelled() {
-            match self.turn().await {
-                Ok(Turn::Again) => {}
-                Ok(Turn::Until(when)) => {
+            match self.tick().await {
+                Ok(LoopOutcome::Again) => {}
+                Ok(LoopOutcome::Until(when)) => {
                     stop.run_until_cancelled(self.sleep_until(when)).await.unwrap_or_default()
                 }
-                Ok(Turn::Over) => {
+                Ok(LoopOutcome::Over) => {
                     let _ = stop.run_until_cancelled(self.clean_up()).await;
                     break;
                 }
@@ -124,15 +129,15 @@ impl Worker {
 
     /// What follows an end.
     async fn clean_up(&self) {
-        history::prune(&self.means.client, &self.record.spec.gr).await;
+        history::prune(&self.context.client, &self.record.spec.gr).await;
         if self.record.spec.strategy == Strategy::RollingUpdate {
-            sweep::after_the_end(&self.means.client).await;
+            sweep::after_the_end(&self.context.client).await;
         }
     }
 
     /// One turn. Views are asked first: only when they call for something is the cluster read, and what is
     /// done is decided on that reading.
-    async fn turn(&mut self) -> Result<Turn, kube::Error> {
+    async fn tick(&mut self) -> Result<LoopOutcome, kube::Error> {
         self.take_newer_record();
         let gr = self.views.gr();
         self.views.follow(&self.record, gr.as_ref());
@@ -159,10 +164,17 @@ impl Worker {
         self.views.follow(&self.record, seen.gr.as_ref());
         match self.decide(seen) {
             Decision::Record(status) => self.write(*status).await,
-            Decision::Act(action) => Ok(self.act(&action).await),
+            Decision::Act(action) => {
+                let outcome = act::act(&self.context.client, &self.record, &action).await;
+                Ok(self.acted(&action, outcome).await)
+            }
+            Decision::Guard(action) => {
+                let outcome = self.guard(&action).await;
+                Ok(self.acted(&action, outcome).await)
+            }
             Decision::ActAll(actions) => self.act_all(&actions).await,
             Decision::Wait { status, until } => self.wait(*status, until).await,
-            Decision::Finished => Ok(Turn::Over),
+            Decision::Finished => Ok(LoopOutcome::Over),
         }
     }
 
@@ -176,7 +188,7 @@ impl Worker {
     /// Records what has changed about claims. Before a node begins to swap it is read once more: from there on
     /// is no way back, and a pod may have been bound to it while the cordon was on its way. So is a node whose
     /// claim is dropped though we have not given it back: the view may be from before our cordon.
-    async fn write_claims(&mut self, status: GcuUpgradeStatus) -> Result<Turn, kube::Error> {
+    async fn write_claims(&mut self, status: GcuUpgradeStatus) -> Result<LoopOutcome, kube::Error> {
         let known = self.record.status_or_default().rolling.unwrap_or_default();
         let options = self.record.spec.rolling_update.clone().unwrap_or_default();
         let interest = Interest::of(&self.record, None);
@@ -186,7 +198,7 @@ impl Worker {
             claim.state == ClaimState::Swapping && was == Some(ClaimState::Emptying)
         };
         for claim in new.filter(begins) {
-            let there = observe_fleet::live_tenants(&self.means.client, &interest, &claim.node).await?;
+            let there = observe_fleet::live_tenants(&self.context.client, &interest, &claim.node).await?;
             if there.iter().any(|tenant| must_leave(claim, tenant, &options.drain)) {
                 return Ok(self.look_again_soon().await);
             }
@@ -194,7 +206,7 @@ impl Worker {
         let kept: BTreeSet<&String> =
             status.rolling.iter().flat_map(|r| &r.active).map(|c| &c.node).collect();
         for claim in known.active.iter().filter(|c| c.cordon && !kept.contains(&c.node)) {
-            let nodes: Api<Node> = Api::all(self.means.client.clone());
+            let nodes: Api<Node> = Api::all(self.context.client.clone());
             if !self.released.contains(&claim.node)
                 && let Some(node) = cluster::get(&nodes, &claim.node).await?
                 && is_ours(&self.record, &observe_fleet::node(&node, &interest))
@@ -207,13 +219,13 @@ impl Worker {
     }
 
     /// Makes calls that do not concern each other side by side.
-    async fn act_all(&mut self, actions: &[Action]) -> Result<Turn, kube::Error> {
-        if self.eviction.is_none() && actions.iter().any(|a| matches!(a, Action::Evict { .. })) {
-            self.eviction = Some(act::rolling::eviction_version(&self.means.client).await?);
+    async fn act_all(&mut self, actions: &[FleetAction]) -> Result<LoopOutcome, kube::Error> {
+        if self.eviction.is_none() && actions.iter().any(|a| matches!(a, FleetAction::Evict { .. })) {
+            self.eviction = Some(act::rolling::eviction_version(&self.context.client).await?);
         }
         let eviction = self.eviction.unwrap_or_default();
         let calls = actions.iter().cloned().map(|action| {
-            let client = self.means.client.clone();
+            let client = self.context.client.clone();
             async move { act::act_on_fleet(&client, eviction, &action).await }
         });
         let outcomes: Vec<Outcome> = stream::iter(calls).buffered(AT_ONCE).collect().await;
@@ -223,7 +235,7 @@ impl Worker {
         }
         for (action, outcome) in actions.iter().zip(outcomes) {
             debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
-            if let (Outcome::Done, Action::ReleaseNode { node, .. }) = (&outcome, action) {
+            if let (Outcome::Done, FleetAction::ReleaseNode { node, .. }) = (&outcome, action) {
                 self.released.insert(node.clone());
             }
             // What is remembered by a UID is done once and for all, and what is remembered by a version can only
@@ -231,67 +243,63 @@ impl Worker {
             // a watch that is refused may take minutes to. An eviction can meet a change of its budget; and a
             // strategy may be put back by others.
             let (text, rest) = match (outcome, action) {
-                (Outcome::Done, Action::Hold { .. }) => (NOT_SEEN_YET.to_owned(), NOTICE),
+                (Outcome::Done, FleetAction::Hold { .. }) => (NOT_SEEN_YET.to_owned(), WATCH_LAG),
                 (Outcome::Done, _) => (NOT_SEEN_YET.to_owned(), SAFETY_NET),
-                (Outcome::LookAgain, Action::Hold { .. } | Action::Evict { .. }) => {
-                    (CHANGED.to_owned(), NOTICE)
+                (Outcome::LookAgain, FleetAction::Hold { .. } | FleetAction::Evict { .. }) => {
+                    (CHANGED.to_owned(), WATCH_LAG)
                 }
                 (Outcome::LookAgain, _) => (CHANGED.to_owned(), SAFETY_NET),
-                (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_RESTS),
+                (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_BACKOFF),
             };
-            self.resting.insert(action.subject(), (text, Instant::now() + rest));
+            self.suppressed.insert(action.subject(), (text, Instant::now() + rest));
         }
-        Ok(Turn::Again)
+        Ok(LoopOutcome::Again)
     }
 
     /// Gives the watch that still shows the record time to notice.
-    async fn gone(&self) -> Turn {
-        sleep(NOTICE).await;
-        Turn::Over
+    async fn gone(&self) -> LoopOutcome {
+        sleep(WATCH_LAG).await;
+        LoopOutcome::Over
     }
 
     fn decide(&mut self, mut seen: Snapshot) -> Decision {
-        let (now, instant) = (self.means.clock.now(), Instant::now());
+        let (now, instant) = (self.context.clock.now(), Instant::now());
         self.notice_a_jump(now, instant);
         self.refused.take_if(|(_, retry_at)| *retry_at <= instant);
         seen.refused = self.refused.as_ref().map(|(text, _)| text.clone());
-        self.resting.retain(|_, (_, until)| *until > instant);
-        seen.fleet.refusals = self.resting.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
-        seen.fleet.own_node.clone_from(&self.means.own_node);
+        self.suppressed.retain(|_, (_, until)| *until > instant);
+        seen.fleet.refusals =
+            self.suppressed.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
+        seen.fleet.own_node.clone_from(&self.context.own_node);
         seen.undisturbed_since = self.undisturbed_since;
-        seen.not_released = self.means.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        seen.not_released = self.context.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
         decide(&self.record, &seen, now)
     }
 
-    async fn write(&mut self, status: GcuUpgradeStatus) -> Result<Turn, kube::Error> {
+    async fn write(&mut self, status: GcuUpgradeStatus) -> Result<LoopOutcome, kube::Error> {
         let old = self.record.status_or_default();
         let noted =
             status.timeline.len() != old.timeline.len() || status.timeline.last() != old.timeline.last();
-        self.record = act::write_status(&self.means.client, &self.record, status).await?;
+        self.record = act::write_status(&self.context.client, &self.record, status).await?;
         self.failures = 0;
         let status = self.record.status_or_default();
-        self.means.metrics.written(self.record.spec.strategy, &old, &status);
+        self.context.metrics.written(self.record.spec.strategy, &old, &status);
         self.trouble.over();
         v1::written(&self.record, &old, &status);
         if noted {
             info!(record = %self.record.name_any(), phase = ?status.phase, step = ?status.step, "{}", status.message);
-            events::publish(&self.means.client, &self.record, self.means.clock.now()).await;
+            events::publish(&self.context.client, &self.record, self.context.clock.now()).await;
         }
-        Ok(Turn::Again)
+        Ok(LoopOutcome::Again)
     }
 
-    async fn act(&mut self, action: &Action) -> Turn {
-        let outcome = match (action, self.means.keeper.clone()) {
-            (Action::InstallGuard | Action::ProveGuard { .. }, Some(keeper)) => {
-                self.guard(&keeper, action).await
-            }
-            _ => act::act(&self.means.client, &self.record, action).await,
-        };
+    /// What follows a call that is made alone.
+    async fn acted(&mut self, action: &(dyn fmt::Debug + Sync), outcome: Outcome) -> LoopOutcome {
         debug!(record = %self.record.name_any(), ?action, ?outcome, "acted");
         match outcome {
             Outcome::Done => {
                 self.failures = 0;
-                Turn::Again
+                LoopOutcome::Again
             }
             Outcome::LookAgain => self.look_again_soon().await,
             Outcome::Unavailable(text) | Outcome::Refused(text) => {
@@ -299,7 +307,7 @@ impl Worker {
                 self.say_trouble(&format!("the call was not done, trying again: {text}"));
                 self.refused = Some((text, Instant::now() + wait));
                 self.undisturbed_since = None;
-                Turn::Until(Some(self.means.clock.now()))
+                LoopOutcome::Until(Some(self.context.clock.now()))
             }
         }
     }
@@ -309,16 +317,16 @@ impl Worker {
         &mut self,
         status: GcuUpgradeStatus,
         until: Option<Timestamp>,
-    ) -> Result<Turn, kube::Error> {
+    ) -> Result<LoopOutcome, kube::Error> {
         let known = self.record.status_or_default();
         let heard = status.observed_generation == known.observed_generation;
         if status.waiting_on != known.waiting_on || status.phase != known.phase || !heard {
             return self.write(status).await;
         }
-        let retry_at = self.refused.iter().chain(self.resting.values()).map(|(_, at)| *at).min();
+        let retry_at = self.refused.iter().chain(self.suppressed.values()).map(|(_, at)| *at).min();
         let left = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-        let retry_at = left.and_then(|left| self.means.clock.precisely().saturating_add(left).ok());
-        Ok(Turn::Until(until.into_iter().chain(retry_at).min()))
+        let retry_at = left.and_then(|left| self.context.clock.precisely().saturating_add(left).ok());
+        Ok(LoopOutcome::Until(until.into_iter().chain(retry_at).min()))
     }
 
     /// Takes over a version that somebody else wrote.
@@ -331,9 +339,9 @@ impl Worker {
 
     async fn sleep_until(&mut self, when: Option<Timestamp>) {
         let left = when
-            .map(|w| w.duration_since(self.means.clock.precisely()))
+            .map(|w| w.duration_since(self.context.clock.precisely()))
             .map(|d| d.unsigned_abs().min(SAFETY_NET));
-        let left = if when.is_some_and(|w| w <= self.means.clock.precisely()) {
+        let left = if when.is_some_and(|w| w <= self.context.clock.precisely()) {
             Duration::ZERO
         } else {
             left.unwrap_or(SAFETY_NET)
@@ -344,10 +352,10 @@ impl Worker {
     }
 
     /// A call met a cluster that differs from what was looked at: rare, and bounded in pace when it is not.
-    async fn look_again_soon(&mut self) -> Turn {
+    async fn look_again_soon(&mut self) -> LoopOutcome {
         let pause = self.next_backoff();
         sleep(pause).await;
-        Turn::Until(Some(self.means.clock.now()))
+        LoopOutcome::Until(Some(self.context.clock.now()))
     }
 
     fn next_backoff(&mut self) -> Duration {

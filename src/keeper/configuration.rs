@@ -4,7 +4,7 @@ use k8s_openapi::ByteString;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{NAME, Place, WEBHOOK};
+use super::{KeeperAddress, NAME, WEBHOOK};
 use crate::record::rolling::HELD_LABEL;
 
 /// Where reviews are sent.
@@ -24,7 +24,7 @@ pub(super) fn labels() -> Value {
 }
 
 /// All of it, as it replaces what has the given version, or is new.
-pub(super) fn wanted(place: &Place, bundle: &ByteString, version: Option<String>) -> Value {
+pub(super) fn wanted(place: &KeeperAddress, bundle: &ByteString, version: Option<String>) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -39,7 +39,7 @@ pub(super) fn wanted(place: &Place, bundle: &ByteString, version: Option<String>
 }
 
 /// What the API server would fill in is there, so that what it stores can be compared with this.
-fn webhook(place: &Place, bundle: &ByteString) -> Value {
+fn webhook(place: &KeeperAddress, bundle: &ByteString) -> Value {
     json!({
         "name": WEBHOOK,
         "admissionReviewVersions": ["v1"],
@@ -63,19 +63,19 @@ fn webhook(place: &Place, bundle: &ByteString) -> Value {
     })
 }
 
-fn client_config(place: &Place, bundle: &ByteString) -> Value {
+fn client_config(place: &KeeperAddress, bundle: &ByteString) -> Value {
     match place {
-        Place::Service { namespace, name } => {
+        KeeperAddress::Service { namespace, name } => {
             let service = json!({ "namespace": namespace, "name": name, "path": PATH, "port": 443 });
             json!({ "service": service, "caBundle": bundle })
         }
-        Place::Url { url, .. } => json!({ "url": format!("{url}{PATH}"), "caBundle": bundle }),
+        KeeperAddress::Url { url, .. } => json!({ "url": format!("{url}{PATH}"), "caBundle": bundle }),
     }
 }
 
 /// Whether what was found does what is wanted. Fields of a webhook that came with a later version of the API are left
 /// aside, but for those that let writes pass.
-pub(super) fn is_current(found: &DynamicObject, place: &Place, bundle: &ByteString) -> bool {
+pub(super) fn is_current(found: &DynamicObject, place: &KeeperAddress, bundle: &ByteString) -> bool {
     let Some([found]) = found.data.get("webhooks").and_then(Value::as_array).map(Vec::as_slice) else {
         return false;
     };

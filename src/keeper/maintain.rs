@@ -26,7 +26,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub(super) async fn run(keeper: Keeper) {
     let (mut pause, mut trouble) = (RETRY, String::new());
     loop {
-        match turn(&keeper).await {
+        match tick(&keeper).await {
             Ok(()) => {
                 if !trouble.is_empty() {
                     info!("the keeper recovered");
@@ -47,7 +47,7 @@ pub(super) async fn run(keeper: Keeper) {
     }
 }
 
-async fn turn(keeper: &Keeper) -> Result<(), Error> {
+async fn tick(keeper: &Keeper) -> Result<(), Error> {
     let (identity, renewed) = look(keeper).await?;
     let known = keep_bundle(keeper, &identity.contents).await;
     let of_same_ca = |served: &Identity| served.contents.has_ca_of(&identity.contents);

@@ -15,7 +15,7 @@ pub use super::sets::{Template, set, template, with_hashes};
 use super::{controller_of, dead_node, pod_state};
 use crate::cluster::Pages;
 use crate::gr::{LiveGr, Workload, candidate_workloads};
-use crate::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant, matches};
+use crate::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant, matches};
 use crate::plan::workloads_concerned;
 use crate::record::GcuUpgrade;
 use crate::record::rolling::{Labels, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
@@ -227,14 +227,14 @@ fn tolerates_cordon(toleration: &Toleration) -> bool {
     cordon && matches!(effect, "" | "NoSchedule")
 }
 
-fn keeper(pod: &Pod) -> Keeper {
+fn keeper(pod: &Pod) -> RecreatedBy {
     let controller = controller_of(pod);
     let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     match controller.map(|o| o.kind.as_str()) {
-        Some("DaemonSet" | "Node") => Keeper::Node,
-        _ if mirror => Keeper::Node,
-        Some(_) => Keeper::Controller,
-        None => Keeper::Nobody,
+        Some("DaemonSet" | "Node") => RecreatedBy::Node,
+        _ if mirror => RecreatedBy::Node,
+        Some(_) => RecreatedBy::Controller,
+        None => RecreatedBy::Nobody,
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Tenant {
     /// Its deletion has been asked for.
     pub deleting: bool,
     /// Who makes another when it is gone.
-    pub keeper: Keeper,
+    pub keeper: RecreatedBy,
     /// It keeps data in an emptyDir volume on disk.
     pub empty_dir: bool,
     /// When it was created.
@@ -118,7 +118,7 @@ pub struct Tenant {
 
 /// Who makes another pod when one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeper {
+pub enum RecreatedBy {
     /// Nobody: evicting it loses it.
     Nobody,
     /// A DaemonSet, or the kubelet itself, on the same node again: evicting it is useless.

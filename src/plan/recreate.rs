@@ -11,7 +11,7 @@
 //!   create, or to a visible failure because somebody else has put another gr in its place.
 //! * Only a gr whose UID is in the record is deleted, and only in the version that was looked at.
 //! * A create whose answer was lost is recognised by our mark, or by the manifest being the same.
-//! * A rollback that finds the old gr still alive fences it: see [`Action::Fence`].
+//! * A rollback that finds the old gr still alive fences it: see [`GrAction::Fence`].
 //!
 //! Nodes that are not ready are left aside, both for the end of old pods and for the start of new ones:
 //! with thousands of nodes some are always down, and none of them may keep the others without a stack.
@@ -19,15 +19,15 @@
 //! A step that takes too long is *held*: that is said, and the step goes on being watched. A hold in the
 //! middle must not keep the stack down once the obstacle is gone, so it ends by itself then.
 
+mod identity;
 pub(super) mod starting;
-mod whose;
 
 use kube::Resource;
 
-use self::whose::Whose;
+use self::identity::GrIdentity;
 use super::status::{Draft, goal_name};
-use super::turn::{Next, Turn, Wait};
-use super::{Action, Decision, PodState};
+use super::step_context::{Next, StepContext, Wait};
+use super::{Decision, GrAction, PodState};
 use crate::gr::{self, LiveGr, Source, Workload};
 use crate::record::size::{WORKLOADS, stored};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
@@ -35,7 +35,7 @@ use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
 
-pub(super) fn decide(turn: &Turn<'_>) -> Decision {
+pub(super) fn decide(turn: &StepContext<'_>) -> Decision {
     // The command is refused while the stack is down; a record that was edited by hand goes on until it is up.
     if turn.record.spec.intent == Intent::Close
         && matches!(turn.status.step, Step::Recorded | Step::WaitingRunning)
@@ -58,7 +58,7 @@ pub(super) fn decide(turn: &Turn<'_>) -> Decision {
     turn.carry_out(turn.step())
 }
 
-impl Turn<'_> {
+impl StepContext<'_> {
     fn step(&self) -> Next {
         match self.status.step {
             Step::Recorded => self.recorded(),
@@ -127,7 +127,7 @@ impl Turn<'_> {
         if self.status.goal == Goal::Target && !recorded.is_some_and(|m| gr::same_spec(&gr.manifest, m)) {
             return self.edited_before();
         }
-        Next::Call(Action::DeleteGr { uid: gr.uid.clone(), resource_version: gr.resource_version.clone() })
+        Next::Call(GrAction::Delete { uid: gr.uid.clone(), resource_version: gr.resource_version.clone() })
     }
 
     fn wait_for_the_end(&self) -> Next {
@@ -141,8 +141,8 @@ impl Turn<'_> {
     /// under the same name does not wait for the pods of the old one (kubernetes#131684).
     fn waiting_gone(&self) -> Next {
         let Some(gr) = &self.seen.gr else { return self.waiting_for_pods() };
-        match self.whose(gr) {
-            Whose::Leaving if gr.deleting => Wait::next(
+        match self.identify(gr) {
+            GrIdentity::Old if gr.deleting => Wait::next(
                 WaitReason::GrTerminating,
                 format!(
                     "gr {} is terminating, held by finalizer {}",
@@ -151,11 +151,11 @@ impl Turn<'_> {
                 ),
             ),
             // The way back finds the old gr unharmed; forward, it is a view from before the delete.
-            Whose::Leaving if self.is_previous(gr) => self.creating_step(),
-            Whose::Leaving => self.view_settling(),
-            Whose::Abandoned => self.delete_abandoned(gr),
-            Whose::Ours | Whose::Same => self.creating_step(),
-            Whose::Stranger => self.stranger(gr),
+            GrIdentity::Old if self.is_previous(gr) => self.creating_step(),
+            GrIdentity::Old => self.view_settling(),
+            GrIdentity::Orphaned => self.delete_abandoned(gr),
+            GrIdentity::Ours | GrIdentity::Equivalent => self.creating_step(),
+            GrIdentity::Foreign => self.stranger(gr),
         }
     }
 
@@ -195,19 +195,19 @@ impl Turn<'_> {
                 return Next::Wait(wait);
             }
             let manifest = gr::marked(manifest, &self.record.mark(self.status.goal));
-            return Next::Call(Action::CreateGr { goal: self.status.goal, manifest });
+            return Next::Call(GrAction::Create { goal: self.status.goal, manifest });
         };
-        match self.whose(gr) {
-            Whose::Leaving if self.is_previous(gr) => Next::Call(Action::Fence {
+        match self.identify(gr) {
+            GrIdentity::Old if self.is_previous(gr) => Next::Call(GrAction::Fence {
                 uid: gr.uid.clone(),
                 resource_version: gr.resource_version.clone(),
                 mark: self.record.mark(self.status.goal),
             }),
             // The old gr was to be kept, and a delete that was on its way came before the fence.
-            Whose::Leaving if gr.deleting => self.wait_for_the_end(),
-            Whose::Leaving => self.view_settling(),
-            Whose::Abandoned => self.delete_abandoned(gr),
-            Whose::Ours | Whose::Same if !gr.deleting => {
+            GrIdentity::Old if gr.deleting => self.wait_for_the_end(),
+            GrIdentity::Old => self.view_settling(),
+            GrIdentity::Orphaned => self.delete_abandoned(gr),
+            GrIdentity::Ours | GrIdentity::Equivalent if !gr.deleting => {
                 let draft = self.draft().with(|s| s.created_uid = Some(gr.uid.clone()));
                 let message = format!(
                     "gr {} (uid {}) created; waiting for all components to become ready",
@@ -216,7 +216,7 @@ impl Turn<'_> {
                 let seconds = self.seconds_for(Step::WaitingRunning);
                 Next::Do(Decision::Record(draft.step(Step::WaitingRunning, seconds, message)))
             }
-            Whose::Ours | Whose::Same | Whose::Stranger => self.stranger(gr),
+            GrIdentity::Ours | GrIdentity::Equivalent | GrIdentity::Foreign => self.stranger(gr),
         }
     }
 

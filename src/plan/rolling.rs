@@ -20,17 +20,17 @@
 //! What is done to a node is guarded by the version of the node that was looked at, and every pod is deleted by
 //! its UID: a stale view makes calls fail, never hit something else.
 
-mod behind;
 mod claims;
 mod drain;
 mod emptying;
-mod gate;
 pub mod index;
 mod lock;
 pub mod node;
+mod promotion;
 mod steps;
 mod stop;
 mod unrendered;
+mod unreverted;
 pub mod window;
 
 use jiff::SignedDuration;
@@ -40,7 +40,7 @@ use serde_json::Value;
 use super::Decision;
 use super::impact::{self, ScopedSet};
 use super::status::End;
-use super::turn::{Next, Turn};
+use super::step_context::{Next, StepContext};
 use crate::gr;
 use crate::record::rolling::{GivingUp, LockedSet, RollingStatus};
 use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step};
@@ -51,7 +51,7 @@ const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(4);
 /// So often a strategy that somebody puts back is put aside again.
 const RELOCK_LIMIT: u32 = 3;
 
-pub(super) fn decide(turn: &Turn<'_>) -> Decision {
+pub(super) fn decide(turn: &StepContext<'_>) -> Decision {
     if turn.record.spec.intent == Intent::Close
         && let Some(decision) = turn.close_rolling()
     {
@@ -101,7 +101,7 @@ fn from_and_to(record: &crate::record::GcuUpgrade, goal: Goal) -> (&Value, &Valu
     }
 }
 
-impl Turn<'_> {
+impl StepContext<'_> {
     fn rolling_status(&self) -> RollingStatus {
         self.status.rolling.clone().unwrap_or_default()
     }

@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::budget::{Budget, blocking};
 use super::fleet::Fleet;
 use super::rolling::index::Index;
-use super::rolling::node::{self, Look, Move, Stage};
+use super::rolling::node::{self, Move, NodeAssessment, Stage};
 use super::rolling::{scope, window};
-use super::{Action, progress};
+use super::{FleetAction, progress};
 use crate::gr::LiveGr;
 use crate::record::rolling::{Claim, ClaimState, OnTimeout, RollingStatus, SkippedNode, TroubleKind};
 use crate::record::{GcuUpgrade, Intent, OnFailure, Phase, Strategy};
@@ -98,7 +98,7 @@ fn stuck(
     record: &GcuUpgrade,
     claim: &Claim,
     index: &Index<'_>,
-    look: Look,
+    look: NodeAssessment,
     budgets: Option<&[Budget]>,
 ) -> Stuck {
     let mut reasons = match &look.next {
@@ -129,10 +129,15 @@ fn stuck(
 }
 
 /// What keeps these evictions from being accepted.
-fn blocked(calls: &[Action], claim: &Claim, index: &Index<'_>, budgets: Option<&[Budget]>) -> Vec<String> {
+fn blocked(
+    calls: &[FleetAction],
+    claim: &Claim,
+    index: &Index<'_>,
+    budgets: Option<&[Budget]>,
+) -> Vec<String> {
     let tenants = index.tenants(&claim.node);
     let evicted = calls.iter().filter_map(|call| match call {
-        Action::Evict { uid, .. } => tenants.iter().find(|t| t.uid == *uid),
+        FleetAction::Evict { uid, .. } => tenants.iter().find(|t| t.uid == *uid),
         _ => None,
     });
     evicted
@@ -143,7 +148,7 @@ fn blocked(calls: &[Action], claim: &Claim, index: &Index<'_>, budgets: Option<&
         .collect()
 }
 
-fn then(record: &GcuUpgrade, claim: &Claim, look: &Look) -> String {
+fn then(record: &GcuUpgrade, claim: &Claim, look: &NodeAssessment) -> String {
     let options = record.spec.rolling_update.clone().unwrap_or_default();
     let text = match look.stage {
         Stage::WaitingForJobs => "they are drained like other pods",

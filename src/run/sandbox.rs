@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, listen, say, until_stopped};
-use crate::app::Parts;
+use crate::app::ServiceDeps;
 use crate::blueprint;
 use crate::clock::Clock;
 use crate::config::SandboxArgs;
@@ -81,7 +81,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
     say(&what_next(service_listener.local_addr()?, &name, &blueprints, &kubectl))?;
     let metrics = Metrics::default();
     let client = cluster::client_over(server.router(), metrics.clone());
-    let parts = Parts::new(client, clock, blueprints, metrics.clone());
+    let parts = ServiceDeps::new(client, clock, blueprints, metrics.clone());
     let result = until_stopped(parts, service_listener, http::Settings::plain(metrics), Duration::ZERO).await;
     stop.cancel();
     kube.abort();

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, say};
-use crate::blueprint::{self, Blueprint, Finding, MAX_FILE, Place, catalog};
+use crate::blueprint::{self, Blueprint, Finding, MAX_FILE, SourcePos, catalog};
 
 /// What a blueprint is called on standard input.
 const STDIN: &str = "-";
@@ -34,13 +34,13 @@ fn directory(dir: &Path) -> Result<bool, Failure> {
     }
     for name in others {
         let finding =
-            Finding::warning("not-a-blueprint", Place::START, format!("left out: {}", catalog::SUFFIX));
+            Finding::warning("not-a-blueprint", SourcePos::START, format!("left out: {}", catalog::SUFFIX));
         say(&format!("{}\n", finding.in_file(&dir.join(name).display().to_string())))?;
     }
     if names.is_empty() {
         let finding = Finding::error(
             "no-blueprint",
-            Place::START,
+            SourcePos::START,
             format!("no blueprint is here: {}", catalog::SUFFIX),
         );
         say(&format!("{}\n", finding.in_file(&dir.display().to_string())))?;
@@ -51,7 +51,11 @@ fn directory(dir: &Path) -> Result<bool, Failure> {
 fn file(path: &Path) -> Result<bool, Failure> {
     let name = path.display().to_string();
     if path.is_file() && !catalog::has_suffix(&name) {
-        return told(&name, &[Finding::error("suffix", Place::START, catalog::SUFFIX).in_file(&name)], None);
+        return told(
+            &name,
+            &[Finding::error("suffix", SourcePos::START, catalog::SUFFIX).in_file(&name)],
+            None,
+        );
     }
     let (findings, blueprint) = blueprint::validate(path);
     told(&name, &findings, blueprint.as_deref())

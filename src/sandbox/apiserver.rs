@@ -23,17 +23,17 @@ mod defaults;
 mod delete;
 mod discovery;
 mod disruption;
+mod error;
 mod jsonpath;
 mod openapi;
 mod output;
 mod patch;
-mod place;
+mod path;
 mod pods;
 mod read;
 mod request;
 mod schema;
 mod selector;
-mod status;
 mod strategic;
 mod table;
 mod update;
@@ -52,10 +52,10 @@ use gcu_clock::Clock;
 
 use self::{
     admission::{Listeners, Write},
+    error::{ApiError, reply},
     output::Renderer,
-    place::Place,
+    path::ResourcePath,
     request::{Asked, Target, target},
-    status::{ApiError, reply},
 };
 use crate::{
     json,
@@ -96,7 +96,7 @@ impl ApiServer {
         let mut tx = self.store.begin(None, false);
         let kind = tx.state.types.get(&(String::new(), "namespaces".to_owned())).cloned();
         if let Some((kind, version)) = kind.as_deref().and_then(|kind| Some((kind, kind.version("v1")?))) {
-            let place = Place { kind, version, namespace: "", name: "", subresource: "" };
+            let place = ResourcePath { kind, version, namespace: "", name: "", subresource: "" };
             let made = create::create(&mut tx, place, json!({"metadata": {"name": name}}));
             debug_assert!(made.is_ok(), "a new store accepts its first namespaces");
         }
@@ -194,7 +194,7 @@ impl ApiServer {
         let target = target(group, version, rest).ok_or_else(ApiError::no_such_resource)?;
         let kind = self.kind(&target)?;
         let version = kind.version(&target.version).ok_or_else(ApiError::no_such_path)?;
-        let place = Place {
+        let place = ResourcePath {
             kind: &kind,
             version,
             namespace: &target.namespace,
@@ -219,7 +219,7 @@ impl ApiServer {
         })
     }
 
-    async fn dispatch(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    async fn dispatch(&self, place: ResourcePath<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match place.subresource {
             "" if place.name.is_empty() => self.collection(place, asked),
             "" => self.object(place, asked).await,
@@ -243,7 +243,7 @@ impl ApiServer {
         }
     }
 
-    fn collection(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    fn collection(&self, place: ResourcePath<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match asked.method {
             Method::GET if asked.query.is_set("watch") => {
                 watch::watch(&self.store, place, &asked.query, asked.view)
@@ -265,7 +265,7 @@ impl ApiServer {
         }
     }
 
-    async fn object(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    async fn object(&self, place: ResourcePath<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match asked.method {
             Method::DELETE => {
                 let options = delete::Options::parse(&asked.query, &asked.options()?)?;
@@ -285,7 +285,7 @@ impl ApiServer {
     }
 
     /// What objects and their `status` have in common.
-    async fn object_part(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    async fn object_part(&self, place: ResourcePath<'_>, asked: &Asked) -> Result<Response, ApiError> {
         match asked.method {
             Method::GET => self.show(place, asked, 200, &*read::get(&self.store, place)?),
             Method::PUT => {
@@ -303,7 +303,7 @@ impl ApiServer {
 
     async fn write(
         &self,
-        place: Place<'_>,
+        place: ResourcePath<'_>,
         asked: &Asked,
         dry_run: bool,
         write: Write,
@@ -313,7 +313,7 @@ impl ApiServer {
         self.show(place, asked, code, &object)
     }
 
-    fn pod_action(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    fn pod_action(&self, place: ResourcePath<'_>, asked: &Asked) -> Result<Response, ApiError> {
         if asked.method != Method::POST {
             return Err(ApiError::method_not_allowed());
         }
@@ -327,7 +327,7 @@ impl ApiServer {
         Ok(reply(201, "application/json", pods::done().to_string()))
     }
 
-    fn delete_collection(&self, place: Place<'_>, asked: &Asked) -> Result<Response, ApiError> {
+    fn delete_collection(&self, place: ResourcePath<'_>, asked: &Asked) -> Result<Response, ApiError> {
         let options = delete::Options::parse(&asked.query, &asked.options()?)?;
         let mut tx = self.store.begin(asked.user_agent.clone(), options.dry_run);
         let selected = read::select(&tx.state, place, &asked.query)?;
@@ -340,11 +340,17 @@ impl ApiServer {
         Ok(reply(200, "application/json", self.renderer(place, asked).list(objects, &metadata)?))
     }
 
-    fn show(&self, place: Place<'_>, asked: &Asked, code: u16, object: &Value) -> Result<Response, ApiError> {
+    fn show(
+        &self,
+        place: ResourcePath<'_>,
+        asked: &Asked,
+        code: u16,
+        object: &Value,
+    ) -> Result<Response, ApiError> {
         Ok(reply(code, "application/json", self.renderer(place, asked).object(object)?))
     }
 
-    fn renderer<'a>(&self, place: Place<'a>, asked: &'a Asked) -> Renderer<'a> {
+    fn renderer<'a>(&self, place: ResourcePath<'a>, asked: &'a Asked) -> Renderer<'a> {
         Renderer {
             kind: place.kind,
             version: place.version,

@@ -19,7 +19,7 @@ mod table;
 
 use std::path::Path;
 
-use gcu_upgrade_manager::app::Parts;
+use gcu_upgrade_manager::app::ServiceDeps;
 use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::metrics::Metrics;
@@ -58,8 +58,8 @@ fn main() {
 }
 
 /// A service without a Lease, which looks at its blueprints every now and then.
-fn parts(client: ::kube::Client, clock: Clock, blueprints: &Path) -> Parts {
-    let mut parts = Parts::new(client, clock, blueprints, Metrics::default());
+fn parts(client: ::kube::Client, clock: Clock, blueprints: &Path) -> ServiceDeps {
+    let mut parts = ServiceDeps::new(client, clock, blueprints, Metrics::default());
     parts.watching = Watching::Polling;
     parts
 }

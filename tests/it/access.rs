@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use gcu_upgrade_manager::api::auth::Mode;
-use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::app::{Service, ServiceDeps};
 use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::cluster;
 use gcu_upgrade_manager::metrics::Metrics;
@@ -23,8 +23,8 @@ use tokio::time::{sleep, timeout};
 use tower::service_fn;
 
 use crate::faults::Faults;
+use crate::harness::{Answer, Backend, Harness};
 use crate::kube::token_of;
-use crate::stage::{Answer, Backend, Stage};
 
 const BLUEPRINT: &str = include_str!("../../blueprints/gr.json");
 
@@ -80,11 +80,12 @@ fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
     Some((201, answer))
 }
 
-async fn before_reviews(reviews: Shared) -> (Stage, Service) {
+async fn before_reviews(reviews: Shared) -> (Harness, Service) {
     let world = World { nodes: 1, ..World::default() };
-    let stage = Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("gr.json", BLUEPRINT);
-    let cluster = stage.client.clone();
+    let harness =
+        Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("gr.json", BLUEPRINT);
+    let cluster = harness.client.clone();
     let send = service_fn(move |request: Request<kube::client::Body>| {
         let (cluster, reviews) = (cluster.clone(), reviews.clone());
         async move {
@@ -98,12 +99,12 @@ async fn before_reviews(reviews: Shared) -> (Stage, Service) {
             cluster.send(Request::from_parts(head, kube::client::Body::from(bytes))).await
         }
     });
-    let service = start(&stage, cluster::client_over(send, Metrics::default())).await;
-    (stage, service)
+    let service = start(&harness, cluster::client_over(send, Metrics::default())).await;
+    (harness, service)
 }
 
-async fn start(stage: &Stage, client: Client) -> Service {
-    let mut parts = Parts::new(client, stage.clock, stage.blueprints.path(), Metrics::default());
+async fn start(harness: &Harness, client: Client) -> Service {
+    let mut parts = ServiceDeps::new(client, harness.clock, harness.blueprints.path(), Metrics::default());
     parts.watching = Watching::Polling;
     parts.auth = Mode::Kubernetes;
     let service = Service::start(parts).await;
@@ -146,7 +147,7 @@ const CALLS: [(&str, &str, &str); 26] = [
 async fn every_call_is_refused_without_a_token_with_a_wrong_one_and_without_its_right() {
     let reviews = Shared::default();
     reviews.lock().unwrap().users.insert("t-nobody".to_owned(), "nobody".to_owned());
-    let (stage, service) = before_reviews(reviews.clone()).await;
+    let (harness, service) = before_reviews(reviews.clone()).await;
     for (method, path, verb) in CALLS {
         let path = path.replace("{gr}", GR);
         for token in [None, Some("garbage"), Some("")] {
@@ -172,7 +173,7 @@ async fn every_call_is_refused_without_a_token_with_a_wrong_one_and_without_its_
     for path in ["/livez", "/readyz", "/version"] {
         assert_eq!(ask(&service, "GET", path, None).await.status, 200, "{path} needs no token");
     }
-    assert!(stage.record(1).await.is_none(), "nothing was done");
+    assert!(harness.record(1).await.is_none(), "nothing was done");
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,7 +184,7 @@ async fn a_right_that_is_taken_away_is_of_no_use_after_30_seconds_and_one_that_i
         reviews.users.insert("t-reader".to_owned(), "reader".to_owned());
         reviews.rights.push(("reader".to_owned(), "get".to_owned()));
     }
-    let (stage, service) = before_reviews(reviews.clone()).await;
+    let (harness, service) = before_reviews(reviews.clone()).await;
     assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 200);
     let asked = reviews.lock().unwrap().asked;
     for _ in 0..50 {
@@ -200,7 +201,7 @@ async fn a_right_that_is_taken_away_is_of_no_use_after_30_seconds_and_one_that_i
     reviews.lock().unwrap().users.clear();
     sleep(Duration::from_secs(31)).await;
     assert_eq!(ask(&service, "GET", GR, Some("t-reader")).await.status, 401, "a revoked token");
-    drop(stage);
+    drop(harness);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +244,7 @@ async fn a_wait_and_a_stream_end_when_their_token_or_their_right_is_taken_away_b
             ["get", "update"].map(|verb| ("writer".to_owned(), verb.to_owned())).into_iter().collect();
     };
     give(&reviews);
-    let (stage, service) = before_reviews(reviews.clone()).await;
+    let (harness, service) = before_reviews(reviews.clone()).await;
     // One that never ends by itself.
     let record = json!({
         "metadata": { "name": "other-1", "labels": { "by-hand": "" } },
@@ -251,7 +252,7 @@ async fn a_wait_and_a_stream_end_when_their_token_or_their_right_is_taken_away_b
         "status": { "phase": "Held" },
     });
     let events = "/gum/v1/upgrades/other-1/events";
-    stage.records().create(&PostParams::default(), &serde_json::from_value(record).unwrap()).await.unwrap();
+    harness.records().create(&PostParams::default(), &serde_json::from_value(record).unwrap()).await.unwrap();
     for (revoke, status, says) in [
         (true, 401, "the token is not valid"),
         (false, 403, "user \"writer\" may not get the gr of the record \"other-1\""),
@@ -290,9 +291,9 @@ async fn a_wait_ends_when_its_token_is_taken_away_and_the_upgrade_goes_on() {
         reviews.users.insert("t-writer".to_owned(), "writer".to_owned());
         reviews.rights.push(("writer".to_owned(), "update".to_owned()));
     }
-    let (stage, service) = before_reviews(reviews.clone()).await;
+    let (harness, service) = before_reviews(reviews.clone()).await;
     // The old pods never go: the upgrade waits.
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(stage.client.clone(), "kube-system");
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(harness.client.clone(), "kube-system");
     let all = pods.list(&Default::default()).await.unwrap().items;
     let stays = Patch::Merge(json!({ "metadata": { "finalizers": ["example.com/stays"] } }));
     for pod in &all {
@@ -312,13 +313,13 @@ async fn a_wait_ends_when_its_token_is_taken_away_and_the_upgrade_goes_on() {
         "{}",
         waited.text
     );
-    assert!(!stage.record(1).await.unwrap().phase().is_final());
+    assert!(!harness.record(1).await.unwrap().phase().is_final());
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_nobody_can_be_asked_nothing_is_allowed() {
     let reviews = Shared::default();
-    let (stage, service) = before_reviews(reviews.clone()).await;
+    let (harness, service) = before_reviews(reviews.clone()).await;
     reviews.lock().unwrap().away = true;
     for (method, path, _) in CALLS {
         let said = ask(&service, method, &path.replace("{gr}", GR), Some("t-reader")).await;
@@ -327,7 +328,7 @@ async fn when_nobody_can_be_asked_nothing_is_allowed() {
         let words = "it cannot be asked whether you may do this: etcd is away";
         assert!(said.text.contains(words), "{}", said.text);
     }
-    assert!(stage.record(1).await.is_none(), "nothing was done");
+    assert!(harness.record(1).await.is_none(), "nothing was done");
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,18 +342,18 @@ async fn a_record_is_its_grs_whatever_it_is_called_and_one_that_is_not_there_loo
         reviews.rights.push(("one".to_owned(), "get/mine".to_owned()));
         reviews.rights.push(("all".to_owned(), "get".to_owned()));
     }
-    let (stage, service) = before_reviews(reviews.clone()).await;
+    let (harness, service) = before_reviews(reviews.clone()).await;
     for (name, gr) in [("mine-1", "theirs"), ("theirs-1", "mine"), ("mine-2", "mine")] {
         let record = json!({
             "apiVersion": "gum.enflame.com/v1", "kind": "GcuUpgrade", "metadata": { "name": name },
             "spec": { "gr": gr, "operation": "Upgrade", "target": { "manifest": {} } },
         });
         let record = serde_json::from_value(record).unwrap();
-        stage.records().create(&PostParams::default(), &record).await.unwrap();
-        let mut ended = stage.records().get(name).await.unwrap().status_or_default();
+        harness.records().create(&PostParams::default(), &record).await.unwrap();
+        let mut ended = harness.records().get(name).await.unwrap().status_or_default();
         ended.phase = gcu_upgrade_manager::record::Phase::Failed;
         let ended = Patch::Merge(json!({ "status": ended }));
-        stage.records().patch_status(name, &PatchParams::default(), &ended).await.unwrap();
+        harness.records().patch_status(name, &PatchParams::default(), &ended).await.unwrap();
     }
     for (user, name, status) in [
         ("one", "mine-1", 403),
@@ -422,20 +423,20 @@ async fn on_a_real_api_server_its_own_roles_decide_and_the_record_says_who_asked
     }
     let _alone = crate::kube::ALONE.lock().await;
     let world = World { nodes: 1, prefix: Some("auth".to_owned()), ..World::default() };
-    let stage =
-        Stage::set_without_service(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new()))
+    let harness =
+        Harness::set_without_service(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new()))
             .await
             .unwrap();
     let mut target = serde_json::from_str::<Value>(BLUEPRINT).unwrap();
-    target["metadata"]["name"] = json!(stage.gr());
-    stage.write("gr.json", &target.to_string());
-    let client = stage.client.clone();
+    target["metadata"]["name"] = json!(harness.gr());
+    harness.write("gr.json", &target.to_string());
+    let client = harness.client.clone();
     let nobody = account(&client, "auth-nobody", &[], None).await;
     let reader = account(&client, "auth-reader", &["get", "list"], None).await;
     let writer = account(&client, "auth-writer", &["get", "list", "update"], None).await;
     let elsewhere = account(&client, "auth-writer", &[], Some("https://elsewhere")).await;
-    let service = start(&stage, client.clone()).await;
-    let gr = format!("/gum/v1/gr/{}", stage.gr());
+    let service = start(&harness, client.clone()).await;
+    let gr = format!("/gum/v1/gr/{}", harness.gr());
     for (token, get, put, delete) in [
         (None, 401, 401, 401),
         (Some("garbage"), 401, 401, 401),
@@ -461,15 +462,15 @@ async fn on_a_real_api_server_its_own_roles_decide_and_the_record_says_who_asked
     // The real thing, and who did it.
     let said = ask(&service, "PUT", &gr, Some(&writer)).await;
     assert_eq!(said.status, 200, "{}", said.text);
-    let record = stage.record(1).await.unwrap();
+    let record = harness.record(1).await.unwrap();
     assert_eq!(record.spec.requested_by.as_deref(), Some("system:serviceaccount:default:auth-writer"));
     let said = ask(&service, "POST", &format!("{gr}/cancel"), Some(&writer)).await;
     assert_eq!(said.status, 200, "{}", said.text);
-    let steered = stage.record(1).await.unwrap().spec.steered_by.unwrap();
+    let steered = harness.record(1).await.unwrap().spec.steered_by.unwrap();
     assert_eq!((steered.command.as_str(), steered.by.ends_with("auth-writer")), ("cancel", true));
     // Nothing is left under way for those who use this cluster next.
     let over = timeout(Duration::from_secs(120), async {
-        while stage.record(1).await.is_some_and(|r| r.metadata.finalizers.is_some()) {
+        while harness.record(1).await.is_some_and(|r| r.metadata.finalizers.is_some()) {
             sleep(Duration::from_millis(100)).await;
         }
     });

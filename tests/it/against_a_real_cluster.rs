@@ -12,10 +12,10 @@ use kube::api::{DeleteParams, ListParams};
 use tokio::time::Instant;
 
 use crate::faults::Faults;
+use crate::harness::Backend;
 use crate::kube::{OF_SCENARIOS, Plane};
 use crate::scenario::{self, Scenario};
 use crate::scenarios::{chosen, said};
-use crate::stage::Backend;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_scenario_holds_on_a_real_api_server() {

@@ -464,10 +464,10 @@ fn what_may_not_be_read_any_more_is_served_as_it_was_read_last() {
 #[test]
 fn a_time_on_the_command_line_is_written_as_in_requests() {
     use clap::Parser;
-    use gcu_upgrade_manager::config::{Cli, Command};
+    use gcu_upgrade_manager::config::{Cli, Subcommand};
     for (text, millis) in [("5", 5000), ("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("0", 0)] {
         let cli = Cli::try_parse_from(["gum", "serve", "--stop-delay", text]).unwrap();
-        let Command::Serve(args) = cli.command() else { panic!("it serves") };
+        let Subcommand::Serve(args) = cli.command() else { panic!("it serves") };
         assert_eq!(args.stop_delay, Duration::from_millis(millis), "{text}");
     }
     for text in ["-5", "soon", ""] {

@@ -20,8 +20,8 @@ use tokio::time::{Instant, advance};
 
 use crate::cli::{Running, curl, gum, run};
 use crate::faults::Faults;
+use crate::harness::{Backend, Harness};
 use crate::process::{Neighbourhood, until_ready};
-use crate::stage::{Backend, Stage};
 
 const GR: &str = "/gum/v1/gr/enflame-gcu-resource";
 
@@ -355,11 +355,11 @@ async fn the_words_by_which_scripts_of_v1_0_0_followed_an_upgrade_come_in_its_or
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let world = World { nodes: 2, ..World::default() };
-    let mut stage = Stage::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("gr.json", include_str!("../../blueprints/gr.json"));
-    let put = stage.must("PUT", GR, r#"{"file": "gr.json"}"#).await;
+    let mut harness = Harness::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("gr.json", include_str!("../../blueprints/gr.json"));
+    let put = harness.must("PUT", GR, r#"{"file": "gr.json"}"#).await;
     assert_eq!(put.status, 200, "{}", put.text);
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
     let log = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
     let mut rest = log.lines();
     for words in [

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::faults::{Call, Faults};
+use crate::harness::Backend;
 use crate::scenario::{self, End, Scenario};
 use crate::scenarios::{chosen, tried};
-use crate::stage::Backend;
 
 /// Two deaths in one run: every so many pairs is tried.
 const PAIR_STRIDE: usize = 101;

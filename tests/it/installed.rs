@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gcu_upgrade_manager::clock::Clock;
-use gcu_upgrade_manager::keeper::{self, Place};
+use gcu_upgrade_manager::keeper::{self, KeeperAddress};
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::rolling::{NODE_ANNOTATION, NodeMark};
 use gcu_upgrade_manager::record::{
@@ -351,7 +351,7 @@ async fn the_keeper_comes_and_goes(client: &Client, kubeconfig: &str) {
     let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.unwrap();
     let account = Client::try_from(config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = Place::Service { namespace: NAMESPACE.to_owned(), name: keeper::NAME.to_owned() };
+    let place = KeeperAddress::Service { namespace: NAMESPACE.to_owned(), name: keeper::NAME.to_owned() };
     let settings = keeper::Settings::new(listener, place, NAMESPACE);
     let (keeper, _) =
         keeper::open(account, Clock::system(), Metrics::default(), settings, CancellationToken::new());

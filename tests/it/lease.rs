@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::app::{Service, ServiceDeps};
 use gcu_upgrade_manager::lease::Settings;
 use gcu_upgrade_manager::record::Phase;
 use gcu_upgrade_manager::sandbox::world::World;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
 use crate::faults::Faults;
-use crate::stage::{Answer, Backend, Stage};
+use crate::harness::{Answer, Backend, Harness};
 
 const NODES: usize = 6;
 const TARGET: &str = include_str!("../../blueprints/gr-full.yaml");
@@ -30,9 +30,9 @@ struct Replica {
 }
 
 impl Replica {
-    async fn start(stage: &Stage, name: &str) -> Self {
+    async fn start(harness: &Harness, name: &str) -> Self {
         let faults = Faults::new(Vec::new());
-        let service = stage.service_with(&faults, |parts| held_by(parts, name)).await;
+        let service = harness.service_with(&faults, |parts| held_by(parts, name)).await;
         timeout(Duration::from_secs(60), service.ready()).await.unwrap();
         Self { service, faults }
     }
@@ -51,117 +51,118 @@ impl Replica {
     }
 }
 
-fn held_by(parts: &mut Parts, name: &str) {
+fn held_by(parts: &mut ServiceDeps, name: &str) {
     let identity = name.to_owned();
     parts.lease = Some(Settings { namespace: "kube-system".to_owned(), name: "gum".to_owned(), identity });
 }
 
-async fn stage() -> Stage {
+async fn harness() -> Harness {
     let world = World { nodes: NODES, ..World::default() };
-    let stage = Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("full.yaml", TARGET);
-    stage
+    let harness =
+        Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("full.yaml", TARGET);
+    harness
 }
 
 /// The first holds the Lease.
-async fn two_replicas(stage: &Stage) -> [Replica; 2] {
-    [Replica::start(stage, "first").await, Replica::start(stage, "second").await]
+async fn two_replicas(harness: &Harness) -> [Replica; 2] {
+    [Replica::start(harness, "first").await, Replica::start(harness, "second").await]
 }
 
-fn leases(stage: &Stage) -> Api<Lease> {
-    Api::namespaced(stage.client.clone(), "kube-system")
+fn leases(harness: &Harness) -> Api<Lease> {
+    Api::namespaced(harness.client.clone(), "kube-system")
 }
 
-async fn holder(stage: &Stage) -> String {
-    let lease = leases(stage).get_opt("gum").await.unwrap();
+async fn holder(harness: &Harness) -> String {
+    let lease = leases(harness).get_opt("gum").await.unwrap();
     lease.and_then(|l| l.spec).and_then(|s| s.holder_identity).unwrap_or_default()
 }
 
 /// How long until the Lease is held by the named one.
-async fn until_held_by(stage: &Stage, name: &str) -> Duration {
+async fn until_held_by(harness: &Harness, name: &str) -> Duration {
     let begun = Instant::now();
-    while holder(stage).await != name {
+    while holder(harness).await != name {
         assert!(begun.elapsed() < Duration::from_secs(120), "{name} does not take over");
         sleep(Duration::from_millis(20)).await;
     }
     begun.elapsed()
 }
 
-fn gr_path(stage: &Stage) -> String {
-    format!("/gum/v1/gr/{}", stage.gr())
+fn gr_path(harness: &Harness) -> String {
+    format!("/gum/v1/gr/{}", harness.gr())
 }
 
 /// A rolling upgrade that takes some minutes, asked of `replica`, until some of its nodes are done.
-async fn in_the_middle_of_a_rollout(stage: &mut Stage, replica: &Replica) {
-    let said = replica.ask("PUT", &gr_path(stage), &rollout()).await;
+async fn in_the_middle_of_a_rollout(harness: &mut Harness, replica: &Replica) {
+    let said = replica.ask("PUT", &gr_path(harness), &rollout()).await;
     assert_eq!(said.status, 200, "{}", said.text);
-    until_nodes_are_done(stage).await;
+    until_nodes_are_done(harness).await;
 }
 
 fn rollout() -> String {
     json!({ "file": "full.yaml", "components": ["driver"], "strategy": "RollingUpdate" }).to_string()
 }
 
-async fn until_nodes_are_done(stage: &mut Stage) {
+async fn until_nodes_are_done(harness: &mut Harness) {
     let done = |r: Option<&gcu_upgrade_manager::record::GcuUpgrade>| {
         r.and_then(|r| r.status_or_default().rolling).is_some_and(|r| r.nodes.done >= 2)
     };
-    stage.until("the first nodes", 1, Duration::from_secs(600), done).await;
+    harness.until("the first nodes", 1, Duration::from_secs(600), done).await;
 }
 
-async fn ends_well(stage: &mut Stage) {
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
+async fn ends_well(harness: &mut Harness) {
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
     sleep(Duration::from_secs(600)).await;
-    stage.oracle.check();
+    harness.oracle.check();
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_two_replicas_both_answer_and_one_acts() {
-    let mut stage = stage().await;
-    let [first, second] = two_replicas(&stage).await;
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
     assert!(first.leads().await && !second.leads().await);
     // Asked of the one that does not act: the other finds the record.
-    let said = second.ask("PUT", &gr_path(&stage), r#"{"file": "full.yaml"}"#).await;
+    let said = second.ask("PUT", &gr_path(&harness), r#"{"file": "full.yaml"}"#).await;
     assert_eq!(said.status, 200, "{}", said.text);
     let asked = second.faults.calls().iter().filter(|c| c.is_write() && !c.path.contains("lease")).count();
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
     let acted = second.faults.calls().iter().filter(|c| c.is_write() && !c.path.contains("lease")).count();
     assert_eq!((asked, acted), (1, 1), "the one that stands by creates the record and no more");
     assert!(first.wrote_anything());
     let version = second.ask("GET", "/version", "").await.text;
     assert!(version.contains("\"replica\": \"first\""), "{version}");
-    assert_eq!(second.ask("GET", &gr_path(&stage), "").await.status, 200);
+    assert_eq!(second.ask("GET", &gr_path(&harness), "").await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_killed_in_the_middle_of_a_rollout_is_succeeded_within_17_seconds() {
-    let mut stage = stage().await;
-    let [first, second] = two_replicas(&stage).await;
-    in_the_middle_of_a_rollout(&mut stage, &second).await;
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
+    in_the_middle_of_a_rollout(&mut harness, &second).await;
     drop(first);
-    let took = until_held_by(&stage, "second").await;
+    let took = until_held_by(&harness, "second").await;
     assert!(took <= Duration::from_secs(17), "took over after {took:?}");
-    ends_well(&mut stage).await;
+    ends_well(&mut harness).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_orderly_stop_hands_over_within_3_seconds_and_says_so_to_whoever_waits() {
-    let mut stage = stage().await;
-    let [mut first, _second] = two_replicas(&stage).await;
+    let mut harness = harness().await;
+    let [mut first, _second] = two_replicas(&harness).await;
     let router = first.service.router();
     let waits = {
-        let path = format!("{}?wait=1h", gr_path(&stage));
+        let path = format!("{}?wait=1h", gr_path(&harness));
         tokio::spawn(router.clone().oneshot(Request::put(path).body(Body::from(rollout())).unwrap()))
     };
-    until_nodes_are_done(&mut stage).await;
-    let record = stage.record_name(1);
+    until_nodes_are_done(&mut harness).await;
+    let record = harness.record_name(1);
     let stream = {
         let request = Request::get(format!("/gum/v1/upgrades/{record}/events"));
         router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     };
     let begun = Instant::now();
     first.service.stop().await;
-    let took = begun.elapsed() + until_held_by(&stage, "second").await;
+    let took = begun.elapsed() + until_held_by(&harness, "second").await;
     assert!(took <= Duration::from_secs(3), "handed over after {took:?}");
     let said = first.ask("GET", "/readyz", "").await;
     assert_eq!(said.status, 503);
@@ -173,22 +174,22 @@ async fn an_orderly_stop_hands_over_within_3_seconds_and_says_so_to_whoever_wait
     assert_eq!(waited.status(), 503);
     assert_eq!(waited.headers()["retry-after"], "1");
     let written = first.faults.calls().len();
-    ends_well(&mut stage).await;
+    ends_well(&mut harness).await;
     assert_eq!(first.faults.calls().iter().skip(written).filter(|c| c.is_write()).count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_cannot_renew_stops_acting_before_anyone_else_may() {
-    let mut stage = stage().await;
-    let [first, second] = two_replicas(&stage).await;
-    in_the_middle_of_a_rollout(&mut stage, &second).await;
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
+    in_the_middle_of_a_rollout(&mut harness, &second).await;
     first.faults.cut_off();
     let begun = Instant::now();
     while first.leads().await {
         sleep(Duration::from_millis(20)).await;
     }
     let stopped = begun.elapsed();
-    let taken = stopped + until_held_by(&stage, "second").await;
+    let taken = stopped + until_held_by(&harness, "second").await;
     assert!(stopped <= Duration::from_secs(14) && stopped < taken, "{stopped:?}, {taken:?}");
     assert!(taken <= Duration::from_secs(17), "{taken:?}");
     // It still answers requests, if only to say what is wrong.
@@ -196,14 +197,14 @@ async fn a_leader_that_cannot_renew_stops_acting_before_anyone_else_may() {
     first.faults.heal();
     sleep(Duration::from_secs(60)).await;
     assert!(!first.leads().await && second.leads().await, "it stands by when it is back");
-    ends_well(&mut stage).await;
+    ends_well(&mut harness).await;
 }
 
 /// Stopped (SIGSTOP) and continued: to itself no time has passed, and calls of before are still on their way.
 #[tokio::test(start_paused = true)]
 async fn calls_of_a_former_leader_that_land_late_do_no_harm() {
-    let mut stage = stage().await;
-    let [first, second] = two_replicas(&stage).await;
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
     for method in ["PATCH", "DELETE", "PUT", "POST"] {
         let late = crate::faults::Fault::Delay("70s".to_owned());
         first.faults.add(crate::faults::Rule {
@@ -218,30 +219,30 @@ async fn calls_of_a_former_leader_that_land_late_do_no_harm() {
             fault: late,
         });
     }
-    let said = second.ask("PUT", &gr_path(&stage), &rollout()).await;
+    let said = second.ask("PUT", &gr_path(&harness), &rollout()).await;
     assert_eq!(said.status, 200, "{}", said.text);
-    until_held_by(&stage, "second").await;
-    ends_well(&mut stage).await;
+    until_held_by(&harness, "second").await;
+    ends_well(&mut harness).await;
     assert!(first.faults.happened() > 5, "calls landed late: {}", first.faults.happened());
 }
 
-async fn spoil(stage: &Stage, spec: Value) {
+async fn spoil(harness: &Harness, spec: Value) {
     let patch = json!({ "spec": spec });
-    leases(stage).patch("gum", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    leases(harness).patch("gum", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_deleted_emptied_or_dated_far_ahead_stops_no_upgrade() {
-    let mut stage = stage().await;
-    let [first, second] = two_replicas(&stage).await;
-    in_the_middle_of_a_rollout(&mut stage, &second).await;
-    leases(&stage).delete("gum", &DeleteParams::default()).await.unwrap();
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
+    in_the_middle_of_a_rollout(&mut harness, &second).await;
+    leases(&harness).delete("gum", &DeleteParams::default()).await.unwrap();
     sleep(Duration::from_secs(5)).await;
-    spoil(&stage, json!({ "holderIdentity": null, "renewTime": null, "leaseDurationSeconds": null })).await;
+    spoil(&harness, json!({ "holderIdentity": null, "renewTime": null, "leaseDurationSeconds": null })).await;
     sleep(Duration::from_secs(5)).await;
     let far = "2099-01-01T00:00:00.000000Z";
     spoil(
-        &stage,
+        &harness,
         json!({ "holderIdentity": "nobody", "renewTime": far, "leaseDurationSeconds": 2000000000 }),
     )
     .await;
@@ -251,12 +252,12 @@ async fn a_lease_that_is_deleted_emptied_or_dated_far_ahead_stops_no_upgrade() {
         assert!(begun.elapsed() <= Duration::from_secs(17), "the times of others are believed");
     }
     assert!(!(first.leads().await && second.leads().await));
-    ends_well(&mut stage).await;
+    ends_well(&mut harness).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_right_to_the_lease_nothing_acts_and_readyz_says_why() {
-    let stage = stage().await;
+    let harness = harness().await;
     let faults = Faults::new(Vec::new());
     for method in ["GET", "POST", "PUT"] {
         faults.add(crate::faults::Rule {
@@ -266,7 +267,7 @@ async fn without_a_right_to_the_lease_nothing_acts_and_readyz_says_why() {
             fault: crate::faults::Fault::Answer(403),
         });
     }
-    let service = stage.service_with(&faults, |parts| held_by(parts, "only")).await;
+    let service = harness.service_with(&faults, |parts| held_by(parts, "only")).await;
     sleep(Duration::from_secs(30)).await;
     let only = Replica { service, faults };
     let said = only.ask("GET", "/readyz", "").await;
@@ -280,25 +281,25 @@ async fn without_a_right_to_the_lease_nothing_acts_and_readyz_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_one_that_is_gone_for_good_is_taken_when_it_has_run_out() {
-    let stage = stage().await;
+    let harness = harness().await;
     let lease: Lease = serde_json::from_value(json!({
         "metadata": { "name": "gum" },
         "spec": { "holderIdentity": "gone", "leaseDurationSeconds": 1, "renewTime": "2020-01-01T00:00:00.000000Z" },
     }))
     .unwrap();
-    leases(&stage).create(&PostParams::default(), &lease).await.unwrap();
+    leases(&harness).create(&PostParams::default(), &lease).await.unwrap();
     let begun = Instant::now();
-    let only = Replica::start(&stage, "only").await;
+    let only = Replica::start(&harness, "only").await;
     assert!(!only.leads().await, "it stands by first: how old the Lease is tells another machine's clock");
-    until_held_by(&stage, "only").await;
+    until_held_by(&harness, "only").await;
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(15) && took <= Duration::from_secs(17), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_api_server_takes_the_lead_from_nobody() {
-    let mut stage = stage().await;
-    let [first, second] = two_replicas(&stage).await;
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
     for faults in [&first.faults, &second.faults] {
         for method in ["GET", "PUT"] {
             faults.add(crate::faults::Rule {
@@ -309,10 +310,10 @@ async fn a_slow_api_server_takes_the_lead_from_nobody() {
             });
         }
     }
-    in_the_middle_of_a_rollout(&mut stage, &second).await;
+    in_the_middle_of_a_rollout(&mut harness, &second).await;
     for _ in 0..60 {
         assert!(first.leads().await && !second.leads().await);
         sleep(Duration::from_secs(1)).await;
     }
-    ends_well(&mut stage).await;
+    ends_well(&mut harness).await;
 }

@@ -10,21 +10,21 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::faults::{Fault, Faults, Rule};
+use crate::harness::{Backend, Harness};
 use crate::skip::skipped;
-use crate::stage::{Backend, Stage};
 
 const TARGET: &str = include_str!("../../blueprints/gr-full.yaml");
 
-async fn stage() -> Stage {
+async fn harness() -> Harness {
     let world = World { nodes: 4, ..World::default() };
-    let stage = Stage::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("full.yaml", TARGET);
-    stage
+    let harness = Harness::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("full.yaml", TARGET);
+    harness
 }
 
 /// Every sample by its name with labels.
-async fn samples(stage: &Stage) -> BTreeMap<String, f64> {
-    let answer = stage.must("GET", "/metrics", "").await;
+async fn samples(harness: &Harness) -> BTreeMap<String, f64> {
+    let answer = harness.must("GET", "/metrics", "").await;
     assert_eq!(answer.status, 200);
     let content_type = answer.headers["content-type"].to_str().unwrap();
     assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -38,10 +38,10 @@ async fn samples(stage: &Stage) -> BTreeMap<String, f64> {
 
 #[tokio::test(start_paused = true)]
 async fn metrics_tell_what_happened() {
-    let mut stage = stage().await;
-    stage.write("bad.yaml", "spec: [");
+    let mut harness = harness().await;
+    harness.write("bad.yaml", "spec: [");
     sleep(Duration::from_secs(60)).await;
-    let before = samples(&stage).await;
+    let before = samples(&harness).await;
     for name in [
         "gum_upgrades{phase=\"Held\"}",
         "gum_upgrades_ended_total{outcome=\"Failed\",strategy=\"RollingUpdate\"}",
@@ -60,25 +60,25 @@ async fn metrics_tell_what_happened() {
 
     let body = json!({ "file": "full.yaml", "components": ["driver"], "strategy": "RollingUpdate",
         "rollingUpdate": { "canary": 1 } });
-    let path = format!("/gum/v1/gr/{}", stage.gr());
-    assert_eq!(stage.must("PUT", &path, &body.to_string()).await.status, 200);
+    let path = format!("/gum/v1/gr/{}", harness.gr());
+    assert_eq!(harness.must("PUT", &path, &body.to_string()).await.status, 200);
     let in_work = |r: Option<&gcu_upgrade_manager::record::GcuUpgrade>| {
         r.and_then(|r| r.status_or_default().rolling).is_some_and(|r| !r.active.is_empty())
     };
-    stage.until("a node in work", 1, Duration::from_secs(600), in_work).await;
+    harness.until("a node in work", 1, Duration::from_secs(600), in_work).await;
     sleep(Duration::from_secs(3)).await;
-    let during = samples(&stage).await;
+    let during = samples(&harness).await;
     assert_eq!(during["gum_upgrades{phase=\"Running\"}"], 1.0);
     assert_eq!(during["gum_nodes{state=\"active\"}"], 1.0);
     assert_eq!(during["gum_nodes{state=\"waiting\"}"], 3.0);
     let age = during["gum_oldest_cordon_age_seconds"];
     assert!((1.0..60.0).contains(&age), "{age}");
-    stage.must("POST", &format!("{path}/promote?wait=1h"), "").await;
+    harness.must("POST", &format!("{path}/promote?wait=1h"), "").await;
     sleep(Duration::from_secs(600)).await;
-    stage.must("POST", &format!("{path}/promote?wait=1h"), "").await;
-    assert_eq!(stage.until_final(1).await, gcu_upgrade_manager::record::Phase::Succeeded);
+    harness.must("POST", &format!("{path}/promote?wait=1h"), "").await;
+    assert_eq!(harness.until_final(1).await, gcu_upgrade_manager::record::Phase::Succeeded);
     sleep(Duration::from_secs(5)).await;
-    let after = samples(&stage).await;
+    let after = samples(&harness).await;
     assert_eq!(after["gum_upgrades{phase=\"Running\"}"], 0.0);
     assert_eq!(after["gum_oldest_cordon_age_seconds"], 0.0);
     assert_eq!(after["gum_upgrades_ended_total{outcome=\"Succeeded\",strategy=\"RollingUpdate\"}"], 1.0);
@@ -88,44 +88,44 @@ async fn metrics_tell_what_happened() {
     assert!(after["gum_http_requests_total{method=\"PUT\",code=\"200\"}"] >= 1.0);
     // Claims of a closed set, whatever is asked.
     for path in ["/a/b", "/gum/v1/gr/x\"y", "/gum/v1/gr/%0aevil"] {
-        stage.must("GET", path, "").await;
+        harness.must("GET", path, "").await;
     }
-    assert!(samples(&stage).await.keys().all(|name| !name.contains("evil") && !name.contains("x\\\"y")));
+    assert!(samples(&harness).await.keys().all(|name| !name.contains("evil") && !name.contains("x\\\"y")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_breaks_off_and_a_hold_are_counted() {
-    let mut stage = stage().await;
-    stage.faults.add(Rule {
+    let mut harness = harness().await;
+    harness.faults.add(Rule {
         on: "WATCH gcuupgrades".to_owned(),
         skip: 0,
         times: 3,
         fault: Fault::Silence("1s".to_owned()),
     });
-    stage.world.change_operator(|o| o.finalizer_stuck = true);
-    let path = format!("/gum/v1/gr/{}", stage.gr());
+    harness.world.change_operator(|o| o.finalizer_stuck = true);
+    let path = format!("/gum/v1/gr/{}", harness.gr());
     let body = json!({ "file": "full.yaml", "deadlines": { "gone": "1m" } });
-    assert_eq!(stage.must("PUT", &path, &body.to_string()).await.status, 200);
+    assert_eq!(harness.must("PUT", &path, &body.to_string()).await.status, 200);
     let held = |r: Option<&gcu_upgrade_manager::record::GcuUpgrade>| {
         r.is_some_and(|r| r.phase() == gcu_upgrade_manager::record::Phase::Held)
     };
-    stage.until("a hold", 1, Duration::from_secs(600), held).await;
+    harness.until("a hold", 1, Duration::from_secs(600), held).await;
     sleep(Duration::from_secs(900)).await;
-    let samples = samples(&stage).await;
+    let samples = samples(&harness).await;
     assert_eq!(samples["gum_upgrades{phase=\"Held\"}"], 1.0);
     let age = samples["gum_record_held_seconds"];
     assert!((890.0..920.0).contains(&age), "{age}");
     assert!(samples["gum_watch_restarts_total"] >= 1.0);
-    stage.world.change_operator(|o| o.finalizer_stuck = false);
-    stage.until_final(1).await;
+    harness.world.change_operator(|o| o.finalizer_stuck = false);
+    harness.until_final(1).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_prometheus_text_parser_reads_it() {
-    let stage = stage().await;
-    let path = format!("/gum/v1/gr/{}?wait=1h", stage.gr());
-    assert_eq!(stage.must("PUT", &path, r#"{"file": "full.yaml"}"#).await.status, 200);
-    let text = stage.must("GET", "/metrics", "").await.text;
+    let harness = harness().await;
+    let path = format!("/gum/v1/gr/{}?wait=1h", harness.gr());
+    assert_eq!(harness.must("PUT", &path, r#"{"file": "full.yaml"}"#).await.status, 200);
+    let text = harness.must("GET", "/metrics", "").await.text;
     let parser = "import sys
 try:
     from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse

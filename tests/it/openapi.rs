@@ -15,17 +15,17 @@ use serde_json::{Value, json};
 use self::schema::World::{Closed, Open};
 use self::schema::errors;
 use crate::faults::Faults;
-use crate::stage::{Answer, Backend, Stage};
+use crate::harness::{Answer, Backend, Harness};
 
 const README: &str = include_str!("../../README.md");
 const ADDRESS: &str = "http://127.0.0.1:32765";
 
-async fn stage() -> Stage {
+async fn harness() -> Harness {
     let world = World { nodes: 3, ..World::default() };
-    let stage = Stage::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("gr.json", include_str!("../../blueprints/gr.json"));
-    stage.write("gr-full.yaml", include_str!("../../blueprints/gr-full.yaml"));
-    stage
+    let harness = Harness::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("gr.json", include_str!("../../blueprints/gr.json"));
+    harness.write("gr-full.yaml", include_str!("../../blueprints/gr-full.yaml"));
+    harness
 }
 
 /// Every operation: its path, its method in capitals, and what is said of it.
@@ -43,8 +43,8 @@ fn names<'d>(all: &'d Value, field: &'d str) -> impl Iterator<Item = &'d str> {
     all.as_array().into_iter().flatten().map(move |one| one[field].as_str().unwrap())
 }
 
-async fn document(stage: &Stage) -> Value {
-    let answer = stage.must("GET", "/openapi.json", "").await;
+async fn document(harness: &Harness) -> Value {
+    let answer = harness.must("GET", "/openapi.json", "").await;
     assert_eq!(
         (answer.status.as_u16(), &answer.headers["content-type"]),
         (200, &"application/json".parse().unwrap())
@@ -54,8 +54,8 @@ async fn document(stage: &Stage) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_served_is_described_and_what_is_described_is_served() {
-    let stage = stage().await;
-    let document = document(&stage).await;
+    let harness = harness().await;
+    let document = document(&harness).await;
     for (path, item) in document["paths"].as_object().unwrap() {
         let mut target = path.clone();
         for operation in item.as_object().unwrap().values() {
@@ -66,7 +66,7 @@ async fn what_is_served_is_described_and_what_is_described_is_served() {
             }
         }
         assert!(!target.contains('{'), "every name in {path} is a parameter with an example");
-        let answer = stage.must("PATCH", &target, "").await;
+        let answer = harness.must("PATCH", &target, "").await;
         assert_eq!(answer.status, 405, "{path} is no route: {}", answer.text);
         let served: BTreeSet<String> = answer.headers["allow"]
             .to_str()
@@ -82,7 +82,7 @@ async fn what_is_served_is_described_and_what_is_described_is_served() {
 
 #[tokio::test(start_paused = true)]
 async fn the_document_is_openapi_3_1() {
-    let document = document(&stage().await).await;
+    let document = document(&harness().await).await;
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
@@ -117,7 +117,7 @@ async fn the_document_is_openapi_3_1() {
 /// Generators of clients fail at enums of another form, and give an object without a name one that nobody guesses.
 #[tokio::test(start_paused = true)]
 async fn enums_are_plain_and_every_object_has_a_name_for_clients_to_be_generated() {
-    let document = document(&stage().await).await;
+    let document = document(&harness().await).await;
     for (path, method, operation) in operations(&document) {
         let body = operation["requestBody"]["content"]["application/json"].get("schema");
         let answer = operation["responses"]["200"]["content"]["application/json"].get("schema");
@@ -175,7 +175,7 @@ fn readme_statuses() -> BTreeSet<String> {
 
 #[tokio::test(start_paused = true)]
 async fn the_statuses_are_those_of_the_readme() {
-    let document = document(&stage().await).await;
+    let document = document(&harness().await).await;
     let mut described: BTreeSet<String> =
         document["components"]["responses"].as_object().unwrap().keys().cloned().collect();
     for (_, _, operation) in operations(&document) {
@@ -212,7 +212,7 @@ fn parsed(line: &str) -> (String, String, Option<String>, Option<String>) {
 }
 
 /// Runs one example and holds its answer against the description. Returns what was answered.
-async fn run(stage: &Stage, document: &Value, id: &str, name: &str) -> Answer {
+async fn run(harness: &Harness, document: &Value, id: &str, name: &str) -> Answer {
     let all = operations(document);
     let (_, method, operation) = all.iter().find(|(_, _, o)| o["operationId"] == id).expect(id);
     let samples = operation["x-codeSamples"].as_array().unwrap();
@@ -230,7 +230,7 @@ async fn run(stage: &Stage, document: &Value, id: &str, name: &str) -> Answer {
     if let Some(accept) = &accept {
         request = request.header("accept", accept);
     }
-    let answer = stage.ask(request.body(Body::from(body.unwrap_or_default())).unwrap()).await.unwrap();
+    let answer = harness.ask(request.body(Body::from(body.unwrap_or_default())).unwrap()).await.unwrap();
     assert_eq!(answer.status, 200, "{line}: {:.2000}", answer.text);
     let media = answer.headers["content-type"].to_str().unwrap().split(';').next().unwrap();
     let described = &operation["responses"]["200"]["content"][media];
@@ -275,8 +275,8 @@ fn unlike(shown: &Value, got: &Value, at: &str) -> Option<String> {
 
 #[tokio::test(start_paused = true)]
 async fn every_example_works_as_it_stands_there() {
-    let mut stage = stage().await;
-    let document = document(&stage).await;
+    let mut harness = harness().await;
+    let document = document(&harness).await;
     let mut left: BTreeSet<(String, String)> = BTreeSet::new();
     for (path, method, operation) in operations(&document) {
         let id = operation["operationId"].as_str().unwrap().to_owned();
@@ -295,16 +295,16 @@ async fn every_example_works_as_it_stands_there() {
     for (steps, upgrade) in [(first, Some(1)), (then, None), (last, None)] {
         if steps == last {
             let body = r#"{"file": "gr-full.yaml", "strategy": "RollingUpdate"}"#;
-            let put = stage.must("PUT", "/gum/v1/gr/enflame-gcu-resource", body).await;
+            let put = harness.must("PUT", "/gum/v1/gr/enflame-gcu-resource", body).await;
             assert_eq!(put.status, 200, "there is something to close: {}", put.text);
         }
         for step in steps.split(", ") {
             let (id, name) = step.trim().split_once(' ').unwrap();
-            run(&stage, &document, id, name).await;
+            run(&harness, &document, id, name).await;
             assert!(left.remove(&(id.to_owned(), name.to_owned())), "{step} is there once");
         }
         if let Some(number) = upgrade {
-            assert_eq!(stage.until_final(number).await, Phase::Succeeded);
+            assert_eq!(harness.until_final(number).await, Phase::Succeeded);
         }
     }
     assert_eq!(left, BTreeSet::new(), "examples that were not run");
@@ -312,8 +312,8 @@ async fn every_example_works_as_it_stands_there() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bodys_schema_takes_what_the_call_takes() {
-    let stage = stage().await;
-    let document = document(&stage).await;
+    let harness = harness().await;
+    let document = document(&harness).await;
     let schema = &document["paths"]["/gum/v1/gr/{name}/plan"]["post"]["requestBody"]["content"]["application/json"]
         ["schema"];
     let rolling = |options: Value| json!({ "strategy": "RollingUpdate", "rollingUpdate": options });
@@ -385,7 +385,7 @@ async fn a_bodys_schema_takes_what_the_call_takes() {
         if body.get("file").is_none() {
             body["file"] = json!("gr-full.yaml");
         }
-        let answer = stage.must("POST", "/gum/v1/gr/enflame-gcu-resource/plan", &body.to_string()).await;
+        let answer = harness.must("POST", "/gum/v1/gr/enflame-gcu-resource/plan", &body.to_string()).await;
         assert!(matches!(answer.status.as_u16(), 200 | 400), "{body}: {}", answer.text);
         let wrong = errors(&document, schema, &body, Open);
         assert_eq!(answer.status == 200, wrong.is_empty(), "{body}: {}\n{wrong:#?}", answer.text);
@@ -394,20 +394,20 @@ async fn a_bodys_schema_takes_what_the_call_takes() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_open_to_all_asks_for_no_token_and_all_else_does() {
-    let mut stage = Stage::set_without_service(
+    let mut harness = Harness::set_without_service(
         Backend::Sandbox,
         World { nodes: 1, ..World::default() },
         Faults::new(Vec::new()),
     )
     .await
     .unwrap();
-    stage.adjust = |parts| parts.auth = gcu_upgrade_manager::api::auth::Mode::Kubernetes;
-    stage.start_service().await;
-    stage.ready().await;
-    let document = document(&stage).await;
+    harness.adjust = |parts| parts.auth = gcu_upgrade_manager::api::auth::Mode::Kubernetes;
+    harness.start_service().await;
+    harness.ready().await;
+    let document = document(&harness).await;
     for (path, method, operation) in operations(&document) {
         let (_, target, _, body) = parsed(operation["x-codeSamples"][0]["source"].as_str().unwrap());
-        let answer = stage.must(&method, &target, &body.unwrap_or_default()).await;
+        let answer = harness.must(&method, &target, &body.unwrap_or_default()).await;
         let open = operation["x-permission"] == "none";
         assert_eq!(answer.status == 401, !open, "{method} {path}: {}", answer.text);
         assert_eq!(operation["security"] == json!([]), open, "{method} {path}");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::faults::{Call, Fault, Faults, Rule};
+use crate::harness::Backend;
 use crate::scenario::{self, End, Scenario};
 use crate::scenarios::in_virtual_time;
-use crate::stage::Backend;
 
 const RECREATE: &str = r#"
 claim: a Recreate

@@ -4,7 +4,7 @@
 //! what `decide` makes of it.
 
 use gcu_upgrade_manager::gr::{LiveGr, MARK_ANNOTATION, WorkloadKind};
-use gcu_upgrade_manager::plan::{Action, Decision, PodState, Snapshot, WorkloadState, decide};
+use gcu_upgrade_manager::plan::{Decision, GrAction, PodState, Snapshot, WorkloadState, decide};
 use gcu_upgrade_manager::record::{
     Deadlines, FINALIZER, GcuUpgrade, GcuUpgradeSpec, GcuUpgradeStatus, Goal, Intent, OnFailure, Operation,
     Phase, Previous, Revision, Step, Strategy, WaitReason, WaitingOn,
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 mod commands;
 mod components;
-mod grid;
 mod model;
 mod preflight;
 mod progress;
 mod properties;
+mod recreate_matrix;
 mod repeat;
 mod rolling_model;
 mod rolling_properties;
@@ -283,17 +283,17 @@ impl Given {
         let known = self.record.status_or_default();
         match self.decide() {
             Decision::Finished => "nothing".to_owned(),
-            Decision::Act(Action::Release) => "release".to_owned(),
-            Decision::Act(Action::DeleteGr { uid, resource_version }) => {
+            Decision::Act(GrAction::ReleaseRecord) => "release".to_owned(),
+            Decision::Act(GrAction::Delete { uid, resource_version }) => {
                 assert_eq!(resource_version, "7", "the version that was looked at");
                 format!("delete {uid}")
             }
-            Decision::Act(Action::Fence { uid, resource_version, mark }) => {
+            Decision::Act(GrAction::Fence { uid, resource_version, mark }) => {
                 assert_eq!(resource_version, "7", "the version that was looked at");
                 assert_eq!(mark, "gcu-1:u:Previous");
                 format!("fence {uid}")
             }
-            Decision::Act(Action::CreateGr { goal, manifest }) => {
+            Decision::Act(GrAction::Create { goal, manifest }) => {
                 assert_eq!(
                     manifest["metadata"]["annotations"][MARK_ANNOTATION],
                     json!(self.record.mark(goal))
@@ -307,6 +307,7 @@ impl Given {
                 format!("create {goal:?}")
             }
             Decision::Act(other) => panic!("{other:?} is no call of a Recreate"),
+            Decision::Guard(other) => panic!("{other:?} is no call of a Recreate"),
             Decision::ActAll(all) => panic!("{all:?} are no calls of a Recreate"),
             Decision::Wait { status, .. } => format!("wait: {:?}", status.waiting_on.unwrap().reason),
             Decision::Record(new) if new.phase.is_final() => {

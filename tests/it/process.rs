@@ -358,7 +358,7 @@ fn nothing_of_a_manifest_is_logged_however_much_is_logged() {
     let (_, said, _) = service.stop();
     let log = std::fs::read_to_string(home.path("log/gcu-upgrade-manager.log")).unwrap();
     let sandbox = home.sandbox.said();
-    let acted = |text: &str| text.contains("acted") && text.contains("CreateGr(Target)");
+    let acted = |text: &str| text.contains("acted") && text.contains("Create(Target)");
     assert!(acted(&said) || acted(&sandbox), "what is done is logged");
     assert!(said.contains(" TRACE "), "everything is logged");
     for text in [&said, &log, &sandbox] {

@@ -1,5 +1,6 @@
 //! The REST service against its contract: each answer's status, shape and words, on the sandbox.
 
+mod commands;
 mod events;
 mod fuzz;
 mod gr_versions;
@@ -12,7 +13,6 @@ mod options;
 mod planning;
 mod refusals;
 mod repeat;
-mod steering;
 mod unavailable;
 mod unreadable;
 mod versions;
@@ -26,7 +26,7 @@ use kube::api::{DynamicObject, PostParams};
 use serde_json::{Value, json};
 
 use crate::faults::Faults;
-use crate::stage::{Answer, Backend, Stage};
+use crate::harness::{Answer, Backend, Harness};
 
 const GR: &str = "/gum/v1/gr/enflame-gcu-resource";
 const RECORD: &str = "/gum/v1/upgrades/enflame-gcu-resource-1";
@@ -35,14 +35,14 @@ const BLUEPRINT: &str = include_str!("../../blueprints/gr.json");
 const PUT_BODY: &str = r#"{"file": "gr.json"}"#;
 
 /// A settled world with the shipped blueprint, and the service in front of it.
-async fn stage_of(world: World) -> Stage {
-    let stage = Stage::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("gr.json", BLUEPRINT);
-    stage
+async fn harness_of(world: World) -> Harness {
+    let harness = Harness::set(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("gr.json", BLUEPRINT);
+    harness
 }
 
-async fn stage() -> Stage {
-    stage_of(World { nodes: 1, ..World::default() }).await
+async fn harness() -> Harness {
+    harness_of(World { nodes: 1, ..World::default() }).await
 }
 
 /// The documented gr with some keys of its spec set; `null` removes.
@@ -58,9 +58,9 @@ fn gr_with(changes: &[(&str, Value)]) -> Value {
     gr
 }
 
-async fn create_gr(stage: &Stage, gr: Value) {
+async fn create_gr(harness: &Harness, gr: Value) {
     let object: DynamicObject = serde_json::from_value(gr).unwrap();
-    stage.world.grs().create(&PostParams::default(), &object).await.unwrap();
+    harness.world.grs().create(&PostParams::default(), &object).await.unwrap();
 }
 
 /// Checks the one shape of every answer.
@@ -104,11 +104,11 @@ const fn case(
 }
 
 /// Makes each call and checks its answer.
-async fn assert_answers(stage: &Stage, cases: &[Expected]) {
+async fn assert_answers(harness: &Harness, cases: &[Expected]) {
     for c in cases {
         let (method, path) = c.request.split_once(' ').unwrap();
         let path = path.replace("{gr}", GR);
-        let answer = stage.must(method, &path, c.body).await;
+        let answer = harness.must(method, &path, c.body).await;
         let about = format!("{} {:.80}: {}", c.request, c.body, answer.text);
         assert_eq!(answer.status.as_u16(), c.status, "{about}");
         assert!(answer.text.contains(c.says), "says {:?}: {about}", c.says);
@@ -118,7 +118,7 @@ async fn assert_answers(stage: &Stage, cases: &[Expected]) {
 
 #[tokio::test(start_paused = true)]
 async fn every_documented_path_is_served_with_and_without_a_slash_at_the_end() {
-    let stage = stage().await;
+    let harness = harness().await;
     let paths = [
         ("List", "/gum/v1/gr".to_owned()),
         ("Get", GR.to_owned()),
@@ -132,21 +132,21 @@ async fn every_documented_path_is_served_with_and_without_a_slash_at_the_end() {
         ("Get", "/version".to_owned()),
     ];
     for (operation, path) in paths {
-        let bare = stage.must("GET", &path, "").await;
-        let slash = stage.must("GET", &format!("{path}/"), "").await;
+        let bare = harness.must("GET", &path, "").await;
+        let slash = harness.must("GET", &format!("{path}/"), "").await;
         assert_eq!(bare.status, 200, "{path}: {}", bare.text);
         assert_envelope(&bare, operation, true);
         assert_eq!((bare.status, &bare.text), (slash.status, &slash.text), "{path}/");
     }
-    let put = stage.must("PUT", &format!("{GR}/?dryRun=true"), PUT_BODY).await;
+    let put = harness.must("PUT", &format!("{GR}/?dryRun=true"), PUT_BODY).await;
     assert_eq!(put.status, 200, "{}", put.text);
-    let delete = stage.must("DELETE", &format!("{GR}/?dryRun=true"), "").await;
+    let delete = harness.must("DELETE", &format!("{GR}/?dryRun=true"), "").await;
     assert_eq!(delete.status, 200, "{}", delete.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn methods_that_a_path_does_not_take_are_405_with_what_it_takes() {
-    let stage = stage().await;
+    let harness = harness().await;
     for (method, path, operation, allow) in [
         ("PATCH", GR, "Patch", "GET,HEAD,PUT,DELETE"),
         ("POST", GR, "Post", "GET,HEAD,PUT,DELETE"),
@@ -156,19 +156,19 @@ async fn methods_that_a_path_does_not_take_are_405_with_what_it_takes() {
         ("PUT", "/readyz", "Upgrade", "GET,HEAD"),
         ("GET", "/gum/v1/gr/enflame-gcu-resource/rollback", "Get", "POST"),
     ] {
-        let answer = stage.must(method, path, "").await;
+        let answer = harness.must(method, path, "").await;
         assert_eq!(answer.status, 405, "{method} {path}");
         assert_eq!(answer.headers["allow"], allow, "{method} {path}");
         assert_envelope(&answer, operation, false);
         assert!(answer.error().contains("this path does not take that method"), "{}", answer.text);
     }
-    assert_eq!(stage.must("HEAD", GR, "").await.status, 200);
-    assert_eq!(stage.must("HEAD", "/gum/v1/gr/absent", "").await.status, 404);
+    assert_eq!(harness.must("HEAD", GR, "").await.status, 200);
+    assert_eq!(harness.must("HEAD", "/gum/v1/gr/absent", "").await.status, 404);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_is_json_whatever_its_content_type_says() {
-    let stage = stage().await;
+    let harness = harness().await;
     let path = format!("{GR}?dryRun=true");
     for content_type in [
         None,
@@ -181,27 +181,27 @@ async fn a_body_is_json_whatever_its_content_type_says() {
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
-        let answer = stage.ask(request.body(Body::from(PUT_BODY)).unwrap()).await.unwrap();
+        let answer = harness.ask(request.body(Body::from(PUT_BODY)).unwrap()).await.unwrap();
         assert_eq!(answer.status, 200, "{content_type:?}: {}", answer.text);
     }
-    let with_mark = stage.must("PUT", &path, &format!("\u{feff}{PUT_BODY}\r\n")).await;
+    let with_mark = harness.must("PUT", &path, &format!("\u{feff}{PUT_BODY}\r\n")).await;
     assert_eq!(with_mark.status, 200, "{}", with_mark.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_is_whole_with_no_gr_with_one_and_with_two() {
-    let stage = stage_of(World { nodes: 1, gr: None, ..World::default() }).await;
+    let harness = harness_of(World { nodes: 1, gr: None, ..World::default() }).await;
     for expected in [vec![], vec!["first"], vec!["first", "second"]] {
         if let Some(name) = expected.last() {
             create_gr(
-                &stage,
+                &harness,
                 json!({
                     "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": name }, "spec": {}
                 }),
             )
             .await;
         }
-        let answer = stage.must("GET", "/gum/v1/gr", "").await;
+        let answer = harness.must("GET", "/gum/v1/gr", "").await;
         let list = answer.json()["content"].clone();
         assert_eq!(list["apiVersion"], "topsops.enflame.com/v1");
         assert_eq!(list["kind"], "GcuResourceList");
@@ -218,19 +218,19 @@ async fn a_list_is_whole_with_no_gr_with_one_and_with_two() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_list_is_fetched_in_pages_and_shown_whole() {
-    let stage = stage_of(World { nodes: 1, gr: None, ..World::default() }).await;
+    let harness = harness_of(World { nodes: 1, gr: None, ..World::default() }).await;
     for number in 0..250 {
         let metadata = json!({ "name": format!("gr-{number:03}") });
         let gr = json!({ "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": metadata, "spec": {} });
-        create_gr(&stage, gr).await;
+        create_gr(&harness, gr).await;
     }
-    let list = stage.must("GET", "/gum/v1/gr", "").await.json()["content"].clone();
+    let list = harness.must("GET", "/gum/v1/gr", "").await.json()["content"].clone();
     let items = list["items"].as_array().unwrap();
     let names: std::collections::BTreeSet<&str> =
         items.iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect();
     assert_eq!((items.len(), names.len()), (250, 250));
     assert_eq!(list["metadata"].as_object().unwrap().keys().collect::<Vec<_>>(), ["resourceVersion"]);
-    let calls = stage.faults.calls();
+    let calls = harness.faults.calls();
     let pages =
         calls.iter().filter(|c| c.path.contains("/gcuresources?") && c.path.contains("limit=100")).count();
     assert_eq!(pages, 3, "{calls:#?}");
@@ -241,7 +241,7 @@ async fn each_component_shows_its_workload_under_every_name_it_goes_by() {
     let nightingale = json!({ "notDeploy": false, "namespace": "enflame", "image": "n9e", "version": "1" });
     let mut gr = gr_with(&[("nightingale", nightingale)]);
     gr["spec"]["exporter"]["notDeploy"] = json!(true);
-    let stage = stage_of(World { nodes: 1, gr: Some(gr), ..World::default() }).await;
+    let harness = harness_of(World { nodes: 1, gr: Some(gr), ..World::default() }).await;
     for (kind, name) in [
         ("driver", "enflame-gcu-driver"),
         ("toolkit", "enflame-gcu-docker-plugin"),
@@ -251,7 +251,7 @@ async fn each_component_shows_its_workload_under_every_name_it_goes_by() {
         ("gfd", "enflame-gcu-feature-discovery"),
         ("nfd", "enflame-node-feature-discovery"),
     ] {
-        let answer = stage.must("GET", &format!("{GR}/resource/{kind}"), "").await;
+        let answer = harness.must("GET", &format!("{GR}/resource/{kind}"), "").await;
         let content = &answer.json()["content"];
         assert_eq!(content["metadata"]["name"], name, "{kind}: {}", answer.text);
         assert_eq!((&content["apiVersion"], &content["kind"]), (&json!("apps/v1"), &json!("DaemonSet")));
@@ -261,10 +261,10 @@ async fn each_component_shows_its_workload_under_every_name_it_goes_by() {
         ("gcuExporter", "daemonsets.apps \"enflame-gcu-exporter\" not found"),
         ("volcano", "component volcano of gr \"enflame-gcu-resource\" is not deployed"),
     ] {
-        let answer = stage.must("GET", &format!("{GR}/resource/{kind}"), "").await;
+        let answer = harness.must("GET", &format!("{GR}/resource/{kind}"), "").await;
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (404, error), "{kind}");
     }
-    let several = stage.must("GET", &format!("{GR}/resource/nightingale"), "").await.json();
+    let several = harness.must("GET", &format!("{GR}/resource/nightingale"), "").await.json();
     let items = several["content"]["items"].as_array().unwrap();
     let names: Vec<&str> = items.iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect();
     assert_eq!(several["content"]["kind"], "List");
@@ -283,43 +283,43 @@ async fn the_components_of_operator_2_4_go_by_the_old_names_too() {
     ]);
     let world =
         World { nodes: 1, group: "topscloud.enflame.com".to_owned(), gr: Some(gr), ..World::default() };
-    let stage = stage_of(world).await;
+    let harness = harness_of(world).await;
     for (kind, name) in [
         ("toolkit", "enflame-container-toolkit"),
         ("containerToolkit", "enflame-container-toolkit"),
         ("exporter", "enflame-gcu-exporter"),
         ("gcuExporter", "enflame-gcu-exporter"),
     ] {
-        let answer = stage.must("GET", &format!("{GR}/resource/{kind}"), "").await;
+        let answer = harness.must("GET", &format!("{GR}/resource/{kind}"), "").await;
         assert_eq!(answer.json()["content"]["metadata"]["name"], name, "{kind}: {}", answer.text);
     }
-    let missing = stage.must("GET", "/gum/v1/gr/x", "").await;
+    let missing = harness.must("GET", "/gum/v1/gr/x", "").await;
     assert_eq!(missing.error(), "gcuresources.topscloud.enflame.com \"x\" not found");
-    let list = stage.must("GET", "/gum/v1/gr", "").await.json();
+    let list = harness.must("GET", "/gum/v1/gr", "").await.json();
     assert_eq!(list["content"]["apiVersion"], "topscloud.enflame.com/v1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn blueprints_are_listed_and_shown_with_what_is_wrong_with_them() {
-    let stage = stage().await;
-    stage.write("bad.yaml", "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\nspec: [\n");
-    let list = stage.must("GET", "/gum/v1/blueprints", "").await.json();
+    let harness = harness().await;
+    harness.write("bad.yaml", "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\nspec: [\n");
+    let list = harness.must("GET", "/gum/v1/blueprints", "").await.json();
     let items = list["content"]["items"].as_array().unwrap();
     let valid: Vec<(&str, bool)> =
         items.iter().map(|i| (i["file"].as_str().unwrap(), i["valid"].as_bool().unwrap())).collect();
     assert_eq!(valid, [("bad.yaml", false), ("gr.json", true)]);
-    let good = stage.must("GET", "/gum/v1/blueprints/gr.json", "").await.json()["content"].clone();
+    let good = harness.must("GET", "/gum/v1/blueprints/gr.json", "").await.json()["content"].clone();
     assert_eq!(good["sha256"], items[1]["sha256"]);
     assert_eq!(good["sha256"].as_str().unwrap().len(), 64);
     assert_eq!(good["gr"], "enflame-gcu-resource");
     assert_eq!(good["manifest"]["kind"], "GcuResource");
-    let bad = stage.must("GET", "/gum/v1/blueprints/bad.yaml", "").await;
+    let bad = harness.must("GET", "/gum/v1/blueprints/bad.yaml", "").await;
     assert_envelope(&bad, "Get", true);
     let finding = bad.json()["content"]["findings"][0].clone();
     assert_eq!(finding["file"], "bad.yaml");
     assert!(finding["line"].as_u64().unwrap() >= 3, "{finding}");
     assert_eq!(bad.json()["content"]["valid"], false);
-    let absent = stage.must("GET", "/gum/v1/blueprints/no.json", "").await;
+    let absent = harness.must("GET", "/gum/v1/blueprints/no.json", "").await;
     assert_eq!(absent.status, 404);
     assert!(absent.error().contains("there are: bad.yaml, gr.json"), "{}", absent.text);
 }

@@ -2,11 +2,11 @@
 //! `tests/scenarios` runs on the sandbox in virtual time, on a real API server when there is one, and in the
 //! crash matrix.
 
-mod act;
 mod end;
 mod neighbours;
 mod older;
 mod people;
+mod step;
 pub(crate) mod tenants;
 mod world;
 
@@ -14,17 +14,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use act::Act;
 pub(crate) use end::End;
 use gcu_upgrade_manager::record::Phase;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
 use serde::Deserialize;
 use serde_json::Value;
+use step::Step;
 pub(crate) use world::WorldSpec;
 use world::named;
 
 use crate::faults::{Faults, Rule};
-use crate::stage::{Backend, Stage, free_address};
+use crate::harness::{Backend, Harness, free_address};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +47,7 @@ pub(crate) struct Scenario {
     pub(crate) blueprints: BTreeMap<String, BTreeMap<String, Value>>,
     #[serde(default)]
     pub(crate) faults: Vec<Rule>,
-    pub(crate) steps: Vec<Act>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) expect: Expect,
 }
 
@@ -129,26 +129,26 @@ pub(crate) async fn run(
     faults: Faults,
     silence: Duration,
 ) -> Option<End> {
-    let (mut stage, manifests) = set(scenario, backend, prefix, faults).await?;
-    for (number, act) in scenario.steps.iter().enumerate() {
-        stage.revive_if_dead().await;
-        act.play(&mut stage, &manifests, &format!("step {}", number + 1)).await;
+    let (mut harness, manifests) = set(scenario, backend, prefix, faults).await?;
+    for (number, step) in scenario.steps.iter().enumerate() {
+        harness.revive_if_dead().await;
+        step.play(&mut harness, &manifests, &format!("step {}", number + 1)).await;
     }
     for (number, phase) in &scenario.expect.records {
-        let ended = stage.until_final(*number).await;
-        let said = stage.record(*number).await.map(|r| r.status_or_default().timeline);
+        let ended = harness.until_final(*number).await;
+        let said = harness.record(*number).await.map(|r| r.status_or_default().timeline);
         assert_eq!(ended, *phase, "record {number} ends so: {said:#?}");
     }
     for step in &scenario.steps {
-        if let Act::DeleteRecord(number) = step {
-            stage.until("its going", *number, backend.patience(), |record| record.is_none()).await;
+        if let Step::DeleteRecord(number) = step {
+            harness.until("its going", *number, backend.patience(), |record| record.is_none()).await;
         }
     }
-    stage.settle(silence).await;
-    let end = scenario.judge(&stage, &manifests).await;
+    harness.settle(silence).await;
+    let end = scenario.judge(&harness, &manifests).await;
     if scenario.world.keeper {
         // What stays held stays guarded, and others share a real cluster.
-        people::remove_keeper(&stage).await;
+        people::remove_keeper(&harness).await;
     }
     Some(end)
 }
@@ -159,21 +159,21 @@ pub(crate) async fn set(
     backend: Backend,
     prefix: Option<String>,
     faults: Faults,
-) -> Option<(Stage, Manifests)> {
+) -> Option<(Harness, Manifests)> {
     scenario.faults.iter().for_each(|rule| faults.add(rule.clone()));
     let world = scenario.world(backend, prefix);
     let manifests = Manifests::of(scenario, &world);
-    let mut stage = Stage::set_on(scenario.world.without_policy_v1, backend, world, faults).await?;
-    scenario.world.change(&stage).await;
+    let mut harness = Harness::set_on(scenario.world.without_policy_v1, backend, world, faults).await?;
+    scenario.world.change(&harness).await;
     for (file, manifest) in &manifests.blueprints {
-        std::fs::write(stage.blueprints.path().join(file), manifest.to_string()).unwrap();
+        std::fs::write(harness.blueprints.path().join(file), manifest.to_string()).unwrap();
     }
-    stage.keeper = scenario.world.keeper.then(free_address);
-    stage.lease = scenario.world.lease;
-    stage.own_node = scenario.own_node.as_ref().map(|node| named(&stage.prefix(), node));
-    stage.start_service().await;
-    stage.ready().await;
-    Some((stage, manifests))
+    harness.keeper = scenario.world.keeper.then(free_address);
+    harness.lease = scenario.world.lease;
+    harness.own_node = scenario.own_node.as_ref().map(|node| named(&harness.prefix(), node));
+    harness.start_service().await;
+    harness.ready().await;
+    Some((harness, manifests))
 }
 
 /// Every manifest of a scenario, made one of its world's.

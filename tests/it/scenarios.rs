@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::faults::Faults;
+use crate::harness::{Backend, Harness};
 use crate::scenario::{self, Scenario};
-use crate::stage::{Backend, Stage};
 
 #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the product")]
 pub(crate) fn chosen() -> Vec<(String, Scenario)> {
@@ -116,32 +116,33 @@ async fn nothing_of_a_killed_service_lives_on() {
         operator: OperatorBehaviour { finalizer_stuck: true, ..Default::default() },
         ..World::default()
     };
-    let mut stage =
-        Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    std::fs::write(stage.blueprints.path().join("gr.json"), documented_gr().to_string()).unwrap();
+    let mut harness =
+        Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    std::fs::write(harness.blueprints.path().join("gr.json"), documented_gr().to_string()).unwrap();
     sleep(Duration::from_secs(60)).await;
     let before = alive();
-    stage.start_service().await;
-    stage.ready().await;
-    let path = format!("/gum/v1/gr/{}", stage.gr());
-    assert_eq!(stage.must("PUT", &path, r#"{"file":"gr.json","force":true}"#).await.status, 200);
-    stage
-        .until("the wait", 1, stage.backend.patience(), |r| {
+    harness.start_service().await;
+    harness.ready().await;
+    let path = format!("/gum/v1/gr/{}", harness.gr());
+    assert_eq!(harness.must("PUT", &path, r#"{"file":"gr.json","force":true}"#).await.status, 200);
+    harness
+        .until("the wait", 1, harness.backend.patience(), |r| {
             r.is_some_and(|r| r.status_or_default().waiting_on.is_some())
         })
         .await;
     assert!(alive() > before, "a running service has tasks");
-    stage.kill();
+    harness.kill();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(alive(), before, "tasks of the killed service are still alive");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_carries_the_claim_of_a_vanished_record_is_given_back_at_the_start() {
-    let mut stage = Stage::set_without_service(Backend::Sandbox, World::default(), Faults::new(Vec::new()))
-        .await
-        .unwrap();
-    let nodes: Api<Node> = Api::all(stage.client.clone());
+    let mut harness =
+        Harness::set_without_service(Backend::Sandbox, World::default(), Faults::new(Vec::new()))
+            .await
+            .unwrap();
+    let nodes: Api<Node> = Api::all(harness.client.clone());
     for (name, pre_cordoned) in [("node-1", false), ("node-2", true)] {
         let mark = json!({
             "record": "gone-1", "uid": "gone", "state": "Claimed", "attempt": 0,
@@ -160,8 +161,8 @@ async fn a_node_that_carries_the_claim_of_a_vanished_record_is_given_back_at_the
         )
         .await
         .unwrap();
-    stage.start_service().await;
-    stage.ready().await;
+    harness.start_service().await;
+    harness.ready().await;
     sleep(Duration::from_secs(5)).await;
     for (name, cordoned) in [("node-1", false), ("node-2", true), ("node-3", true)] {
         let node = nodes.get(name).await.unwrap();

@@ -21,10 +21,10 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::faults::Faults;
+use crate::harness::{Backend, Harness};
 use crate::oracle::lock;
 use crate::scenario::{self, Scenario, WorldSpec};
 use crate::scenarios::tried;
-use crate::stage::{Backend, Stage};
 use plan::Plan;
 use tally::Tally;
 
@@ -96,73 +96,73 @@ async fn run(plan: &Plan, tally: &mut Tally) -> String {
     tally.begins(plan);
     let scenario = scenario(plan);
     let faults = Faults::new(Vec::new());
-    let (mut stage, _) = scenario::set(&scenario, Backend::Sandbox, None, faults).await.unwrap();
-    serde_json::from_value::<WorldSpec>(plan.pace.clone()).unwrap().change(&stage).await;
-    let path = format!("/gum/v1/gr/{}", stage.gr());
-    let answer = stage.must("PUT", &path, &plan.request.to_string()).await;
+    let (mut harness, _) = scenario::set(&scenario, Backend::Sandbox, None, faults).await.unwrap();
+    serde_json::from_value::<WorldSpec>(plan.pace.clone()).unwrap().change(&harness).await;
+    let path = format!("/gum/v1/gr/{}", harness.gr());
+    let answer = harness.must("PUT", &path, &plan.request.to_string()).await;
     let begun = Instant::now();
     let mut repeats = 0;
     for (when, event) in &plan.events {
-        when.comes(&stage, begun).await;
-        tally.happens(event, stage.oracle.newest_record().as_ref());
-        repeats += event.happen(&mut stage, &plan.request).await;
+        when.comes(&harness, begun).await;
+        tally.happens(event, harness.oracle.newest_record().as_ref());
+        repeats += event.happen(&mut harness, &plan.request).await;
     }
     let last_event = Instant::now();
     if let Some(seconds) = plan.mended_after {
-        until_settled(&stage, Duration::from_secs(seconds)).await;
+        until_settled(&harness, Duration::from_secs(seconds)).await;
         sleep((last_event + Duration::from_secs(seconds)).saturating_duration_since(Instant::now())).await;
-        events::mend(&stage);
+        events::mend(&harness);
     }
-    until_settled(&stage, PATIENCE).await;
-    let records = records(&stage).await;
+    until_settled(&harness, PATIENCE).await;
+    let records = records(&harness).await;
     let ended = records.iter().all(|r| r.phase().is_final());
     if ended {
-        it_is_silent_and_nothing_is_claimed(&stage).await;
+        it_is_silent_and_nothing_is_claimed(&harness).await;
     } else {
         sleep(AFTERWARDS).await;
     }
-    judge(plan, &stage, repeats);
+    judge(plan, &harness, repeats);
     if ended {
-        nothing_is_held_without_a_reason(&stage).await;
+        nothing_is_held_without_a_reason(&harness).await;
     }
     records.iter().for_each(l6);
     let Some(record) = records.last() else {
         tally.ends(None);
         return format!("no record, {}", answer.status);
     };
-    l5(&stage, record).await;
+    l5(&harness, record).await;
     tally.ends(Some(record));
     format!("{:?}, {}", record.phase(), record.status_or_default().message)
 }
 
 /// The records of the world's gr, the newest last.
-async fn records(stage: &Stage) -> Vec<GcuUpgrade> {
-    let mut records = stage.records().list(&Default::default()).await.unwrap().items;
+async fn records(harness: &Harness) -> Vec<GcuUpgrade> {
+    let mut records = harness.records().list(&Default::default()).await.unwrap().items;
     records.sort_by_key(GcuUpgrade::number);
     records
 }
 
-fn judge(plan: &Plan, stage: &Stage, repeats: usize) {
-    let calls = stage.faults.calls();
-    let breaches = stage.oracle.breaches(&calls);
+fn judge(plan: &Plan, harness: &Harness, repeats: usize) {
+    let calls = harness.faults.calls();
+    let breaches = harness.oracle.breaches(&calls);
     assert!(breaches.is_empty(), "against the lock: {breaches:#?}");
-    stage.oracle.check();
-    stage.oracle.check_fleet(&calls, stage.faults.happened() + repeats, plan.is_meddled_with());
+    harness.oracle.check();
+    harness.oracle.check_fleet(&calls, harness.faults.happened() + repeats, plan.is_meddled_with());
 }
 
 /// Until the upgrade has ended, or nothing moves any more. Steps that wait for a person are granted meanwhile.
-async fn until_settled(stage: &Stage, patience: Duration) {
+async fn until_settled(harness: &Harness, patience: Duration) {
     let end = Instant::now() + patience;
     let mut held_since = None;
     while Instant::now() < end {
-        let Some(record) = records(stage).await.pop() else { return };
+        let Some(record) = records(harness).await.pop() else { return };
         if record.phase().is_final() {
             return;
         }
         let status = record.status_or_default();
         let waits = status.waiting_on.as_ref().map(|waiting| waiting.reason);
         if record.phase() == Phase::Paused && waits == Some(WaitReason::AwaitingPromotion) {
-            events::command(stage, "promote").await;
+            events::command(harness, "promote").await;
         }
         match (record.phase(), held_since) {
             (Phase::Held, None) => held_since = Some(Instant::now()),
@@ -174,15 +174,15 @@ async fn until_settled(stage: &Stage, patience: Duration) {
     }
 }
 
-async fn it_is_silent_and_nothing_is_claimed(stage: &Stage) {
+async fn it_is_silent_and_nothing_is_claimed(harness: &Harness) {
     // What an ended upgrade may still have to clear away.
     sleep(Duration::from_secs(240)).await;
-    let writes = || stage.faults.calls().into_iter().filter(|call| call.is_write()).collect::<Vec<_>>();
+    let writes = || harness.faults.calls().into_iter().filter(|call| call.is_write()).collect::<Vec<_>>();
     let before = writes().len();
     sleep(AFTERWARDS).await;
     let more = writes().split_off(before);
     assert!(more.is_empty(), "it writes after the end: {more:#?}");
-    let nodes: Api<Node> = Api::all(stage.client.clone());
+    let nodes: Api<Node> = Api::all(harness.client.clone());
     for node in nodes.list(&Default::default()).await.unwrap().items {
         let name = node.name_any();
         assert!(!node.annotations().contains_key(NODE_ANNOTATION), "I10: {name} still carries a claim");
@@ -194,9 +194,12 @@ async fn it_is_silent_and_nothing_is_claimed(stage: &Stage) {
 
 /// L2, the other way round: no DaemonSet stays held once there are no outdated pods on any node, and the keeper is
 /// there only while something is held.
-async fn nothing_is_held_without_a_reason(stage: &Stage) {
-    let (sets, pods, nodes): (Api<DaemonSet>, Api<Pod>, Api<Node>) =
-        (Api::all(stage.client.clone()), Api::all(stage.client.clone()), Api::all(stage.client.clone()));
+async fn nothing_is_held_without_a_reason(harness: &Harness) {
+    let (sets, pods, nodes): (Api<DaemonSet>, Api<Pod>, Api<Node>) = (
+        Api::all(harness.client.clone()),
+        Api::all(harness.client.clone()),
+        Api::all(harness.client.clone()),
+    );
     let all = Default::default();
     let (pods, nodes) = (pods.list(&all).await.unwrap().items, nodes.list(&all).await.unwrap().items);
     let nodes: BTreeSet<String> = nodes.iter().map(ResourceExt::name_any).collect();
@@ -210,13 +213,13 @@ async fn nothing_is_held_without_a_reason(stage: &Stage) {
     let reason = held.iter().any(|set| pods.iter().any(|pod| is_outdated(pod, set)));
     let names: Vec<String> = held.iter().map(|set| set.name_any()).collect();
     assert!(held.is_empty() || reason, "L2: held without outdated pods: {names:?}");
-    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
+    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(harness.client.clone());
     let webhooks = webhooks.list(&all).await.unwrap().items.len();
     assert!(webhooks == 0 || !held.is_empty(), "the keeper is there and nothing is held");
 }
 
 /// Every upgrade ends, or is held with a sentence, and there is something that a person can do.
-async fn l5(stage: &Stage, record: &GcuUpgrade) {
+async fn l5(harness: &Harness, record: &GcuUpgrade) {
     let status = record.status_or_default();
     let commands: &[&str] = match record.phase() {
         phase if phase.is_final() => return,
@@ -227,7 +230,7 @@ async fn l5(stage: &Stage, record: &GcuUpgrade) {
     assert!(!status.message.is_empty(), "L5: {:?} without a word", record.phase());
     let mut answers = Vec::new();
     for command in commands {
-        let answer = events::command(stage, command).await;
+        let answer = events::command(harness, command).await;
         if answer.status.is_success() {
             return;
         }

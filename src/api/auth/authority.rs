@@ -23,12 +23,12 @@ use crate::api::records::Lenient;
 use crate::cluster::{self, error_text};
 
 /// How long an answer of the API server is believed: a revoked token or right is of no use after that.
-pub(super) const BELIEVED: Duration = Duration::from_secs(30);
+pub(super) const CACHE_TTL: Duration = Duration::from_secs(30);
 /// How long a token that is not valid is refused without asking again: long enough to be no burden, and short enough
 /// for one that becomes valid.
 const REFUSED: Duration = Duration::from_secs(5);
 /// Answers kept; beyond, those that have run out go, then all.
-const KEPT: usize = 1024;
+const CACHE_CAPACITY: usize = 1024;
 const NOT_VALID: &str = "the token is not valid (any more)";
 /// What a client is told to wait when its token could not be checked.
 const RETRY_SECONDS: u32 = 5;
@@ -38,11 +38,11 @@ pub(super) struct Authority {
     pub(super) mode: Mode,
     client: Client,
     /// By the token's digest: the token itself is not kept here.
-    users: Known<[u8; 32], UserInfo>,
+    users: TtlCache<[u8; 32], UserInfo>,
     /// Tokens that are not valid, by digest. Apart: whoever makes tokens up drives nobody's valid one out.
-    refused: Known<[u8; 32], ()>,
+    refused: TtlCache<[u8; 32], ()>,
     /// By the question as it was asked: two users of one name differ in uid and groups.
-    allowed: Known<String, ()>,
+    allowed: TtlCache<String, ()>,
 }
 
 /// What a call is about.
@@ -61,9 +61,9 @@ impl Authority {
         Self {
             mode,
             client,
-            users: Known::for_a(BELIEVED),
-            refused: Known::for_a(REFUSED),
-            allowed: Known::for_a(BELIEVED),
+            users: TtlCache::for_a(CACHE_TTL),
+            refused: TtlCache::for_a(REFUSED),
+            allowed: TtlCache::for_a(CACHE_TTL),
         }
     }
 
@@ -218,12 +218,12 @@ fn cannot_ask(error: &kube::Error) -> ApiError {
 }
 
 /// What is believed for a while.
-struct Known<K, V> {
+struct TtlCache<K, V> {
     lasts: Duration,
     all: Mutex<HashMap<K, (V, Instant)>>,
 }
 
-impl<K: Eq + Hash, V: Clone> Known<K, V> {
+impl<K: Eq + Hash, V: Clone> TtlCache<K, V> {
     fn for_a(lasts: Duration) -> Self {
         Self { lasts, all: Mutex::default() }
     }
@@ -235,10 +235,10 @@ impl<K: Eq + Hash, V: Clone> Known<K, V> {
 
     fn put(&self, key: K, value: V) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= KEPT {
+        if all.len() >= CACHE_CAPACITY {
             all.retain(|_, (_, at)| at.elapsed() < self.lasts);
         }
-        if all.len() >= KEPT {
+        if all.len() >= CACHE_CAPACITY {
             all.clear();
         }
         all.insert(key, (value, Instant::now()));

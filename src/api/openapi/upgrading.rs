@@ -330,7 +330,7 @@ const ROLLBACK: Operation = Operation {
     id: "rollbackGr",
     summary: "Go back to an earlier version",
     about: "Turns an upgrade that is under way back. Without one, starts a job to what the last upgrade replaced, or \
-            to `revision`, in the manner of the last upgrade but without canary, `manual` and `pauseBetween`. What is \
+            to `revision`, with the options of the last upgrade but without canary, `manual` and `pauseBetween`. What is \
             the same as the gr that is there is passed over. A request that is repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The way back is recorded; with `?wait` the earlier version runs.",
@@ -374,8 +374,8 @@ const RETRY: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/retry",
     id: "retryUpgrade",
     summary: "Try a held or failed upgrade again",
-    about: "Gives a held step a fresh deadline, and every node that was given up another try. After a failure or a rollback, starts the upgrade once more, in the \
-            manner of the last unless the body says otherwise. A request that is repeated finds the job that it began.",
+    about: "Gives a held step a fresh deadline, and every node that was given up another try. After a failure or a rollback, starts the upgrade once more, with the \
+            options of the last unless the body says otherwise. A request that is repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The step has a fresh deadline, or the upgrade is recorded once more; with `?wait` it has ended well.",
     body: Some(Body::Retry),

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::blueprint::finding::{Finding, Place};
+use crate::blueprint::finding::{Finding, SourcePos};
 use crate::blueprint::parse::MAX_FILE;
 
 /// The extensions of blueprints.
@@ -43,7 +43,7 @@ impl ReadError {
             Self::Outside => "link-outside",
             Self::Unreadable(_) => "unreadable",
         };
-        Finding::error(code, Place::START, self.to_string())
+        Finding::error(code, SourcePos::START, self.to_string())
     }
 
     fn of(error: &io::Error) -> Self {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::read::{ReadError, Root};
-use crate::blueprint::finding::{Finding, Place};
+use crate::blueprint::finding::{Finding, SourcePos};
 use crate::blueprint::{Blueprint, digest};
 
 /// The most files that are listed.
@@ -124,7 +124,7 @@ fn look(root: &Root, name: &str, before: Option<&Entry>, total: usize, now: Time
     };
     if total.saturating_add(bytes.len()) > MAX_TOTAL {
         let message = format!("the blueprints before this one already hold {MAX_TOTAL} bytes: remove some");
-        let finding = Finding::error("catalog-full", Place::START, message);
+        let finding = Finding::error("catalog-full", SourcePos::START, message);
         return Some(refused(name, finding, before, now));
     }
     let sum = digest(&bytes);

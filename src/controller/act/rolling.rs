@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::plan::Action;
+use crate::plan::FleetAction;
 use crate::plan::fleet::SetState;
 use crate::record::rolling::{
     HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION, NODE_ANNOTATION, RELEASE_ANNOTATION,
@@ -16,9 +16,9 @@ use crate::record::rolling::{
 const EVICTIONS: [&str; 2] = ["policy/v1", "policy/v1beta1"];
 
 /// Makes a call on a DaemonSet, a node or a pod.
-pub(super) async fn act(client: &Client, eviction: &str, action: &Action) -> Result<(), kube::Error> {
+pub(super) async fn act(client: &Client, eviction: &str, action: &FleetAction) -> Result<(), kube::Error> {
     match action {
-        Action::Hold { namespace, name, uid, resource_version, strategy, hold } => {
+        FleetAction::Hold { namespace, name, uid, resource_version, strategy, hold } => {
             let patch = json!({
                 "metadata": {
                     "uid": uid,
@@ -33,7 +33,7 @@ pub(super) async fn act(client: &Client, eviction: &str, action: &Action) -> Res
             });
             patch_daemonset(client, namespace, name, &patch).await
         }
-        Action::Cordon { node, resource_version, mark } => {
+        FleetAction::Cordon { node, resource_version, mark } => {
             let mark = json!(mark).to_string();
             let patch = json!({
                 "metadata": { "resourceVersion": resource_version, "annotations": { NODE_ANNOTATION: mark } },
@@ -41,7 +41,7 @@ pub(super) async fn act(client: &Client, eviction: &str, action: &Action) -> Res
             });
             patch_node(client, node, &patch).await
         }
-        Action::ReleaseNode { node, resource_version, uncordon } => {
+        FleetAction::ReleaseNode { node, resource_version, uncordon } => {
             let mut patch = json!({
                 "metadata": { "resourceVersion": resource_version, "annotations": { NODE_ANNOTATION: null } },
             });
@@ -50,14 +50,12 @@ pub(super) async fn act(client: &Client, eviction: &str, action: &Action) -> Res
             }
             patch_node(client, node, &patch).await
         }
-        Action::Evict { namespace, name, uid } => evict(client, eviction, namespace, name, uid).await,
-        Action::DeletePod { namespace, name, uid } => {
+        FleetAction::Evict { namespace, name, uid } => evict(client, eviction, namespace, name, uid).await,
+        FleetAction::DeletePod { namespace, name, uid } => {
             let only_this = Preconditions { uid: Some(uid.clone()), ..Preconditions::default() };
             let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
             api.delete(name, &DeleteParams::default().preconditions(only_this)).await.map(drop)
         }
-        // The calls on grs and records are made elsewhere.
-        _ => Ok(()),
     }
 }
 

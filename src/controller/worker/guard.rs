@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::Worker;
 use crate::controller::act::Outcome;
-use crate::keeper::{Error, Installed, Keeper, Proof};
-use crate::plan::{Action, Guard};
+use crate::keeper::{Error, Installed, Proof};
+use crate::plan::{Guard, GuardAction};
 
 /// How long a trial that failed is believed: API servers take a moment to see a webhook.
 const FAILED_FOR: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const PROVEN_FOR: Duration = Duration::from_secs(60);
 impl Worker {
     /// What is known of the webhook now. An upgrade that does not need it asks nothing of the API server.
     pub(super) async fn look_at_guard(&mut self) -> Result<Guard, kube::Error> {
-        let Some(keeper) = &self.means.keeper else { return Ok(Guard::Off) };
+        let Some(keeper) = &self.context.keeper else { return Ok(Guard::Off) };
         if !self.needs_guard() {
             return Ok(Guard::NotInstalled);
         }
@@ -38,7 +38,7 @@ impl Worker {
 
     /// The same as far as it is known without asking: what an installed one is worth is found out by a live look.
     pub(super) fn known_guard(&mut self) -> Guard {
-        if self.means.keeper.is_none() {
+        if self.context.keeper.is_none() {
             return Guard::Off;
         }
         let now = Instant::now();
@@ -55,9 +55,12 @@ impl Worker {
     }
 
     /// Installs or tries the webhook.
-    pub(super) async fn guard(&mut self, keeper: &Keeper, action: &Action) -> Outcome {
+    pub(super) async fn guard(&mut self, action: &GuardAction) -> Outcome {
+        let Some(keeper) = self.context.keeper.clone() else {
+            return Outcome::Unavailable("this service runs without the keeper".to_owned());
+        };
         let done = match action {
-            Action::ProveGuard { namespace, name, uid } => {
+            GuardAction::Prove { namespace, name, uid } => {
                 keeper.prove(namespace, name, uid).await.map(|proof| {
                     let (guard, believed) = match proof {
                         Proof::Kept => (Guard::Proven, PROVEN_FOR),
@@ -66,7 +69,7 @@ impl Worker {
                     self.guard = Some((guard, Instant::now() + believed));
                 })
             }
-            _ => keeper.install().await,
+            GuardAction::Install => keeper.install().await,
         };
         match done {
             Ok(()) => Outcome::Done,

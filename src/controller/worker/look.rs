@@ -20,16 +20,16 @@ const FAILURES_SAID: u32 = 3;
 impl Worker {
     /// Reads the record and what it concerns; `None` when it is gone.
     pub(super) async fn look(&mut self) -> Result<Option<Snapshot>, kube::Error> {
-        let api: Api<GcuUpgrade> = Api::all(self.means.client.clone());
+        let api: Api<GcuUpgrade> = Api::all(self.context.client.clone());
         match cluster::get(&api, &self.record.name_any()).await? {
             Some(record) if record.uid() == self.record.uid() => self.record = record,
             _ => return Ok(None),
         }
-        let mut seen = observe::live(&self.means.client, &self.record, &self.views).await?;
+        let mut seen = observe::live(&self.context.client, &self.record, &self.views).await?;
         if self.record.spec.strategy == Strategy::RollingUpdate {
             seen.guard = self.look_at_guard().await?;
         }
-        self.undisturbed_since.get_or_insert(self.means.clock.now());
+        self.undisturbed_since.get_or_insert(self.context.clock.now());
         Ok(Some(seen))
     }
 
@@ -40,7 +40,7 @@ impl Worker {
         if self.failures < FAILURES_SAID {
             return;
         }
-        let status = match cannot_look(&self.record, &why, self.means.clock.now()) {
+        let status = match cannot_look(&self.record, &why, self.context.clock.now()) {
             Decision::Record(status) => *status,
             Decision::Wait { status, .. } if *status != self.record.status_or_default() => *status,
             _ => return,

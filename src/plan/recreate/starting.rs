@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::describe_pod;
 use crate::gr::{self, LiveGr, Source, Workload, WorkloadKind};
-use crate::plan::turn::{Next, Turn, Wait};
+use crate::plan::step_context::{Next, StepContext, Wait};
 use crate::plan::{Decision, PodState};
 use crate::record::rolling::Amount;
 use crate::record::{Goal, OnFailure, Phase, WaitReason};
@@ -23,7 +23,7 @@ struct Failure {
     message: String,
 }
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// Running means: the operator says so of this very spec, and every workload is fully rolled out. The
     /// operator's "n/m" says nothing: it ends at 2/5 when two of five components are wanted.
     pub(super) fn waiting_running(&self) -> Next {

@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::index::Index;
-use super::node::{self, Look, Move};
-use crate::plan::Action;
+use super::node::{self, Move, NodeAssessment};
+use crate::plan::FleetAction;
 use crate::plan::fleet::NodeState;
 use crate::plan::impact::Impact;
 use crate::plan::status::after;
-use crate::plan::turn::Turn;
+use crate::plan::step_context::StepContext;
 use crate::record::rolling::{
     Claim, ClaimState, ClaimedPod, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
 };
 use crate::record::size::{SKIP_REASON, TROUBLE, shortened};
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// Moves every claim on; returns the calls that they ask for and when the first of them has to be looked at
     /// again.
     pub(super) fn work_on_claims(
@@ -25,7 +25,7 @@ impl Turn<'_> {
         rolling: &mut RollingStatus,
         stopping: bool,
         abandon: bool,
-    ) -> (Vec<Action>, Option<Timestamp>) {
+    ) -> (Vec<FleetAction>, Option<Timestamp>) {
         let (mut calls, mut untils) = (Vec::new(), Vec::new());
         rolling.skipped.retain(|s| self.attempt_of(&s.node) <= s.attempt);
         for mut claim in std::mem::take(&mut rolling.active) {
@@ -47,7 +47,7 @@ impl Turn<'_> {
                     claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
                     claim.trouble = None;
                 }
-                Move::Also(more) => {
+                Move::AddPods(more) => {
                     // Of each component the pods that are there, and those that were there last: no more than fits.
                     let there =
                         |pod: &ClaimedPod| index.pods(&claim.node).iter().any(|(_, p)| p.uid == pod.uid);
@@ -81,12 +81,12 @@ impl Turn<'_> {
             rolling.active.push(claim);
         }
         // Calls to different nodes go out together; those that release come first, they free slots.
-        calls.sort_by_key(|c| !matches!(c, Action::ReleaseNode { .. }));
+        calls.sort_by_key(|c| !matches!(c, FleetAction::ReleaseNode { .. }));
         (calls, untils.into_iter().min())
     }
 
     /// What is to be remembered of a node that does not get on.
-    fn trouble(&self, claim: &Claim, look: &Look) -> Option<Trouble> {
+    fn trouble(&self, claim: &Claim, look: &NodeAssessment) -> Option<Trouble> {
         let known = claim.trouble.as_ref();
         if let Some((message, settles)) = &look.signal {
             let at = known.map_or(self.now, |t| t.at);

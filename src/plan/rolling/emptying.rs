@@ -1,14 +1,14 @@
 //! One claimed node, before its pods are replaced: cordon, wait for jobs, evict; and what comes to it meanwhile.
 
-use super::node::{Look, Move, NOT_READY_SETTLES, Node, Stage, named};
+use super::node::{Move, NOT_READY_SETTLES, Node, NodeAssessment, Stage, named};
 use super::node::{cannot_be_evicted, must_leave};
-use crate::plan::Action;
+use crate::plan::FleetAction;
 use crate::plan::fleet::{Tenant, matches};
 use crate::plan::status::after;
 use crate::record::rolling::{Drain, NodeMark, OnTimeout};
 
 impl Node<'_> {
-    pub(super) fn emptying(&self) -> Look {
+    pub(super) fn emptying(&self) -> NodeAssessment {
         if !self.is_ours() {
             return self.cordon();
         }
@@ -21,7 +21,7 @@ impl Node<'_> {
     }
 
     /// Waits for jobs, then evicts.
-    fn empty(&self) -> Look {
+    fn empty(&self) -> NodeAssessment {
         let options = self.options();
         let tenants = self.index.tenants(&self.node.name);
         if let Some(jobs) = &options.wait_for_jobs {
@@ -29,7 +29,7 @@ impl Node<'_> {
             let running: Vec<&Tenant> =
                 tenants.iter().copied().filter(|t| matches(&t.labels, &jobs.selector)).collect();
             if !running.is_empty() && self.now < until {
-                let mut look = Look::wait(
+                let mut look = NodeAssessment::wait(
                     Stage::WaitingForJobs,
                     format!("waiting for jobs to end: {}", named(&running)),
                 );
@@ -42,19 +42,19 @@ impl Node<'_> {
         if leaving.is_empty() {
             // A node that is not ready is not known to be empty, and nothing would start on it.
             let next = if self.node.ready { Move::Swap } else { Move::Call(Vec::new()) };
-            let mut look = Look::new(Stage::Evicting, "empty", next);
+            let mut look = NodeAssessment::new(Stage::Evicting, "empty", next);
             look.until = Some(self.claim.deadline);
             return look;
         }
         self.evict(&leaving, &options.drain, true)
     }
 
-    fn cordon(&self) -> Look {
+    fn cordon(&self) -> NodeAssessment {
         if self.node.cordoned || self.node.mark.is_some() || !self.node.ready {
-            return Look::new(Stage::Cordoning, "no longer free to be worked on", Move::GiveBack);
+            return NodeAssessment::new(Stage::Cordoning, "no longer free to be worked on", Move::GiveBack);
         }
         if let Some(refusal) = self.index.fleet.refusals.get(&self.node.subject()) {
-            return Look::wait(Stage::Cordoning, format!("the cordon is refused: {refusal}"));
+            return NodeAssessment::wait(Stage::Cordoning, format!("the cordon is refused: {refusal}"));
         }
         let mark = NodeMark {
             record: self.record.metadata.name.clone().unwrap_or_default(),
@@ -64,16 +64,16 @@ impl Node<'_> {
             deadline: self.claim.deadline,
             pre_cordoned: false,
         };
-        let action = Action::Cordon {
+        let action = FleetAction::Cordon {
             node: self.node.name.clone(),
             resource_version: self.node.resource_version.clone(),
             mark,
         };
-        Look::new(Stage::Cordoning, "being cordoned", Move::Call(vec![action]))
+        NodeAssessment::new(Stage::Cordoning, "being cordoned", Move::Call(vec![action]))
     }
 
     /// Has these pods leave; while nothing of the node has been replaced yet, it may be skipped instead.
-    fn evict(&self, leaving: &[&Tenant], drain: &Drain, untouched: bool) -> Look {
+    fn evict(&self, leaving: &[&Tenant], drain: &Drain, untouched: bool) -> NodeAssessment {
         let late = self.now >= self.claim.deadline;
         let (mut calls, mut blocked) = (Vec::new(), Vec::new());
         for tenant in leaving {
@@ -82,25 +82,25 @@ impl Node<'_> {
             if tenant.deleting {
                 blocked.push(format!("pod {namespace}/{name} is terminating"));
             } else if late && drain.on_timeout == OnTimeout::Force && refusal.is_none() {
-                calls.push(Action::DeletePod { namespace, name, uid });
+                calls.push(FleetAction::DeletePod { namespace, name, uid });
             } else if let Some(why) = self.comes_back(tenant).or_else(|| cannot_be_evicted(tenant, drain)) {
                 blocked.push(why);
             } else if let Some(refusal) = refusal {
                 blocked.push(format!("pod {namespace}/{name} cannot be evicted: {refusal}"));
             } else {
-                calls.push(Action::Evict { namespace, name, uid });
+                calls.push(FleetAction::Evict { namespace, name, uid });
             }
         }
         if late && untouched && drain.on_timeout == OnTimeout::Skip {
             let reason = format!("not drained in time: {}", blocked.join("; "));
-            return Look::new(Stage::Evicting, reason.clone(), Move::Skip(reason));
+            return NodeAssessment::new(Stage::Evicting, reason.clone(), Move::Skip(reason));
         }
         let message = match blocked.first() {
             Some(first) if blocked.len() > 1 => format!("{first}; and {} more", blocked.len() - 1),
             Some(first) => first.clone(),
             None => format!("evicting {}", named(leaving)),
         };
-        let mut look = Look::new(Stage::Evicting, message, Move::Call(calls));
+        let mut look = NodeAssessment::new(Stage::Evicting, message, Move::Call(calls));
         look.until = Some(self.claim.deadline);
         look
     }
@@ -125,7 +125,7 @@ impl Node<'_> {
     }
 
     /// Pods that have come since the node was emptied: they would lose their GCU with the next pod that is replaced.
-    pub(super) fn arrived(&self) -> Option<Look> {
+    pub(super) fn arrived(&self) -> Option<NodeAssessment> {
         let drain = self.options().drain;
         let here = self.index.tenants(&self.node.name);
         let arrived: Vec<&Tenant> =

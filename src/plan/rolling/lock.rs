@@ -11,8 +11,8 @@ use crate::gr::{self, Component, LiveGr};
 use crate::plan::fleet::SetState;
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
 use crate::plan::pins::{Pin, Pins, resolve};
-use crate::plan::turn::{Next, Turn, Wait};
-use crate::plan::{Action, Decision, Guard};
+use crate::plan::step_context::{Next, StepContext, Wait};
+use crate::plan::{Decision, FleetAction, Guard, GuardAction};
 use crate::record::rolling::{Hold, LockedSet, RollingStatus};
 use crate::record::size::{LOCKED, stored};
 use crate::record::{Goal, Phase, Step, WaitReason};
@@ -24,7 +24,7 @@ const PROOF_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// Why an upgrade cannot go on with an operator that puts its own strategy back.
 pub(super) const INSISTS: &str = "the operator puts its own update strategy back into its DaemonSets, so their pods cannot be replaced node by node; turn the keeper on, or use strategy Recreate";
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// The DaemonSets of the gr as they stand; `None` without a gr.
     pub(super) fn pins(&self) -> Option<Pins<'_>> {
         let (gr, previous) = (self.seen.gr.as_ref()?, self.record.spec.previous.as_ref()?);
@@ -65,10 +65,10 @@ impl Turn<'_> {
             return None;
         }
         let interfered = unheld.iter().any(|(set, _)| !set.is_held());
-        let calls: Vec<Action> = unheld
+        let calls: Vec<FleetAction> = unheld
             .iter()
             .filter(|(set, _)| !self.seen.fleet.refusals.contains_key(&set.uid))
-            .map(|(set, pin)| Action::Hold {
+            .map(|(set, pin)| FleetAction::Hold {
                 namespace: set.namespace.clone(),
                 name: set.name.clone(),
                 uid: set.uid.clone(),
@@ -94,7 +94,7 @@ impl Turn<'_> {
         }
         // It sees to DaemonSets that are held, and an operator may be faster than everything else.
         if rolling.guarded && self.seen.guard == Guard::NotInstalled {
-            return Some(Next::Call(Action::InstallGuard));
+            return Some(Next::Guard(GuardAction::Install));
         }
         let refused = self.unheld(&rolling).iter().find_map(|(set, _)| self.seen.fleet.refused(&set.uid));
         if let Some(decision) = self.keep_locked(&mut rolling) {
@@ -123,7 +123,7 @@ impl Turn<'_> {
             Guard::Off => waits("this service runs without the keeper, and the upgrade needs it".to_owned()),
             Guard::NotInstalled | Guard::Installed => {
                 let pin = rolling.locked.iter().find(|pin| self.seen.fleet.locked(pin).is_some())?;
-                Some(Next::Call(Action::ProveGuard {
+                Some(Next::Guard(GuardAction::Prove {
                     namespace: pin.namespace.clone(),
                     name: pin.name.clone(),
                     uid: pin.uid.clone(),

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::window::opted_out;
 
 pub use super::drain::{cannot_be_evicted, is_evicted, must_leave};
-use crate::plan::Action;
+use crate::plan::FleetAction;
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
 use crate::plan::impact::Impact;
 use crate::plan::status::after;
@@ -49,11 +49,11 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Move {
     /// These calls; none: wait.
-    Call(Vec<Action>),
+    Call(Vec<FleetAction>),
     /// It is empty: its pods may be replaced.
     Swap,
     /// These pods are to be replaced as well.
-    Also(Vec<ClaimedPod>),
+    AddPods(Vec<ClaimedPod>),
     /// It is done.
     Done,
     /// It is to be given back, and left out from now on, for this reason.
@@ -68,7 +68,7 @@ pub enum Move {
 
 /// One look at a claimed node.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Look {
+pub struct NodeAssessment {
     /// What it is doing.
     pub stage: Stage,
     /// What it waits for, in a sentence.
@@ -85,7 +85,7 @@ pub struct Look {
     pub until: Option<Timestamp>,
 }
 
-impl Look {
+impl NodeAssessment {
     pub(super) fn new(stage: Stage, message: impl Into<String>, next: Move) -> Self {
         Self {
             stage,
@@ -112,9 +112,9 @@ pub fn look(
     now: Timestamp,
     stopping: bool,
     abandon: bool,
-) -> Look {
+) -> NodeAssessment {
     let Some(node) = index.fleet.node(&claim.node) else {
-        return Look::new(Stage::Releasing, "the node is gone", Move::Lost);
+        return NodeAssessment::new(Stage::Releasing, "the node is gone", Move::Lost);
     };
     let there = Node { record, claim, node, index, now };
     if abandon || (stopping && claim.state == ClaimState::Emptying) {
@@ -123,7 +123,7 @@ pub fn look(
     if claim.state != ClaimState::Returning
         && let Some(why) = opted_out(node, &record.spec.skip)
     {
-        return Look::new(Stage::Releasing, why, Move::LeaveOut);
+        return NodeAssessment::new(Stage::Releasing, why, Move::LeaveOut);
     }
     match claim.state {
         ClaimState::Returning => there.give_back(),
@@ -151,35 +151,35 @@ impl Node<'_> {
         is_ours(self.record, self.node)
     }
 
-    fn give_back(&self) -> Look {
+    fn give_back(&self) -> NodeAssessment {
         if self.is_ours() {
             return self.release("being given back");
         }
-        Look::new(Stage::Releasing, "given back", Move::GiveBack)
+        NodeAssessment::new(Stage::Releasing, "given back", Move::GiveBack)
     }
 
-    fn release(&self, why: &str) -> Look {
+    fn release(&self, why: &str) -> NodeAssessment {
         let refused = self.index.fleet.refusals.get(&self.node.subject());
         let mut action = release(self.node);
         let kept = self.record.spec.skip.iter().any(|s| s.node == self.node.name && s.keep_cordon);
-        if let Action::ReleaseNode { uncordon, .. } = &mut action {
+        if let FleetAction::ReleaseNode { uncordon, .. } = &mut action {
             *uncordon &= !kept;
         }
         match refused {
-            Some(refusal) => Look::wait(Stage::Releasing, format!("{why}: {refusal}")),
-            None => Look::new(Stage::Releasing, why, Move::Call(vec![action])),
+            Some(refusal) => NodeAssessment::wait(Stage::Releasing, format!("{why}: {refusal}")),
+            None => NodeAssessment::new(Stage::Releasing, why, Move::Call(vec![action])),
         }
     }
 
-    fn swapping(&self) -> Look {
+    fn swapping(&self) -> NodeAssessment {
         if let Some(more) = self.newly_outdated() {
             let pods = self.index.pods(&self.node.name);
             let well = pods.iter().all(|(_, pod)| pod.ready_since.is_some() && !pod.deleting);
             if self.claim.cordon && !self.is_ours() && well {
                 // It was done and released, and then the gr was put back: it has to be emptied again.
-                return Look::new(Stage::Releasing, "released", Move::GiveBack);
+                return NodeAssessment::new(Stage::Releasing, "released", Move::GiveBack);
             }
-            return Look::new(Stage::Swapping, "more pods are outdated", Move::Also(more));
+            return NodeAssessment::new(Stage::Swapping, "more pods are outdated", Move::AddPods(more));
         }
         let mut newest_ready: Option<Timestamp> = None;
         for (position, (scoped, state)) in self.index.sets.iter().enumerate() {
@@ -253,14 +253,14 @@ impl Node<'_> {
         Some(more.map(|(set, pod)| claimed(self.index, *set, pod)).collect())
     }
 
-    fn replace(&self, component: &str, old: &DaemonPod) -> Look {
+    fn replace(&self, component: &str, old: &DaemonPod) -> NodeAssessment {
         if old.deleting {
             return self.swap_wait(format!("{component}: pod {} is terminating", old.name));
         }
         if let Some(refusal) = self.index.fleet.refusals.get(&old.uid) {
             return self.swap_wait(format!("{component}: pod {} cannot be deleted: {refusal}", old.name));
         }
-        let action = Action::DeletePod {
+        let action = FleetAction::DeletePod {
             namespace: old.namespace.clone(),
             name: old.name.clone(),
             uid: old.uid.clone(),
@@ -270,8 +270,8 @@ impl Node<'_> {
         look
     }
 
-    fn swap_wait(&self, message: String) -> Look {
-        let mut look = Look::wait(Stage::Swapping, message);
+    fn swap_wait(&self, message: String) -> NodeAssessment {
+        let mut look = NodeAssessment::wait(Stage::Swapping, message);
         look.until = Some(self.claim.deadline);
         if !self.node.ready {
             look.message = format!("{}; the node is not ready", look.message);
@@ -280,7 +280,7 @@ impl Node<'_> {
         look
     }
 
-    fn verify(&self, newest_ready: Option<Timestamp>) -> Look {
+    fn verify(&self, newest_ready: Option<Timestamp>) -> NodeAssessment {
         if !self.node.ready {
             let mut look = self.swap_wait("its pods are new".to_owned());
             look.stage = Stage::Verifying;
@@ -302,7 +302,7 @@ impl Node<'_> {
         let since = if ahead { Some(self.claim.soaking_since.unwrap_or(self.now)) } else { newest_ready };
         let soaked = since.map(|since| after(since, soak));
         if soak > 0 && soaked.is_some_and(|at| self.now < at) {
-            let mut look = Look::wait(Stage::Soaking, format!("ready; watched for {soak} s"));
+            let mut look = NodeAssessment::wait(Stage::Soaking, format!("ready; watched for {soak} s"));
             look.until = soaked;
             look.clock_was_set = ahead;
             return look;
@@ -310,7 +310,7 @@ impl Node<'_> {
         if self.claim.cordon && self.is_ours() {
             return self.release("done, being released");
         }
-        Look::new(Stage::Releasing, "done", Move::Done)
+        NodeAssessment::new(Stage::Releasing, "done", Move::Done)
     }
 }
 
@@ -320,9 +320,9 @@ pub fn is_ours(record: &GcuUpgrade, node: &NodeState) -> bool {
 }
 
 /// Takes a claim off a node.
-pub fn release(node: &NodeState) -> Action {
+pub fn release(node: &NodeState) -> FleetAction {
     let pre_cordoned = matches!(&node.mark, Some(Mark::Claimed(mark)) if mark.pre_cordoned);
-    Action::ReleaseNode {
+    FleetAction::ReleaseNode {
         node: node.name.clone(),
         resource_version: node.resource_version.clone(),
         uncordon: !pre_cordoned,

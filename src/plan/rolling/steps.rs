@@ -8,15 +8,15 @@ use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
 use crate::plan::status::{End, goal_name};
-use crate::plan::turn::{Next, Turn, Wait};
-use crate::plan::{Action, Decision};
+use crate::plan::step_context::{Next, StepContext, Wait};
+use crate::plan::{Decision, GrAction};
 use crate::record::rolling::{LockedSet, RollingStatus};
 use crate::record::{Goal, Phase, Step, WaitReason};
 
 /// The environment variable that the probe adds, and takes away again with the change itself.
 const PROBE: &str = "GUM_PROBE";
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// Nothing has been touched yet: note what is about to be.
     pub(super) fn recorded_rolling(&self) -> Next {
         if self.record.spec.previous.is_none() {
@@ -126,7 +126,7 @@ impl Turn<'_> {
     }
 
     fn patch(&self, gr: &LiveGr, manifest: &Value, mark: String) -> Next {
-        Next::Call(Action::PatchGr {
+        Next::Call(GrAction::Patch {
             uid: gr.uid.clone(),
             resource_version: gr.resource_version.clone(),
             change: gr::merge_patch(spec_of(&gr.manifest), spec_of(manifest)),
@@ -184,7 +184,7 @@ impl Turn<'_> {
         if self.is_late() && goal == Goal::Target {
             return self.give_up("OperatorDoesNotRoll", format!("the operator did not put the change into DaemonSet {}/{} in time; it may want the pods of one component replaced before it changes the next: upgrade one component at a time, or use strategy Recreate", set.namespace, set.name));
         }
-        let all_behind = self.behind(&rolling);
+        let all_behind = self.unreverted(&rolling);
         let until = self.waits_for_us_since(&all_behind);
         let one_is_back = all_behind.len() < rolling.locked.len();
         if one_is_back && until.is_some_and(|at| self.now >= at) {

@@ -7,7 +7,7 @@ use super::window::{first_trouble, is};
 use crate::plan::Decision;
 use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::status::after;
-use crate::plan::turn::Turn;
+use crate::plan::step_context::StepContext;
 use crate::record::rolling::{RollingStatus, TroubleKind};
 use crate::record::size::stored;
 use crate::record::{Intent, Phase, WaitReason};
@@ -30,7 +30,7 @@ pub(super) struct Stop {
     pub(super) message: String,
 }
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// How many nodes have failed, and what that comes to.
     pub(super) fn failures(&self, index: &Index<'_>, rolling: &RollingStatus) -> Failures {
         let total = usize::try_from(rolling.nodes.total).unwrap_or(usize::MAX);
@@ -112,6 +112,6 @@ impl Turn<'_> {
                 message: "paused; call resume to continue".to_owned(),
             });
         }
-        self.gate(rolling, canaries)
+        self.stop_for_promotion(rolling, canaries)
     }
 }

@@ -13,14 +13,14 @@ use super::node::{self, is_evicted};
 use super::stop::Stop;
 use crate::plan::fleet::{Mark, NodeState, matches};
 use crate::plan::status::after;
-use crate::plan::turn::Turn;
-use crate::plan::{Action, Decision};
+use crate::plan::step_context::StepContext;
+use crate::plan::{Decision, FleetAction};
 use crate::record::rolling::{
     Claim, NodeCounts, Order, RollingStatus, RollingUpdate, SKIP_LABEL, Trouble, TroubleKind, WINDOW_LIMIT,
 };
 use crate::record::{Goal, Intent, OnFailure, Phase, SkipNode, Step, WaitReason};
 
-impl Turn<'_> {
+impl StepContext<'_> {
     pub(super) fn rolling(&self) -> Decision {
         let scope = self.scope();
         let mut rolling = self.rolling_status();
@@ -50,7 +50,7 @@ impl Turn<'_> {
             return self.turn_back(&first_trouble(&rolling));
         }
         if rolling.active.is_empty() && (abandon || self.free(&index, &rolling).next().is_none()) {
-            if let Some(set) = self.behind(&rolling).first().filter(|_| !abandon) {
+            if let Some(set) = self.unreverted(&rolling).first().filter(|_| !abandon) {
                 return self.wait_for_the_operator(set, rolling);
             }
             if let Some(unseen) = self.unseen(&index).filter(|_| !abandon) {
@@ -178,7 +178,7 @@ impl Turn<'_> {
 
     /// No node is in work and none is left: nothing of ours may be left on any node either.
     fn all_nodes_done(&self, index: &Index<'_>, mut rolling: RollingStatus) -> Decision {
-        let marked: Vec<Action> = index
+        let marked: Vec<FleetAction> = index
             .fleet
             .nodes
             .iter()
@@ -206,7 +206,7 @@ impl Turn<'_> {
         index: &Index<'_>,
         mut rolling: RollingStatus,
         stop: Option<Stop>,
-        calls: Vec<Action>,
+        calls: Vec<FleetAction>,
         until: Option<Timestamp>,
     ) -> Decision {
         let phase = stop.as_ref().map_or(Phase::Running, |s| s.phase);

@@ -71,7 +71,7 @@ impl Default for KubeletBehaviour {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Job {
+enum WorkItem {
     Node(String),
     Pod(Key),
 }
@@ -107,7 +107,7 @@ struct Kubelet {
     /// Only pods that select this world's nodes are bound to any of them.
     world: Option<String>,
     index: Mutex<Index>,
-    queue: Arc<Queue<Job>>,
+    queue: Arc<Queue<WorkItem>>,
 }
 
 /// Runs the nodes of the world for ever; with no world, those of the whole cluster.
@@ -137,10 +137,10 @@ pub async fn run(
 }
 
 impl Kubelet {
-    async fn sync(&self, job: Job) -> Result<Option<Duration>, kube::Error> {
+    async fn sync(&self, job: WorkItem) -> Result<Option<Duration>, kube::Error> {
         match job {
-            Job::Node(name) => self.sync_node(&name).await,
-            Job::Pod(key) => self.sync_pod(&key).await,
+            WorkItem::Node(name) => self.sync_node(&name).await,
+            WorkItem::Pod(key) => self.sync_pod(&key).await,
         }
     }
 
@@ -149,10 +149,10 @@ impl Kubelet {
         while behaviour.changed().await.is_ok() {
             let index = lock(&self.index);
             for name in index.nodes.keys() {
-                self.queue.add(Job::Node(name.clone()));
+                self.queue.add(WorkItem::Node(name.clone()));
             }
             for key in index.home.keys().chain(index.waiting.values().flatten()) {
-                self.queue.add(Job::Pod(key.clone()));
+                self.queue.add(WorkItem::Pod(key.clone()));
             }
         }
         // Nobody can change it any more.
@@ -164,13 +164,13 @@ impl Kubelet {
         match change {
             Change::Applied { old, new } => {
                 let name = new.name_any();
-                self.queue.add(Job::Node(name.clone()));
+                self.queue.add(WorkItem::Node(name.clone()));
                 index.lost_nodes.remove(&name);
                 index.nodes.insert(name.clone(), Arc::clone(&new));
                 if old.is_none_or(|old| placement(&old) != placement(&new)) {
                     for waiting in [Some(name), None] {
                         for key in index.waiting.get(&waiting).into_iter().flatten() {
-                            self.queue.add(Job::Pod(key.clone()));
+                            self.queue.add(WorkItem::Pod(key.clone()));
                         }
                     }
                 }
@@ -179,7 +179,7 @@ impl Kubelet {
                 let name = old.name_any();
                 index.nodes.remove(&name);
                 for key in index.on_node.get(&name).into_iter().flatten() {
-                    self.queue.add(Job::Pod(key.clone()));
+                    self.queue.add(WorkItem::Pod(key.clone()));
                 }
                 index.lost_nodes.insert(name, Instant::now());
             }
@@ -199,7 +199,7 @@ impl Kubelet {
                 Some(node) => index.place(&key, node),
                 None => index.wait(&key, fit::pinned_to(&pod).map(str::to_owned)),
             }
-            self.queue.add(Job::Pod(key.clone()));
+            self.queue.add(WorkItem::Pod(key.clone()));
             index.pods.insert(key, Arc::clone(&pod));
         } else {
             index.pods.remove(&key);
@@ -209,12 +209,12 @@ impl Kubelet {
         }
         let Some(node) = node else { return };
         if self.is_device_plugin(&pod) {
-            self.queue.add(Job::Node(node));
+            self.queue.add(WorkItem::Node(node));
         }
         // GCUs may have been given back.
         if (!there || fit::is_over(&pod)) && !fit::gcus_asked(&pod).is_empty() {
             for key in index.waiting.get(&None).into_iter().flatten() {
-                self.queue.add(Job::Pod(key.clone()));
+                self.queue.add(WorkItem::Pod(key.clone()));
             }
         }
     }

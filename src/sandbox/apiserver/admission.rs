@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{
+    error::ApiError,
     patch,
-    place::Place,
+    path::ResourcePath,
     request::Asked,
-    status::ApiError,
     update::{self, By},
     webhooks::{self, Target, Webhook},
 };
@@ -77,7 +77,7 @@ pub(crate) enum Write {
 
 impl Write {
     /// Makes it.
-    fn make(&self, tx: &mut Tx<'_>, place: Place<'_>, asked: &Asked) -> Result<Written, ApiError> {
+    fn make(&self, tx: &mut Tx<'_>, place: ResourcePath<'_>, asked: &Asked) -> Result<Written, ApiError> {
         match self {
             Self::Put(body) => update::update(tx, place, body.clone(), By::Put),
             Self::Patch => patch::patch(tx, place, asked),
@@ -85,7 +85,7 @@ impl Write {
     }
 
     /// What webhooks get to see of it.
-    fn shown(&self, place: Place<'_>, asked: &Asked, old: &Value) -> Result<Value, ApiError> {
+    fn shown(&self, place: ResourcePath<'_>, asked: &Asked, old: &Value) -> Result<Value, ApiError> {
         let body = match self {
             Self::Put(body) => body.clone(),
             Self::Patch => patch::applied(place, old, asked)?,
@@ -118,7 +118,7 @@ struct Review {
 pub(crate) async fn admitted(
     store: &Store,
     listeners: &Listeners,
-    place: Place<'_>,
+    place: ResourcePath<'_>,
     asked: &Asked,
     dry_run: bool,
     write: Write,
@@ -154,7 +154,12 @@ fn version(object: &Value) -> &str {
 }
 
 /// What there is to review, if there is a webhook that may want to.
-fn review(store: &Store, place: Place<'_>, asked: &Asked, write: &Write) -> Result<Option<Review>, ApiError> {
+fn review(
+    store: &Store,
+    place: ResourcePath<'_>,
+    asked: &Asked,
+    write: &Write,
+) -> Result<Option<Review>, ApiError> {
     let mut tx = store.begin(asked.user_agent.clone(), true);
     let webhooks = webhooks::concerned(&tx.state, place);
     if webhooks.is_empty() {
@@ -167,7 +172,7 @@ fn review(store: &Store, place: Place<'_>, asked: &Asked, write: &Write) -> Resu
 }
 
 /// The request with all that says what it is about.
-fn described(mut request: Value, place: Place<'_>, asked: &Asked, dry_run: bool) -> Value {
+fn described(mut request: Value, place: ResourcePath<'_>, asked: &Asked, dry_run: bool) -> Value {
     let (group, version) = (place.kind.group.as_str(), place.version.name.as_str());
     let kind = json!({ "group": group, "version": version, "kind": place.kind.kind });
     let resource = json!({ "group": group, "version": version, "resource": place.kind.plural });

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{defaults, place::Place, schema, status::ApiError, validate};
+use super::{defaults, error::ApiError, path::ResourcePath, schema, validate};
 use crate::{json, resources::ResourceType, store::Tx};
 
 /// Creates an object.
-pub(crate) fn create(tx: &mut Tx<'_>, place: Place<'_>, body: Value) -> Result<Arc<Value>, ApiError> {
+pub(crate) fn create(tx: &mut Tx<'_>, place: ResourcePath<'_>, body: Value) -> Result<Arc<Value>, ApiError> {
     let kind = place.kind;
     let mut object = validate::decode(kind, place.version, body)?;
     place.settle_namespace(&mut object)?;
@@ -41,7 +41,7 @@ pub(crate) fn create(tx: &mut Tx<'_>, place: Place<'_>, body: Value) -> Result<A
 }
 
 /// Prunes and fills in an object before it is checked.
-pub(crate) fn shape(place: Place<'_>, object: &mut Value) {
+pub(crate) fn shape(place: ResourcePath<'_>, object: &mut Value) {
     if !place.kind.rules.custom {
         defaults::fill(place.kind, object);
     } else if let Some(schema) = &place.version.schema {
@@ -66,7 +66,7 @@ fn name_it(tx: &mut Tx<'_>, object: &mut Value) {
     }
 }
 
-fn check_namespace(tx: &Tx<'_>, place: Place<'_>, name: &str) -> Result<(), ApiError> {
+fn check_namespace(tx: &Tx<'_>, place: ResourcePath<'_>, name: &str) -> Result<(), ApiError> {
     if !place.kind.namespaced {
         return Ok(());
     }
@@ -85,7 +85,7 @@ fn check_namespace(tx: &Tx<'_>, place: Place<'_>, name: &str) -> Result<(), ApiE
 
 /// A quota on the number of pods. Its controller, which would count what is used, is no part of the sandbox: the hard
 /// limit has to stand in its status.
-fn check_quota(tx: &Tx<'_>, place: Place<'_>, name: &str) -> Result<(), ApiError> {
+fn check_quota(tx: &Tx<'_>, place: ResourcePath<'_>, name: &str) -> Result<(), ApiError> {
     let of = |plural: &str| tx.state.objects(&(String::new(), plural.to_owned()), place.namespace);
     for (_, quota) in of("resourcequotas") {
         let hard = json::text(&quota, &["status", "hard", "pods"]);

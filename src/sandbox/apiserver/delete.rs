@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{
     crd,
-    place::Place,
+    error::{ApiError, Cause},
+    path::ResourcePath,
     request::{self, Query},
-    status::{ApiError, Cause},
     validate,
 };
 use crate::{
@@ -61,7 +61,7 @@ pub(crate) enum Outcome {
 }
 
 /// Deletes one object. Answers the body to send: the object, or a `Status`.
-pub(crate) fn delete(tx: &mut Tx<'_>, place: Place<'_>, options: &Options) -> Result<Value, ApiError> {
+pub(crate) fn delete(tx: &mut Tx<'_>, place: ResourcePath<'_>, options: &Options) -> Result<Value, ApiError> {
     let kind = place.kind;
     let found = tx.state.get(&kind.key(), place.namespace, place.name);
     let old = found.ok_or_else(|| ApiError::not_found(kind, place.name))?;

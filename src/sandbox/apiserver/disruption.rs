@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{selector::Selector, status::ApiError};
+use super::{error::ApiError, selector::Selector};
 use crate::{
     json,
     resources::TypeKey,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::{status::ApiError, table};
+use super::{error::ApiError, table};
 use crate::{
     json,
     resources::{ResourceType, Version},

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{
     create,
-    place::Place,
+    error::{ApiError, Cause},
+    path::ResourcePath,
     request::{self, Asked},
-    status::{ApiError, Cause},
     strategic,
     update::{self, By},
 };
@@ -20,7 +20,7 @@ const APPLY: &str = "application/apply-patch+yaml";
 /// Patches an object, or applies one that may not be there yet. Answers the HTTP status and the object.
 pub(crate) fn patch(
     tx: &mut Tx<'_>,
-    place: Place<'_>,
+    place: ResourcePath<'_>,
     asked: &Asked,
 ) -> Result<(u16, std::sync::Arc<Value>), ApiError> {
     let kind = place.kind;
@@ -39,7 +39,7 @@ pub(crate) fn patch(
 }
 
 /// What the patch makes of an object that is there.
-pub(crate) fn applied(place: Place<'_>, old: &Value, asked: &Asked) -> Result<Value, ApiError> {
+pub(crate) fn applied(place: ResourcePath<'_>, old: &Value, asked: &Asked) -> Result<Value, ApiError> {
     let kind = place.kind;
     check(kind, asked)?;
     let mut present = old.clone();

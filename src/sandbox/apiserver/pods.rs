@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{delete, disruption, place::Place, request::Asked, status::ApiError};
+use super::{delete, disruption, error::ApiError, path::ResourcePath, request::Asked};
 use crate::{json, resources::ResourceType, store::Tx};
 
 /// The answer to a binding or an eviction that was done.
@@ -11,7 +11,7 @@ pub(crate) fn done() -> Value {
 }
 
 /// Binds a pod to a node.
-pub(crate) fn bind(tx: &mut Tx<'_>, place: Place<'_>, body: &Value) -> Result<(), ApiError> {
+pub(crate) fn bind(tx: &mut Tx<'_>, place: ResourcePath<'_>, body: &Value) -> Result<(), ApiError> {
     let kind = place.kind;
     let found = tx.state.get(&kind.key(), place.namespace, place.name);
     let pod = found.ok_or_else(|| ApiError::not_found(kind, place.name))?;
@@ -36,7 +36,7 @@ pub(crate) fn bind(tx: &mut Tx<'_>, place: Place<'_>, body: &Value) -> Result<()
 }
 
 /// Deletes a pod if its disruption budget allows.
-pub(crate) fn evict(tx: &mut Tx<'_>, place: Place<'_>, asked: &Asked) -> Result<(), ApiError> {
+pub(crate) fn evict(tx: &mut Tx<'_>, place: ResourcePath<'_>, asked: &Asked) -> Result<(), ApiError> {
     let body = asked.object("Eviction")?;
     check_eviction_version(tx, &body)?;
     let kind = place.kind;

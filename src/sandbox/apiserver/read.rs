@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
+    error::ApiError,
     output::{Renderer, View},
-    place::Place,
+    path::ResourcePath,
     request::Query,
     selector::Selector,
-    status::ApiError,
 };
 use crate::{
     json,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One object.
-pub(crate) fn get(store: &Store, place: Place<'_>) -> Result<Arc<Value>, ApiError> {
+pub(crate) fn get(store: &Store, place: ResourcePath<'_>) -> Result<Arc<Value>, ApiError> {
     let found = store.lock().get(&place.kind.key(), place.namespace, place.name);
     found.ok_or_else(|| ApiError::not_found(place.kind, place.name))
 }
@@ -37,7 +37,7 @@ pub(crate) fn asked_version(query: &Query) -> Result<u64, ApiError> {
 /// The objects of a list request, rendered.
 pub(crate) fn list(
     store: &Store,
-    place: Place<'_>,
+    place: ResourcePath<'_>,
     query: &Query,
     renderer: &Renderer<'_>,
 ) -> Result<String, ApiError> {
@@ -66,7 +66,7 @@ pub(crate) fn list(
 /// The objects that a collection request is about, with their keys.
 pub(crate) fn select(
     state: &State,
-    place: Place<'_>,
+    place: ResourcePath<'_>,
     query: &Query,
 ) -> Result<Vec<(ObjectKey, Arc<Value>)>, ApiError> {
     let selector = Selector::parse(place.kind, query.get("labelSelector"), query.get("fieldSelector"))?;
@@ -81,7 +81,7 @@ struct Page {
 }
 
 /// The objects at the version that the request is about, those of earlier pages left out.
-fn snapshot(store: &Store, place: Place<'_>, query: &Query) -> Result<Page, ApiError> {
+fn snapshot(store: &Store, place: ResourcePath<'_>, query: &Query) -> Result<Page, ApiError> {
     let key = place.kind.key();
     let state = store.lock();
     let current = state.revision;

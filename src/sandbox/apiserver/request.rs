@@ -4,7 +4,7 @@ use axum::{body::Bytes, extract::Request};
 use http::{HeaderMap, Method, Uri, header};
 use serde_json::Value;
 
-use super::{output::View, status::ApiError};
+use super::{error::ApiError, output::View};
 
 /// The largest request body, as in the real server.
 pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -77,7 +77,7 @@ pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> 
     }
     let quoted: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
     let shown = format!("[]string{{{}}}", quoted.join(", "));
-    let cause = super::status::Cause::unsupported("dryRun", &shown, &["\"All\"".to_owned()]);
+    let cause = super::error::Cause::unsupported("dryRun", &shown, &["\"All\"".to_owned()]);
     Err(ApiError::invalid("meta.k8s.io", kind, "", &[cause]))
 }
 

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::status::Cause;
+use super::error::Cause;
 
 /// Removes fields that the schema does not know.
 pub(crate) fn prune(value: &mut Value, schema: &Value, root: bool) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::status::ApiError;
+use super::error::ApiError;
 use crate::{json, resources::ResourceType};
 
 /// Which objects a list, a watch or a disruption budget is about.

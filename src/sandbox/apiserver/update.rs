@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     create, defaults,
-    place::Place,
-    status::{ApiError, Cause},
+    error::{ApiError, Cause},
+    path::ResourcePath,
     validate,
 };
 use crate::{
@@ -28,7 +28,7 @@ pub(crate) enum By {
 /// Replaces an object. Answers the HTTP status and the stored object.
 pub(crate) fn update(
     tx: &mut Tx<'_>,
-    place: Place<'_>,
+    place: ResourcePath<'_>,
     body: Value,
     by: By,
 ) -> Result<(u16, Arc<Value>), ApiError> {
@@ -50,7 +50,7 @@ pub(crate) fn update(
 }
 
 /// Stores a new state, unless it is the old one; removes the object when nothing holds it any more.
-pub(crate) fn store(tx: &mut Tx<'_>, place: Place<'_>, old: Arc<Value>, new: Value) -> Arc<Value> {
+pub(crate) fn store(tx: &mut Tx<'_>, place: ResourcePath<'_>, old: Arc<Value>, new: Value) -> Arc<Value> {
     let kind = place.kind;
     let ends = !json::text(&new, &["metadata", "deletionTimestamp"]).is_empty()
         && json::integer(&new, &["metadata", "deletionGracePeriodSeconds"]) == 0
@@ -65,7 +65,7 @@ pub(crate) fn store(tx: &mut Tx<'_>, place: Place<'_>, old: Arc<Value>, new: Val
     tx.put(&kind.key(), place.namespace, place.name, new)
 }
 
-fn check_name(place: Place<'_>, new: &mut Value) -> Result<(), ApiError> {
+fn check_name(place: ResourcePath<'_>, new: &mut Value) -> Result<(), ApiError> {
     let name = json::text(new, &["metadata", "name"]);
     if name.is_empty() {
         json::set(new, &["metadata", "name"], place.name);
@@ -78,7 +78,7 @@ fn check_name(place: Place<'_>, new: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_uid(place: Place<'_>, old: &Value, new: &Value, by: By) -> Result<(), ApiError> {
+fn check_uid(place: ResourcePath<'_>, old: &Value, new: &Value, by: By) -> Result<(), ApiError> {
     let (had, sent) = (json::text(old, &["metadata", "uid"]), json::text(new, &["metadata", "uid"]));
     if sent.is_empty() || had == sent {
         return Ok(());
@@ -96,7 +96,7 @@ fn check_uid(place: Place<'_>, old: &Value, new: &Value, by: By) -> Result<(), A
 }
 
 /// Where a real server keeps the object; part of an error text.
-fn etcd_key(place: Place<'_>) -> String {
+fn etcd_key(place: ResourcePath<'_>) -> String {
     let kind = place.kind;
     let mut key = "/registry".to_owned();
     let in_group = kind.rules.custom || kind.group == "apiextensions.k8s.io";
@@ -109,7 +109,7 @@ fn etcd_key(place: Place<'_>) -> String {
     key
 }
 
-fn check_version(place: Place<'_>, old: &Value, new: &Value) -> Result<(), ApiError> {
+fn check_version(place: ResourcePath<'_>, old: &Value, new: &Value) -> Result<(), ApiError> {
     let kind = place.kind;
     let sent = json::text(new, &["metadata", "resourceVersion"]);
     if sent.is_empty() || sent == "0" {
@@ -130,7 +130,7 @@ fn check_version(place: Place<'_>, old: &Value, new: &Value) -> Result<(), ApiEr
 }
 
 /// What a client sent, decoded and filled in, as webhooks see it: what only the server knows may be missing.
-pub(crate) fn decoded(place: Place<'_>, body: Value) -> Result<Value, ApiError> {
+pub(crate) fn decoded(place: ResourcePath<'_>, body: Value) -> Result<Value, ApiError> {
     let mut object = validate::decode(place.kind, place.version, body)?;
     if place.kind.rules.custom {
         create::shape(place, &mut object);
@@ -143,7 +143,7 @@ pub(crate) fn decoded(place: Place<'_>, body: Value) -> Result<Value, ApiError> 
 }
 
 /// The new state as it may be: each endpoint changes its own part only.
-fn settle(place: Place<'_>, old: &Value, mut new: Value) -> Value {
+fn settle(place: ResourcePath<'_>, old: &Value, mut new: Value) -> Value {
     let kind = place.kind;
     if kind.rules.custom {
         create::shape(place, &mut new);

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
+    error::{ApiError, Cause},
     schema,
     selector::Selector,
-    status::{ApiError, Cause},
     webhooks,
 };
 use crate::{

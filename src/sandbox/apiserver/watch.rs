@@ -15,12 +15,12 @@ use tokio::{
 };
 
 use super::{
+    error::{ApiError, reply},
     output::{Renderer, View},
-    place::Place,
+    path::ResourcePath,
     read,
     request::Query,
     selector::Selector,
-    status::{ApiError, reply},
 };
 use crate::{
     json,
@@ -38,7 +38,7 @@ const BATCH: usize = 500;
 /// Answers a watch request.
 pub(crate) fn watch(
     store: &Arc<Store>,
-    place: Place<'_>,
+    place: ResourcePath<'_>,
     query: &Query,
     view: View,
 ) -> Result<Response, ApiError> {

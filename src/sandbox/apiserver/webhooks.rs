@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{place::Place, selector::Selector, status::Cause};
+use super::{error::Cause, path::ResourcePath, selector::Selector};
 use crate::{
     json,
     resources::{ADMISSION_GROUP, MUTATING_WEBHOOKS, TypeKey},
@@ -84,7 +84,7 @@ impl Webhook {
 }
 
 /// The webhooks whose rules and namespaces an update of this kind and place falls under, in the order of asking.
-pub(crate) fn concerned(state: &State, place: Place<'_>) -> Vec<Webhook> {
+pub(crate) fn concerned(state: &State, place: ResourcePath<'_>) -> Vec<Webhook> {
     let key: TypeKey = (ADMISSION_GROUP.to_owned(), MUTATING_WEBHOOKS.to_owned());
     if place.kind.group == ADMISSION_GROUP || state.table(&key).is_none_or(|table| table.objects.is_empty()) {
         return Vec::new();
@@ -98,7 +98,7 @@ pub(crate) fn concerned(state: &State, place: Place<'_>) -> Vec<Webhook> {
     concerned.map(Webhook::parse).collect()
 }
 
-fn covers(rule: &Value, place: Place<'_>) -> bool {
+fn covers(rule: &Value, place: ResourcePath<'_>) -> bool {
     let has = |field: &str, wanted: &str| {
         json::items(rule, &[field]).iter().filter_map(Value::as_str).any(|one| one == "*" || one == wanted)
     };
@@ -119,7 +119,7 @@ fn covers(rule: &Value, place: Place<'_>) -> bool {
         && json::items(rule, &["resources"]).iter().filter_map(Value::as_str).any(resource)
 }
 
-fn is_in_namespace(state: &State, selector: &Value, place: Place<'_>) -> bool {
+fn is_in_namespace(state: &State, selector: &Value, place: ResourcePath<'_>) -> bool {
     let selector = Selector::from_object(selector);
     let name = if place.kind.is("", "namespaces") { place.name } else { place.namespace };
     if name.is_empty() || selector.is_empty() {

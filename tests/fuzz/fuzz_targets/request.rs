@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::app::{ServiceDeps, Service};
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
@@ -33,7 +33,7 @@ fn stage() -> Stage {
         let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
         let api = ApiServer::new(clock);
         let world = World { nodes: 1, ..World::default() }.start(api.client(), clock).await.unwrap();
-        let mut parts = Parts::new(api.client(), clock, blueprints.path(), Metrics::default());
+        let mut parts = ServiceDeps::new(api.client(), clock, blueprints.path(), Metrics::default());
         parts.limits.per_second = 0;
         let service = Service::start(parts).await;
         service.ready().await;

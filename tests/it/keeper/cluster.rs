@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::app::{Service, ServiceDeps};
 use gcu_upgrade_manager::clock::Clock;
-use gcu_upgrade_manager::keeper::{Error, Installed, NAME, Place, Proof, Settings, WEBHOOK};
+use gcu_upgrade_manager::keeper::{Error, Installed, KeeperAddress, NAME, Proof, Settings, WEBHOOK};
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::rolling::{
     HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION, RELEASE_ANNOTATION,
@@ -332,9 +332,10 @@ async fn the_service_serves_its_keeper_as_long_as_it_serves() {
     let Some(ground) = Ground::enter().await else { return };
     let blueprints = TempDir::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = Place::url(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+    let place = KeeperAddress::url(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
     let metrics = Metrics::default();
-    let mut parts = Parts::new(ground.client.clone(), Clock::system(), blueprints.path(), metrics.clone());
+    let mut parts =
+        ServiceDeps::new(ground.client.clone(), Clock::system(), blueprints.path(), metrics.clone());
     parts.keeper = Some(Settings::new(listener, place, NAMESPACE));
     let mut service = Service::start(parts).await;
     let held = ground.held().await;
@@ -344,7 +345,7 @@ async fn the_service_serves_its_keeper_as_long_as_it_serves() {
     until("proven", kept).await;
     assert!(metrics.text(Clock::system().now()).contains("\ngum_keeper_installed 1\n"));
     service.stop().await;
-    assert!(kept().await, "it is asked while requests are still taken");
+    until("asked while requests are still taken", kept).await;
     service.close().await;
     assert!(!kept().await);
     keeper.remove().await.unwrap();

@@ -7,7 +7,7 @@ use axum::routing::post;
 use axum::{Router, body::Bytes};
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::http::tls::{self, Files};
-use gcu_upgrade_manager::keeper::{self, Error, Installed, Keeper, NAME, Place, Proof, Settings};
+use gcu_upgrade_manager::keeper::{self, Error, Installed, Keeper, KeeperAddress, NAME, Proof, Settings};
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::rolling::{
     HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION, RELEASE_ANNOTATION,
@@ -192,7 +192,7 @@ impl Replica {
     pub(super) async fn start_on(ground: &Ground, port: u16, clock: Clock) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let place = Place::url(&format!("https://127.0.0.1:{port}")).unwrap();
+        let place = KeeperAddress::url(&format!("https://127.0.0.1:{port}")).unwrap();
         let mut settings = Settings::new(listener, place, NAMESPACE);
         settings.look_every = Duration::from_millis(200);
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
@@ -276,7 +276,7 @@ impl Replica {
     /// One that looks once, at the beginning, and has looked.
     pub(super) async fn start_slowly(ground: &Ground, port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let place = Place::url(&format!("https://127.0.0.1:{port}")).unwrap();
+        let place = KeeperAddress::url(&format!("https://127.0.0.1:{port}")).unwrap();
         let settings = Settings::new(listener, place, NAMESPACE);
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let (keeper, running) =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
 use gcu_upgrade_manager::keeper::validity::Validity;
-use gcu_upgrade_manager::keeper::{self, Error, Installed, Keeper, NAME, Place, Settings};
+use gcu_upgrade_manager::keeper::{self, Error, Installed, Keeper, KeeperAddress, NAME, Settings};
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use jiff::{SignedDuration, Timestamp};
@@ -92,7 +92,7 @@ impl Cluster {
         self.replica_with(self.clock, place(HOST)).await
     }
 
-    async fn replica_with(&self, clock: Clock, place: Place) -> Replica {
+    async fn replica_with(&self, clock: Clock, place: KeeperAddress) -> Replica {
         let (faults, metrics) = (Faults::new(Vec::new()), Metrics::default());
         let server = self.api.client();
         let send = service_fn(move |request| {
@@ -112,10 +112,12 @@ impl Cluster {
 }
 
 /// `NAME.NAMESPACE.svc` of a Service, or the host of an address.
-fn place(host: &str) -> Place {
+fn place(host: &str) -> KeeperAddress {
     match host.strip_suffix(".svc").and_then(|h| h.split_once('.')) {
-        Some((name, namespace)) => Place::Service { namespace: namespace.to_owned(), name: name.to_owned() },
-        None => Place::url(&format!("https://{host}:9443")).unwrap(),
+        Some((name, namespace)) => {
+            KeeperAddress::Service { namespace: namespace.to_owned(), name: name.to_owned() }
+        }
+        None => KeeperAddress::url(&format!("https://{host}:9443")).unwrap(),
     }
 }
 
@@ -523,7 +525,9 @@ fn an_address_is_https_a_host_and_perhaps_a_port() {
         ("https://10.0.0.1:9443", "https://10.0.0.1:9443"),
         ("https://[fd00::1]:9443/", "https://[fd00::1]:9443"),
     ] {
-        let Place::Url { url: parsed, .. } = Place::url(text).unwrap() else { panic!("{text}") };
+        let KeeperAddress::Url { url: parsed, .. } = KeeperAddress::url(text).unwrap() else {
+            panic!("{text}")
+        };
         assert_eq!(parsed, url);
     }
     for text in [
@@ -541,7 +545,7 @@ fn an_address_is_https_a_host_and_perhaps_a_port() {
         "https://a b",
         "//a",
     ] {
-        let said = Place::url(text).unwrap_err();
+        let said = KeeperAddress::url(text).unwrap_err();
         assert!(said.contains("is not of the form https://HOST or https://HOST:PORT"), "{text}: {said}");
     }
 }

@@ -63,8 +63,8 @@ fn assert_harmless(elements: &[(String, String)]) {
 
 #[tokio::test(start_paused = true)]
 async fn the_page_shows_every_operation_and_has_nothing_in_it_that_could_act() {
-    let stage = stage().await;
-    let answer = stage.must("GET", "/docs", "").await;
+    let harness = harness().await;
+    let answer = harness.must("GET", "/docs", "").await;
     assert_eq!(answer.status, 200);
     for (header, value) in [
         ("content-type", "text/html; charset=utf-8"),
@@ -81,7 +81,7 @@ async fn the_page_shows_every_operation_and_has_nothing_in_it_that_could_act() {
         .collect();
     let once: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(ids.len(), once.len(), "every id is there once");
-    let document = super::document(&stage).await;
+    let document = super::document(&harness).await;
     for (path, method, operation) in operations(&document) {
         let id = operation["operationId"].as_str().unwrap().to_lowercase();
         let article =

@@ -9,11 +9,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::*;
-use mind::{Config, Mind};
+use service::{Config, ServiceModel};
 use world::{Left, Move, World};
 
-mod mind;
-mod others;
+mod interference;
+mod service;
 mod world;
 
 struct Explored {
@@ -37,18 +37,18 @@ impl Explored {
     }
 }
 
-fn explore(mind: &Mind) -> Explored {
-    let start = World::start(&mind.config);
+fn explore(service: &ServiceModel) -> Explored {
+    let start = World::start(&service.config);
     let mut known = HashMap::from([(start.clone(), 0)]);
     let mut queue = VecDeque::from([0]);
     let mut explored =
         Explored { worlds: vec![start], parents: vec![(0, "start")], natural_into: vec![vec![]] };
     while let Some(at) = queue.pop_front() {
         let world = explored.worlds[at].clone();
-        for Move { natural, what, to } in world.moves(mind) {
+        for Move { natural, what, to } in world.moves(service) {
             let to = match to {
                 Ok(to) => to,
-                Err(broken) => panic!("{:?}: {broken}\n  {}\n  {what}", mind.config, explored.story(at)),
+                Err(broken) => panic!("{:?}: {broken}\n  {}\n  {what}", service.config, explored.story(at)),
             };
             let next = *known.entry(to.clone()).or_insert_with(|| {
                 explored.worlds.push(to);
@@ -81,11 +81,11 @@ fn stuck(explored: &Explored) -> Vec<usize> {
 }
 
 fn explore_and_judge(config: Config) {
-    let mind = Mind::of(config);
-    let explored = explore(&mind);
+    let service = ServiceModel::of(config);
+    let explored = explore(&service);
     let stuck = stuck(&explored);
     let ended = explored.worlds.iter().filter(|w| w.has_ended()).count();
-    println!("{:?}: {} states, {ended} of them ended", mind.config, explored.worlds.len());
+    println!("{:?}: {} states, {ended} of them ended", service.config, explored.worlds.len());
     if let Some(first) = stuck.first() {
         panic!("{} states never end; the first: {}", stuck.len(), explored.story(*first));
     }

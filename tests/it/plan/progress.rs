@@ -2,7 +2,7 @@
 
 use gcu_upgrade_manager::observe::budgets::budget;
 use gcu_upgrade_manager::plan::budget::{Budget, blocking};
-use gcu_upgrade_manager::plan::fleet::{Keeper, Tenant};
+use gcu_upgrade_manager::plan::fleet::{RecreatedBy, Tenant};
 use gcu_upgrade_manager::plan::progress::{efficiency, progress};
 use gcu_upgrade_manager::record::rolling::{
     Claim, ClaimState, DoneNode, NodeCounts, RollingStatus, RollingUpdate,
@@ -134,7 +134,7 @@ fn a_budget_blocks_the_pods_that_it_selects_while_it_allows_none() {
         labels: [("app".to_owned(), "x".to_owned())].into(),
         gcus: 1,
         deleting: false,
-        keeper: Keeper::Controller,
+        keeper: RecreatedBy::Controller,
         empty_dir: false,
         created_at: ago(100),
         tolerates_cordon: false,

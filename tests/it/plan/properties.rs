@@ -230,11 +230,11 @@ proptest! {
     fn only_the_gr_in_the_record_is_deleted_in_the_version_that_was_seen(given in any_given()) {
         let seen = given.seen.gr.as_ref();
         match given.decide() {
-            Decision::Act(Action::DeleteGr { uid, resource_version }) => {
+            Decision::Act(GrAction::Delete { uid, resource_version }) => {
                 prop_assert_eq!(given.record.status_or_default().deleting_uid, Some(uid.clone()));
                 prop_assert_eq!(seen.map(|g| (&g.uid, &g.resource_version)), Some((&uid, &resource_version)));
             }
-            Decision::Act(Action::CreateGr { .. }) => prop_assert!(seen.is_none()),
+            Decision::Act(GrAction::Create { .. }) => prop_assert!(seen.is_none()),
             _ => {}
         }
     }

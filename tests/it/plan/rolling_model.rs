@@ -7,9 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::LiveGr;
-use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant};
+use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
 use gcu_upgrade_manager::plan::hold::verdicts;
-use gcu_upgrade_manager::plan::{Action, Decision, Snapshot, WorkloadState, decide};
+use gcu_upgrade_manager::plan::{Decision, FleetAction, GrAction, Snapshot, WorkloadState, decide};
 use gcu_upgrade_manager::record::rolling::{Amount, Hold, Labels, NodeMark, RollingUpdate};
 use gcu_upgrade_manager::record::{
     GcuUpgrade, GcuUpgradeStatus, Goal, Intent, OnFailure, Phase, Previous, Strategy,
@@ -223,7 +223,7 @@ impl World {
                     labels: Labels::new(),
                     gcus: 1,
                     deleting: machine.guest == Guest::Leaving,
-                    keeper: Keeper::Controller,
+                    keeper: RecreatedBy::Controller,
                     empty_dir: false,
                     created_at: ago(5000),
                     tolerates_cordon: false,
@@ -309,11 +309,10 @@ impl World {
         world
     }
 
-    /// The call is made, if its preconditions hold.
-    fn after(&self, action: &Action) -> Self {
-        let node = |name: &str| name.trim_start_matches('n').parse::<usize>().unwrap();
+    /// The gr is changed.
+    fn after(&self, action: &GrAction) -> Self {
         match action {
-            Action::PatchGr { mark, change, .. } => self.changed(|w| {
+            GrAction::Patch { mark, change, .. } => self.changed(|w| {
                 w.mark = Some(mark.clone());
                 let wanted = [Spec::Previous, Spec::Probe, Spec::Target].into_iter().find(|spec| {
                     let now = spec_of(w.spec);
@@ -321,24 +320,31 @@ impl World {
                 });
                 w.spec = wanted.unwrap_or_else(|| panic!("{change} leads nowhere"));
             }),
-            Action::Hold { name, hold, .. } => {
+            other => panic!("{other:?} is no call of a rolling upgrade"),
+        }
+    }
+
+    /// The call is made, if its preconditions hold.
+    fn after_fleet(&self, action: &FleetAction) -> Self {
+        let node = |name: &str| name.trim_start_matches('n').parse::<usize>().unwrap();
+        match action {
+            FleetAction::Hold { name, hold, .. } => {
                 let which = SETS.iter().position(|(set, _)| set == name).unwrap();
                 self.changed(|w| w.held[which] = Some(hold.goal))
             }
-            Action::Cordon { node: name, .. } => self.changed(|w| w.machines[node(name)].marked = true),
-            Action::ReleaseNode { node: name, uncordon, .. } => {
+            FleetAction::Cordon { node: name, .. } => self.changed(|w| w.machines[node(name)].marked = true),
+            FleetAction::ReleaseNode { node: name, uncordon, .. } => {
                 assert!(uncordon);
                 self.changed(|w| w.machines[node(name)].marked = false)
             }
-            Action::Evict { name, .. } => {
+            FleetAction::Evict { name, .. } => {
                 let number: usize = name.trim_start_matches("guest-").parse().unwrap();
                 self.changed(|w| w.machines[number].guest = Guest::Leaving)
             }
-            Action::DeletePod { uid, .. } => {
+            FleetAction::DeletePod { uid, .. } => {
                 let (number, kind) = self.whose(uid);
                 self.changed(|w| w.machines[number].pods[kind].life = Life::Deleting)
             }
-            other => panic!("{other:?} is no call of a rolling upgrade"),
         }
     }
 
@@ -349,10 +355,10 @@ impl World {
     }
 
     /// What may not be done in this state.
-    fn permits(&self, action: &Action, status: &GcuUpgradeStatus) {
+    fn permits(&self, action: &FleetAction, status: &GcuUpgradeStatus) {
         let rolling = status.rolling.clone().unwrap_or_default();
         match action {
-            Action::DeletePod { uid, .. } => {
+            FleetAction::DeletePod { uid, .. } => {
                 let claim = rolling.active.iter().find(|c| c.pods.iter().any(|p| p.uid == *uid));
                 let claim = claim.unwrap_or_else(|| panic!("{uid} is deleted without a claim: {self:#?}"));
                 let (number, kind) = self.whose(uid);
@@ -363,11 +369,11 @@ impl World {
                 );
                 assert!(self.machines[number].marked, "a pod is replaced without a cordon: {self:#?}");
             }
-            Action::Cordon { node, .. } => {
+            FleetAction::Cordon { node, .. } => {
                 assert!(rolling.active.iter().any(|c| c.node == *node), "cordon without a claim: {self:#?}");
                 assert_ne!(self.intent, 1, "a cordon while paused: {self:#?}");
             }
-            Action::Evict { .. } => assert_ne!(self.intent, 1, "an eviction while paused: {self:#?}"),
+            FleetAction::Evict { .. } => assert_ne!(self.intent, 1, "an eviction while paused: {self:#?}"),
             _ => {}
         }
     }
@@ -407,15 +413,13 @@ impl World {
                     all.push((true, written));
                 }
             }
-            Decision::Act(Action::Release) | Decision::Finished => return Vec::new(),
-            Decision::Act(action) => {
-                self.permits(&action, &known);
-                all.push((true, self.after(&action)));
-            }
+            Decision::Act(GrAction::ReleaseRecord) | Decision::Finished => return Vec::new(),
+            Decision::Act(action) => all.push((true, self.after(&action))),
+            Decision::Guard(action) => panic!("{action:?}: nobody needs the webhook here"),
             Decision::ActAll(actions) => {
                 for action in &actions {
                     self.permits(action, &known);
-                    all.push((true, self.after(action)));
+                    all.push((true, self.after_fleet(action)));
                 }
             }
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::merge_patch;
-use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant};
+use gcu_upgrade_manager::plan::FleetAction;
+use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
 use gcu_upgrade_manager::plan::rolling::node::is_ours;
 use gcu_upgrade_manager::record::rolling::{
     Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, RollingStatus, RollingUpdate,
@@ -185,7 +186,7 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
                 labels: Labels::new(),
                 gcus: 1,
                 deleting: false,
-                keeper: if thrown.bare { Keeper::Nobody } else { Keeper::Controller },
+                keeper: if thrown.bare { RecreatedBy::Nobody } else { RecreatedBy::Controller },
                 empty_dir: false,
                 created_at: ago(5000),
                 tolerates_cordon: false,
@@ -246,21 +247,21 @@ proptest! {
             }
             Decision::ActAll(actions) => for action in actions {
                 match action {
-                    Action::DeletePod { uid, .. } => {
+                    FleetAction::DeletePod { uid, .. } => {
                         let by = before.active.iter().find(|c| c.pods.iter().any(|p| p.uid == uid));
                         prop_assert!(by.is_some_and(|c| c.state == ClaimState::Swapping), "{uid} is not being swapped");
                     }
-                    Action::Cordon { node, .. } => {
+                    FleetAction::Cordon { node, .. } => {
                         prop_assert!(claimed.contains(node.as_str()) && !paused);
                         prop_assert!(!seen.fleet.node(&node).unwrap().cordoned, "somebody's cordon is taken over");
                     }
-                    Action::Evict { name, .. } => {
+                    FleetAction::Evict { name, .. } => {
                         let tenant = seen.fleet.tenants.iter().find(|t| t.name == name).unwrap();
                         prop_assert!(claimed.contains(tenant.node.as_str()) && !paused);
-                        prop_assert_eq!(tenant.keeper, Keeper::Controller, "nobody would make another");
+                        prop_assert_eq!(tenant.keeper, RecreatedBy::Controller, "nobody would make another");
                         prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()), "evicted before the cordon");
                     }
-                    Action::ReleaseNode { node, .. } => {
+                    FleetAction::ReleaseNode { node, .. } => {
                         prop_assert!(is_ours(&record, seen.fleet.node(&node).unwrap()), "somebody's claim is taken off");
                     }
                     other => prop_assert!(false, "{other:?}"),

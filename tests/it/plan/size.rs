@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use gcu_upgrade_manager::plan::FleetAction;
 use gcu_upgrade_manager::plan::commands::nodes::{self, Skipping};
-use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Keeper, Mark, NodeState, SetState, Tenant};
+use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
 use gcu_upgrade_manager::plan::preflight::{Refusal, fits, may_start};
 use gcu_upgrade_manager::record::rolling::{
     Amount, Claim, ClaimState, ClaimedPod, Drain, GivingUp, Hold, Labels, LockedSet, OnTimeout,
@@ -216,7 +217,7 @@ impl World {
                 labels: Labels::new(),
                 gcus: 1,
                 deleting: false,
-                keeper: Keeper::Nobody,
+                keeper: RecreatedBy::Nobody,
                 empty_dir: false,
                 created_at: ago(5000),
                 tolerates_cordon: false,
@@ -250,21 +251,21 @@ impl World {
         largest
     }
 
-    fn act(&mut self, action: &Action) {
+    fn act(&mut self, action: &FleetAction) {
         let fleet = &mut self.seen.fleet;
         match action {
-            Action::Cordon { node, mark, .. } => {
+            FleetAction::Cordon { node, mark, .. } => {
                 let node = fleet.nodes.iter_mut().find(|n| n.name == *node).unwrap();
                 let node = Arc::make_mut(node);
                 (node.cordoned, node.mark) = (true, Some(Mark::Claimed(mark.clone())));
             }
-            Action::ReleaseNode { node, .. } => {
+            FleetAction::ReleaseNode { node, .. } => {
                 let node = fleet.nodes.iter_mut().find(|n| n.name == *node).unwrap();
                 let node = Arc::make_mut(node);
                 (node.cordoned, node.mark) = (false, None);
             }
             // Its successor cannot start, and says much about it.
-            Action::DeletePod { uid, .. } => {
+            FleetAction::DeletePod { uid, .. } => {
                 let pod = fleet.pods.iter_mut().find(|p| p.uid == *uid).unwrap();
                 let pod = Arc::make_mut(pod);
                 self.made += 1;
@@ -273,7 +274,7 @@ impl World {
                 pod.hash = set.hash.clone().unwrap();
                 (pod.ready_since, pod.failure) = (None, Some(self.worst.repeat(10_000)));
             }
-            Action::Hold { uid, hold, .. } => {
+            FleetAction::Hold { uid, hold, .. } => {
                 let set = fleet.sets.iter_mut().find(|s| s.uid == *uid).unwrap();
                 Arc::make_mut(set).hold = Some(hold.clone());
             }

@@ -150,10 +150,10 @@ const ITS_BUSINESS: [&str; 12] = [
     "/version",
 ];
 
-async fn check(stage: &Stage, asked: &Asked) {
+async fn check(harness: &Harness, asked: &Asked) {
     let Some(request) = request(asked) else { return };
-    let before = stage.faults.calls().len();
-    let answer = stage.ask(request).await.unwrap();
+    let before = harness.faults.calls().len();
+    let answer = harness.ask(request).await.unwrap();
     let status = answer.status.as_u16();
     assert!((200..500).contains(&status) || matches!(status, 500 | 503 | 504), "{status}");
     let content_type = answer.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
@@ -169,7 +169,7 @@ async fn check(stage: &Stage, asked: &Asked) {
     assert!(answer.headers.contains_key("x-request-id"));
     let secret = answer.text.contains("root:x:0:0");
     assert!(!secret, "a file of the system was read");
-    for call in stage.faults.calls().iter().skip(before) {
+    for call in harness.faults.calls().iter().skip(before) {
         let path = call.path.as_str();
         assert!(ITS_BUSINESS.iter().any(|b| path.starts_with(b)), "reached {} {path}", call.method);
         assert!(!path.contains("..") && !path.contains("%2f") && !path.contains("//"), "{path}");
@@ -179,17 +179,17 @@ async fn check(stage: &Stage, asked: &Asked) {
 #[test]
 fn whatever_is_sent_the_answer_is_one_of_ours_and_nothing_else_of_the_cluster_is_reached() {
     let runtime: Runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let stage = runtime.block_on(async {
-        let stage = stage_of(World { nodes: 1, ..World::default() }).await;
-        stage.world.change_operator(|o| o.finalizer_stuck = true);
-        stage
+    let harness = runtime.block_on(async {
+        let harness = harness_of(World { nodes: 1, ..World::default() }).await;
+        harness.world.change_operator(|o| o.finalizer_stuck = true);
+        harness
     });
     let config = Config { cases: 3000, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&arbitrary(), |asked| {
-        runtime.block_on(check(&stage, &asked));
+        runtime.block_on(check(&harness, &asked));
         Ok(())
     });
     outcome.unwrap();
     let _inside = runtime.enter();
-    drop(stage);
+    drop(harness);
 }

@@ -12,19 +12,19 @@ use super::*;
 use crate::faults::{Fault, Rule};
 
 /// A request as from this address.
-async fn from(stage: &Stage, address: &str, path: &str) -> Answer {
+async fn from(harness: &Harness, address: &str, path: &str) -> Answer {
     let mut request = Request::get(path).body(Body::empty()).unwrap();
     let peer: SocketAddr = address.parse().unwrap();
     request.extensions_mut().insert(ConnectInfo(peer));
-    stage.ask(request).await.unwrap()
+    harness.ask(request).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_asks_too_often_is_429_and_others_and_probes_are_served() {
-    let stage = stage().await;
+    let harness = harness().await;
     let mut refused = None;
     for number in 0..500 {
-        let answer = from(&stage, "10.0.0.1:1000", "/gum/v1/blueprints").await;
+        let answer = from(&harness, "10.0.0.1:1000", "/gum/v1/blueprints").await;
         if answer.status == 429 {
             refused = Some((number, answer));
             break;
@@ -35,34 +35,34 @@ async fn an_address_that_asks_too_often_is_429_and_others_and_probes_are_served(
     assert_envelope(&answer, "List", false);
     assert_eq!(answer.headers["retry-after"], "1");
     assert!(answer.error().contains("too many requests from this address: 100 a second"), "{}", answer.text);
-    assert_eq!(from(&stage, "10.0.0.1:1001", "/readyz").await.status, 200, "probes are always answered");
-    assert_eq!(from(&stage, "10.0.0.2:1000", "/gum/v1/blueprints").await.status, 200, "others are served");
+    assert_eq!(from(&harness, "10.0.0.1:1001", "/readyz").await.status, 200, "probes are always answered");
+    assert_eq!(from(&harness, "10.0.0.2:1000", "/gum/v1/blueprints").await.status, 200, "others are served");
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(from(&stage, "10.0.0.1:1000", "/gum/v1/blueprints").await.status, 200, "and it is again");
+    assert_eq!(from(&harness, "10.0.0.1:1000", "/gum/v1/blueprints").await.status, 200, "and it is again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_hundred_and_first_wait_is_503_with_retry_after() {
-    let stage = stage().await;
-    stage.world.change_operator(|o| o.finalizer_stuck = true);
+    let harness = harness().await;
+    harness.world.change_operator(|o| o.finalizer_stuck = true);
     let mut waits = JoinSet::new();
     for _ in 0..100 {
         let request = Request::delete(GR).body(Body::from(r#"{"policy": "foreground"}"#)).unwrap();
-        waits.spawn(stage.router().oneshot(request));
+        waits.spawn(harness.router().oneshot(request));
         sleep(Duration::from_millis(5)).await;
     }
     sleep(Duration::from_secs(2)).await;
-    let answer = stage.must("DELETE", GR, r#"{"policy": "foreground"}"#).await;
+    let answer = harness.must("DELETE", GR, r#"{"policy": "foreground"}"#).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert_eq!(answer.headers["retry-after"], "10");
     assert!(answer.error().contains("100 requests are waiting for the end of upgrades"), "{}", answer.text);
-    assert_eq!(stage.must("GET", GR, "").await.status, 200, "who does not wait is served");
+    assert_eq!(harness.must("GET", GR, "").await.status, 200, "who does not wait is served");
 }
 
 #[tokio::test(start_paused = true)]
 async fn beyond_256_requests_at_once_one_more_is_503_and_probes_are_answered() {
-    let stage = stage().await;
-    stage.faults.add(Rule {
+    let harness = harness().await;
+    harness.faults.add(Rule {
         on: "GET /apis/topsops.enflame.com".to_owned(),
         skip: 0,
         times: usize::MAX,
@@ -70,20 +70,20 @@ async fn beyond_256_requests_at_once_one_more_is_503_and_probes_are_answered() {
     });
     let mut requests = JoinSet::new();
     for _ in 0..256 {
-        requests.spawn(stage.router().oneshot(Request::get(GR).body(Body::empty()).unwrap()));
+        requests.spawn(harness.router().oneshot(Request::get(GR).body(Body::empty()).unwrap()));
     }
     sleep(Duration::from_secs(1)).await;
-    let answer = stage.must("GET", GR, "").await;
+    let answer = harness.must("GET", GR, "").await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(answer.error().contains("256 requests are being worked on"), "{}", answer.text);
-    assert_eq!(stage.must("GET", "/readyz", "").await.status, 200);
+    assert_eq!(harness.must("GET", "/readyz", "").await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_a_slow_api_server_keeps_is_504_after_90_seconds() {
-    let stage = stage().await;
+    let harness = harness().await;
     for method in ["GET", "POST", "PUT"] {
-        stage.faults.add(Rule {
+        harness.faults.add(Rule {
             on: format!("{method} /"),
             skip: 0,
             times: usize::MAX,
@@ -91,7 +91,7 @@ async fn a_request_that_a_slow_api_server_keeps_is_504_after_90_seconds() {
         });
     }
     let begun = tokio::time::Instant::now();
-    let answer = stage.must("PUT", GR, PUT_BODY).await;
+    let answer = harness.must("PUT", GR, PUT_BODY).await;
     assert_eq!(answer.status, 504, "{}", answer.text);
     assert_eq!(begun.elapsed().as_secs(), 90);
     assert!(answer.error().contains("look before asking again"), "{}", answer.text);
@@ -99,15 +99,15 @@ async fn a_request_that_a_slow_api_server_keeps_is_504_after_90_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_url_that_is_too_long_is_414() {
-    let stage = stage().await;
-    let answer = stage.must("GET", &format!("/gum/v1/gr/{}", "a".repeat(9000)), "").await;
+    let harness = harness().await;
+    let answer = harness.must("GET", &format!("/gum/v1/gr/{}", "a".repeat(9000)), "").await;
     assert_eq!(answer.status, 414);
     assert_envelope(&answer, "Get", false);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_request_id_is_the_callers_where_it_is_one() {
-    let stage = stage().await;
+    let harness = harness().await;
     for (given, kept) in [
         (Some("ci-job_17.3"), true),
         (Some("with space"), false),
@@ -120,7 +120,7 @@ async fn the_request_id_is_the_callers_where_it_is_one() {
             request = request.header("x-request-id", given.as_bytes());
         }
         let Ok(request) = request.body(Body::empty()) else { continue };
-        let answer = stage.ask(request).await.unwrap();
+        let answer = harness.ask(request).await.unwrap();
         let id = answer.headers["x-request-id"].to_str().unwrap();
         match kept {
             true => assert_eq!(Some(id), given),

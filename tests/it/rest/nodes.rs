@@ -8,15 +8,15 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use tokio::time::sleep;
 
-use super::steering::{fleet, newer, start, until_phase, versions};
+use super::commands::{fleet, newer, start, until_phase, versions};
 use super::watching::{budget, label, tenant};
 use super::*;
 use crate::faults::{Fault, Faults, Rule};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-async fn of_node(stage: &Stage, node: &str, call: &str, body: &str) -> Answer {
-    stage.must("POST", &format!("{GR}/nodes/{node}/{call}"), body).await
+async fn of_node(harness: &Harness, node: &str, call: &str, body: &str) -> Answer {
+    harness.must("POST", &format!("{GR}/nodes/{node}/{call}"), body).await
 }
 
 /// What a success says that it comes to.
@@ -26,40 +26,40 @@ fn effect(answer: &Answer) -> String {
 }
 
 /// Whether a node is cordoned, and whether it carries the mark of an upgrade.
-async fn node(stage: &Stage, name: &str) -> (bool, bool) {
-    let nodes: Api<Node> = Api::all(stage.client.clone());
+async fn node(harness: &Harness, name: &str) -> (bool, bool) {
+    let nodes: Api<Node> = Api::all(harness.client.clone());
     let node = nodes.get(name).await.unwrap();
     let marked = node.metadata.annotations.unwrap_or_default().contains_key("gum.enflame.com/upgrade");
     (node.spec.unwrap().unschedulable.unwrap_or_default(), marked)
 }
 
 /// An upgrade that is held because `node-2` cannot be drained; all else is done.
-async fn held_at_node_2() -> Stage {
-    let mut stage = fleet(3).await;
-    tenant(&stage, "job-1", "node-2", true).await;
-    budget(&stage).await;
+async fn held_at_node_2() -> Harness {
+    let mut harness = fleet(3).await;
+    tenant(&harness, "job-1", "node-2", true).await;
+    budget(&harness).await;
     sleep(Duration::from_secs(30)).await;
-    start(&stage, &json!({ "drain": { "timeout": "10m" } })).await;
-    until_phase(&mut stage, 1, Phase::Held).await;
-    assert_eq!(versions(&stage).await, ["9.9.9", "9.9.9", "latest"]);
-    stage
+    start(&harness, &json!({ "drain": { "timeout": "10m" } })).await;
+    until_phase(&mut harness, 1, Phase::Held).await;
+    assert_eq!(versions(&harness).await, ["9.9.9", "9.9.9", "latest"]);
+    harness
 }
 
 /// An upgrade that waits for `promote` after one of its three nodes.
-async fn at_the_canary() -> Stage {
-    let mut stage = fleet(3).await;
-    start(&stage, &json!({ "canary": 1 })).await;
-    until_phase(&mut stage, 1, Phase::Paused).await;
-    stage
+async fn at_the_canary() -> Harness {
+    let mut harness = fleet(3).await;
+    start(&harness, &json!({ "canary": 1 })).await;
+    until_phase(&mut harness, 1, Phase::Paused).await;
+    harness
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_in_work_is_released_as_it_is_and_the_upgrade_ends_without_it() {
     for keeps in [false, true] {
-        let stage = held_at_node_2().await;
-        assert_eq!(node(&stage, "node-2").await, (true, true));
+        let harness = held_at_node_2().await;
+        assert_eq!(node(&harness, "node-2").await, (true, true));
         let body = json!({ "reason": "broken fan", "keepCordon": keeps }).to_string();
-        let skipped = of_node(&stage, "node-2", "skip?wait=1h", &body).await;
+        let skipped = of_node(&harness, "node-2", "skip?wait=1h", &body).await;
         assert_envelope(&skipped, "SkipNode", true);
         assert_eq!(effect(&skipped), "node node-2 is released as it is, and left out");
         let content = skipped.json()["content"].clone();
@@ -68,14 +68,14 @@ async fn a_node_in_work_is_released_as_it_is_and_the_upgrade_ends_without_it() {
             (&json!("enflame-gcu-resource-1"), &json!("Succeeded"))
         );
         assert_eq!(skipped.headers["location"], RECORD);
-        assert_eq!(node(&stage, "node-2").await, (keeps, false), "cordoned, marked");
-        assert_eq!(versions(&stage).await, ["9.9.9", "9.9.9", "latest"]);
-        let said = stage.record(1).await.unwrap().spec.skip;
+        assert_eq!(node(&harness, "node-2").await, (keeps, false), "cordoned, marked");
+        assert_eq!(versions(&harness).await, ["9.9.9", "9.9.9", "latest"]);
+        let said = harness.record(1).await.unwrap().spec.skip;
         let reason = Some("broken fan".to_owned());
         assert_eq!(said, [SkipNode { node: "node-2".to_owned(), reason, keep_cordon: keeps }]);
         for (call, says) in [("skip", "has ended: no node to skip"), ("retry", "has ended: no node to retry")]
         {
-            let late = of_node(&stage, "node-2", call, "").await;
+            let late = of_node(&harness, "node-2", call, "").await;
             assert_eq!(late.status, 409);
             assert!(late.error().contains(says), "{}", late.text);
         }
@@ -84,58 +84,58 @@ async fn a_node_in_work_is_released_as_it_is_and_the_upgrade_ends_without_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_not_taken_yet_is_left_out_until_it_is_retried() {
-    let mut stage = at_the_canary().await;
-    let before = stage.record(1).await;
-    let dry = of_node(&stage, "node-3", "skip?dryRun=true", r#"{"reason": "fan"}"#).await;
+    let mut harness = at_the_canary().await;
+    let before = harness.record(1).await;
+    let dry = of_node(&harness, "node-3", "skip?dryRun=true", r#"{"reason": "fan"}"#).await;
     assert_eq!(effect(&dry), "node node-3 is left out");
     assert_eq!(dry.json()["content"]["dryRun"], true);
-    assert_eq!(stage.record(1).await, before);
+    assert_eq!(harness.record(1).await, before);
     assert_eq!(
-        effect(&of_node(&stage, "node-3", "skip", r#"{"reason": "fan"}"#).await),
+        effect(&of_node(&harness, "node-3", "skip", r#"{"reason": "fan"}"#).await),
         "node node-3 is left out"
     );
     sleep(Duration::from_secs(5)).await;
-    let record = stage.record(1).await.unwrap();
+    let record = harness.record(1).await.unwrap();
     for body in ["", "{}", r#"{"reason": "fan"}"#, r#"{"keepCordon": false}"#] {
-        let again = of_node(&stage, "node-3", "skip", body).await;
+        let again = of_node(&harness, "node-3", "skip", body).await;
         assert_eq!(effect(&again), "node node-3 is skipped already", "{body}");
     }
-    assert_eq!(stage.record(1).await.unwrap(), record, "nothing was written");
-    let why = stage.must("GET", &format!("{GR}/why"), "").await.json();
+    assert_eq!(harness.record(1).await.unwrap(), record, "nothing was written");
+    let why = harness.must("GET", &format!("{GR}/why"), "").await.json();
     assert_eq!(why["content"]["skipped"], json!([{ "node": "node-3", "reason": "skipped by request: fan" }]));
-    let promoted = stage.must("POST", &format!("{GR}/promote"), "").await;
+    let promoted = harness.must("POST", &format!("{GR}/promote"), "").await;
     assert_eq!(promoted.status, 200, "{}", promoted.text);
     // The last node has to be retried before the upgrade ends.
-    stage
+    harness
         .until("the node in between", 1, LONG, |r| {
             let rolling = r.unwrap().status_or_default().rolling.unwrap_or_default();
             rolling.active.iter().any(|c| c.node == "node-2")
         })
         .await;
-    let retried = of_node(&stage, "node-3", "retry", "").await;
+    let retried = of_node(&harness, "node-3", "retry", "").await;
     assert_envelope(&retried, "RetryNode", true);
     assert_eq!(effect(&retried), "node node-3 is no longer left out");
-    let spec = stage.record(1).await.unwrap().spec;
+    let spec = harness.record(1).await.unwrap().spec;
     assert_eq!((spec.skip.len(), spec.node_attempts["node-3"]), (0, 1));
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
-    assert_eq!(versions(&stage).await, ["9.9.9"; 3]);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+    assert_eq!(versions(&harness).await, ["9.9.9"; 3]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_node_gets_a_fresh_deadline() {
-    let mut stage = held_at_node_2().await;
+    let mut harness = held_at_node_2().await;
     let claim = |record: Option<gcu_upgrade_manager::record::GcuUpgrade>| {
         record.unwrap().status_or_default().rolling.unwrap().active[0].clone()
     };
-    let late = claim(stage.record(1).await);
+    let late = claim(harness.record(1).await);
     assert!(late.trouble.is_some() && late.attempt == 0, "{late:?}");
-    let retried = of_node(&stage, "node-2", "retry", "{}").await;
+    let retried = of_node(&harness, "node-2", "retry", "{}").await;
     assert_eq!(effect(&retried), "node node-2 goes on with a fresh deadline");
-    until_phase(&mut stage, 1, Phase::Running).await;
-    let fresh = claim(stage.record(1).await);
+    until_phase(&mut harness, 1, Phase::Running).await;
+    let fresh = claim(harness.record(1).await);
     assert_eq!((fresh.trouble, fresh.attempt, fresh.since), (None, 1, late.since));
     assert!(fresh.deadline.duration_since(late.deadline).as_secs() >= 600, "{:?}", fresh.deadline);
-    let early = of_node(&stage, "node-2", "retry", "").await;
+    let early = of_node(&harness, "node-2", "retry", "").await;
     assert_eq!(
         (early.status.as_u16(), early.error()),
         (
@@ -144,52 +144,52 @@ async fn a_late_node_gets_a_fresh_deadline() {
                 .to_owned()
         )
     );
-    until_phase(&mut stage, 1, Phase::Held).await;
-    assert_eq!(effect(&of_node(&stage, "node-2", "retry", "").await), effect(&retried));
-    assert_eq!(stage.record(1).await.unwrap().spec.node_attempts["node-2"], 2);
+    until_phase(&mut harness, 1, Phase::Held).await;
+    assert_eq!(effect(&of_node(&harness, "node-2", "retry", "").await), effect(&retried));
+    assert_eq!(harness.record(1).await.unwrap().spec.node_attempts["node-2"], 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_given_up_is_taken_again() {
-    let mut stage = fleet(2).await;
-    tenant(&stage, "lone", "node-2", false).await;
+    let mut harness = fleet(2).await;
+    tenant(&harness, "lone", "node-2", false).await;
     sleep(Duration::from_secs(30)).await;
     let canary = json!({ "kubernetes.io/hostname": "node-2" });
-    start(&stage, &json!({ "canary": canary, "drain": { "timeout": "2m", "onTimeout": "Skip" } })).await;
+    start(&harness, &json!({ "canary": canary, "drain": { "timeout": "2m", "onTimeout": "Skip" } })).await;
     let given_up = |r: Option<&gcu_upgrade_manager::record::GcuUpgrade>| {
         let status = r.unwrap().status_or_default();
         let rolling = status.rolling.unwrap_or_default();
         status.phase == Phase::Paused && rolling.skipped.iter().any(|s| s.node == "node-2")
     };
-    stage.until("a node that is given up", 1, LONG, given_up).await;
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(stage.client.clone(), "default");
+    harness.until("a node that is given up", 1, LONG, given_up).await;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(harness.client.clone(), "default");
     pods.delete("lone", &Default::default()).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    assert!(given_up(stage.record(1).await.as_ref()), "it stays given up by itself");
-    assert_eq!(effect(&of_node(&stage, "node-2", "retry", "").await), "node node-2 is no longer left out");
-    stage
+    assert!(given_up(harness.record(1).await.as_ref()), "it stays given up by itself");
+    assert_eq!(effect(&of_node(&harness, "node-2", "retry", "").await), "node node-2 is no longer left out");
+    harness
         .until("the canary's end", 1, LONG, |r| {
             let status = r.unwrap().status_or_default();
             status.phase == Phase::Paused && status.rolling.unwrap_or_default().nodes.done == 1
         })
         .await;
-    assert_eq!(versions(&stage).await, ["9.9.9", "latest"]);
+    assert_eq!(versions(&harness).await, ["9.9.9", "latest"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_said_of_a_node_is_refused_with_what_to_do() {
-    let mut stage = stage_of(World { nodes: 2, ..World::default() }).await;
-    stage.write("newer.json", &newer().to_string());
-    stage.write("same.json", &documented_gr().to_string());
+    let mut harness = harness_of(World { nodes: 2, ..World::default() }).await;
+    harness.write("newer.json", &newer().to_string());
+    harness.write("same.json", &documented_gr().to_string());
     for (call, verb) in [("skip", "skip"), ("retry", "retry")] {
-        let nothing = of_node(&stage, "node-1", call, "").await;
+        let nothing = of_node(&harness, "node-1", call, "").await;
         assert_eq!(nothing.status, 409);
         let says = format!("gr \"enflame-gcu-resource\" has never been upgraded: nothing to {verb}");
         assert_eq!(nothing.error(), says);
     }
-    stage.must("PUT", GR, r#"{"file": "same.json", "force": true}"#).await;
+    harness.must("PUT", GR, r#"{"file": "same.json", "force": true}"#).await;
     for call in ["skip", "retry"] {
-        let recreate = of_node(&stage, "node-1", call, "").await;
+        let recreate = of_node(&harness, "node-1", call, "").await;
         assert_eq!(recreate.status, 409, "{}", recreate.text);
         assert!(
             recreate.error().contains("is a Recreate, which takes all nodes at once"),
@@ -197,10 +197,10 @@ async fn what_cannot_be_said_of_a_node_is_refused_with_what_to_do() {
             recreate.text
         );
     }
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
-    start(&stage, &json!({ "canary": 1 })).await;
-    until_phase(&mut stage, 2, Phase::Paused).await;
-    label(&stage, "node-2", json!({ "metadata": { "labels": { "gum.enflame.com/skip": "true" } } })).await;
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+    start(&harness, &json!({ "canary": 1 })).await;
+    until_phase(&mut harness, 2, Phase::Paused).await;
+    label(&harness, "node-2", json!({ "metadata": { "labels": { "gum.enflame.com/skip": "true" } } })).await;
     let long = json!({ "reason": "x".repeat(257) }).to_string();
     for (target, body, status, says) in [
         (
@@ -246,31 +246,31 @@ async fn what_cannot_be_said_of_a_node_is_refused_with_what_to_do() {
         ),
         ("close", r#"{"reason": "x"}"#, 400, "reason: no such field here: none is known"),
     ] {
-        let answer = stage.must("POST", &format!("{GR}/{target}"), body).await;
+        let answer = harness.must("POST", &format!("{GR}/{target}"), body).await;
         assert_eq!(answer.status.as_u16(), status, "{target} {body:.40}: {}", answer.text);
         assert!(answer.error().contains(says), "{target} {body:.40}: {}", answer.text);
     }
-    let get = stage.must("GET", &format!("{GR}/nodes/node-1/skip"), "").await;
+    let get = harness.must("GET", &format!("{GR}/nodes/node-1/skip"), "").await;
     assert_eq!((get.status.as_u16(), get.header("allow")), (405, Some("POST")));
     let full: Vec<Value> = (0..500).map(|n| json!({ "node": format!("gone-{n}") })).collect();
     let patch = json!({ "spec": { "skip": full } });
-    let name = stage.record_name(2);
-    stage.records().patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    let full = of_node(&stage, "node-1", "skip", "").await;
+    let name = harness.record_name(2);
+    harness.records().patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    let full = of_node(&harness, "node-1", "skip", "").await;
     assert_eq!(full.status, 409, "{}", full.text);
     assert!(full.error().contains("set the label gum.enflame.com/skip=true on node node-1"), "{}", full.text);
-    assert_eq!(effect(&of_node(&stage, "gone-1", "skip", "").await), "node gone-1 is skipped already");
-    assert_eq!(effect(&of_node(&stage, "gone-1", "retry", "").await), "node gone-1 is no longer left out");
+    assert_eq!(effect(&of_node(&harness, "gone-1", "skip", "").await), "node gone-1 is skipped already");
+    assert_eq!(effect(&of_node(&harness, "gone-1", "retry", "").await), "node gone-1 is no longer left out");
 }
 
 /// After a close: the record, and that nothing of the upgrade is left on any node.
-async fn assert_closed(stage: &Stage, about: &str) {
-    let status = stage.record(1).await.unwrap().status_or_default();
+async fn assert_closed(harness: &Harness, about: &str) {
+    let status = harness.record(1).await.unwrap().status_or_default();
     let ended = status.holding("Finished").unwrap_or_else(|| panic!("{about}: {status:?}"));
     assert_eq!((status.phase, ended.reason.as_str()), (Phase::Failed, "Closed"), "{about}");
     assert!(ended.message.starts_with("closed by request"), "{about}: {}", ended.message);
     for name in ["node-1", "node-2", "node-3"] {
-        assert_eq!(node(stage, name).await, (false, false), "{about}: {name}");
+        assert_eq!(node(harness, name).await, (false, false), "{about}: {name}");
     }
 }
 
@@ -286,69 +286,69 @@ async fn a_rolling_update_is_closed_wherever_it_stands_and_the_next_upgrade_does
         "deleted",
     ];
     for moment in moments {
-        let mut stage = if moment == "held" { held_at_node_2().await } else { fleet(3).await };
+        let mut harness = if moment == "held" { held_at_node_2().await } else { fleet(3).await };
         match moment {
             "held" => {}
-            "the canary is done" | "on its way back" => start(&stage, &json!({ "canary": 1 })).await,
-            _ => start(&stage, &json!({})).await,
+            "the canary is done" | "on its way back" => start(&harness, &json!({ "canary": 1 })).await,
+            _ => start(&harness, &json!({})).await,
         }
         match moment {
             "just asked for" => {}
             "locking" => {
-                stage.until(moment, 1, LONG, |r| r.unwrap().status_or_default().step == Step::Locking).await
+                harness.until(moment, 1, LONG, |r| r.unwrap().status_or_default().step == Step::Locking).await
             }
             "held" => {}
-            "the canary is done" => until_phase(&mut stage, 1, Phase::Paused).await,
+            "the canary is done" => until_phase(&mut harness, 1, Phase::Paused).await,
             "on its way back" => {
-                until_phase(&mut stage, 1, Phase::Paused).await;
-                assert_eq!(stage.must("POST", &format!("{GR}/cancel"), "").await.status, 200);
+                until_phase(&mut harness, 1, Phase::Paused).await;
+                assert_eq!(harness.must("POST", &format!("{GR}/cancel"), "").await.status, 200);
             }
             _ => {
                 let in_work = |r: Option<&gcu_upgrade_manager::record::GcuUpgrade>| {
                     r.unwrap().status_or_default().rolling.is_some_and(|r| !r.active.is_empty())
                 };
-                stage.until(moment, 1, LONG, in_work).await;
+                harness.until(moment, 1, LONG, in_work).await;
                 if moment == "deleted" {
-                    stage.records().delete(&stage.record_name(1), &Default::default()).await.unwrap();
+                    harness.records().delete(&harness.record_name(1), &Default::default()).await.unwrap();
                 }
             }
         }
-        let closed = stage.must("POST", &format!("{GR}/close?wait=10m"), "").await;
+        let closed = harness.must("POST", &format!("{GR}/close?wait=10m"), "").await;
         assert_eq!(closed.status, 200, "{moment}: {}", closed.text);
         assert_envelope(&closed, "Close", true);
         let content = closed.json()["content"].clone();
         assert_eq!(content["phase"], "Failed", "{moment}: {content:#}");
         assert!(effect(&closed).starts_with("the upgrade ends with the present state"), "{content:#}");
         if moment == "deleted" {
-            stage.until("the record's end", 1, LONG, |r| r.is_none()).await;
+            harness.until("the record's end", 1, LONG, |r| r.is_none()).await;
         } else {
-            assert_closed(&stage, moment).await;
-            let late = stage.must("POST", &format!("{GR}/close"), "").await;
+            assert_closed(&harness, moment).await;
+            let late = harness.must("POST", &format!("{GR}/close"), "").await;
             assert_eq!(late.error(), "enflame-gcu-resource-1 has ended: nothing to close");
         }
         if moment == "held" {
             continue;
         }
         sleep(Duration::from_secs(600)).await;
-        start(&stage, &json!({})).await;
+        start(&harness, &json!({})).await;
         let number = if moment == "deleted" { 1 } else { 2 };
-        assert_eq!(stage.until_final(number).await, Phase::Succeeded, "{moment}");
-        assert_eq!(versions(&stage).await, ["9.9.9"; 3], "{moment}");
+        assert_eq!(harness.until_final(number).await, Phase::Succeeded, "{moment}");
+        assert_eq!(versions(&harness).await, ["9.9.9"; 3], "{moment}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_being_closed_takes_no_other_command_and_a_close_once_more_waits_for_its_end() {
-    let stage = held_at_node_2().await;
+    let harness = held_at_node_2().await;
     let refused =
         Rule { on: "PATCH nodes/".to_owned(), skip: 0, times: usize::MAX, fault: Fault::Answer(500) };
-    stage.faults.add(refused);
-    let before = stage.record(1).await.unwrap().spec;
-    let dry = stage.must("POST", &format!("{GR}/close?dryRun=true"), "").await;
+    harness.faults.add(refused);
+    let before = harness.record(1).await.unwrap().spec;
+    let dry = harness.must("POST", &format!("{GR}/close?dryRun=true"), "").await;
     assert_eq!(dry.json()["content"]["dryRun"], true, "{}", dry.text);
-    assert_eq!(stage.record(1).await.unwrap().spec, before);
-    assert_eq!(stage.must("POST", &format!("{GR}/close"), "").await.status, 200);
-    assert_eq!(stage.record(1).await.unwrap().spec.intent, Intent::Close);
+    assert_eq!(harness.record(1).await.unwrap().spec, before);
+    assert_eq!(harness.must("POST", &format!("{GR}/close"), "").await.status, 200);
+    assert_eq!(harness.record(1).await.unwrap().spec.intent, Intent::Close);
     sleep(Duration::from_secs(60)).await;
     for command in [
         "pause",
@@ -360,70 +360,72 @@ async fn what_is_being_closed_takes_no_other_command_and_a_close_once_more_waits
         "nodes/node-1/skip",
         "nodes/node-2/retry",
     ] {
-        let answer = stage.must("POST", &format!("{GR}/{command}"), "").await;
+        let answer = harness.must("POST", &format!("{GR}/{command}"), "").await;
         assert_eq!(answer.status, 409, "{command}: {}", answer.text);
         let says = "enflame-gcu-resource-1 is being closed: it ends with the present state";
         assert_eq!(answer.error(), says, "{command}");
     }
-    let waits = stage.must("POST", &format!("{GR}/close?wait=1m"), "").await;
+    let waits = harness.must("POST", &format!("{GR}/close?wait=1m"), "").await;
     assert_eq!(waits.status, 409, "it has not ended: {}", waits.text);
     assert!(waits.error().contains("has not ended after 60s and goes on"), "{}", waits.text);
-    stage.faults.heal();
-    let closed = stage.must("POST", &format!("{GR}/close?wait=10m"), "").await;
+    harness.faults.heal();
+    let closed = harness.must("POST", &format!("{GR}/close?wait=10m"), "").await;
     assert_eq!(closed.status, 200, "{}", closed.text);
-    assert_closed(&stage, "in the end").await;
+    assert_closed(&harness, "in the end").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recreate_is_closed_while_the_gr_starts_and_not_while_the_stack_is_down() {
-    let mut stage = stage().await;
-    stage.world.change_operator(|o| o.finalizer_stuck = true);
-    stage.must("PUT", GR, PUT_BODY).await;
-    stage.until("the wait", 1, LONG, |r| r.unwrap().status_or_default().step == Step::WaitingGone).await;
-    let down = stage.must("POST", &format!("{GR}/close"), "").await;
+    let mut harness = harness().await;
+    harness.world.change_operator(|o| o.finalizer_stuck = true);
+    harness.must("PUT", GR, PUT_BODY).await;
+    harness.until("the wait", 1, LONG, |r| r.unwrap().status_or_default().step == Step::WaitingGone).await;
+    let down = harness.must("POST", &format!("{GR}/close"), "").await;
     assert_eq!(down.status, 409, "{}", down.text);
     assert!(
         down.error().ends_with("before the new version is created; cancel turns it back"),
         "{}",
         down.text
     );
-    stage.world.change_operator(|o| {
+    harness.world.change_operator(|o| {
         o.finalizer_stuck = false;
         o.stuck_components.insert("driver".to_owned());
     });
-    stage.until("the start", 1, LONG, |r| r.unwrap().status_or_default().step == Step::WaitingRunning).await;
-    let closed = stage.must("POST", &format!("{GR}/close?wait=1m"), "").await;
+    harness
+        .until("the start", 1, LONG, |r| r.unwrap().status_or_default().step == Step::WaitingRunning)
+        .await;
+    let closed = harness.must("POST", &format!("{GR}/close?wait=1m"), "").await;
     assert_eq!(
         (closed.status.as_u16(), &closed.json()["content"]["phase"]),
         (200, &json!("Failed")),
         "{}",
         closed.text
     );
-    let status = stage.record(1).await.unwrap().status_or_default();
+    let status = harness.record(1).await.unwrap().status_or_default();
     assert_eq!(status.holding("Finished").unwrap().reason, "Closed");
-    let gr = stage.must("GET", GR, "").await.json();
+    let gr = harness.must("GET", GR, "").await.json();
     let wanted: Value = serde_json::from_str(BLUEPRINT).unwrap();
     assert_eq!(gr["content"]["spec"]["driver"], wanted["spec"]["driver"], "the gr is left as it is");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recreate_that_is_turned_back_while_its_stack_is_down_can_be_given_more_time() {
-    let mut stage = stage().await;
-    stage.world.change_operator(|o| o.finalizer_stuck = true);
-    stage.must("PUT", GR, PUT_BODY).await;
-    stage.until("the wait", 1, LONG, |r| r.unwrap().status_or_default().step == Step::WaitingGone).await;
-    assert_eq!(stage.must("POST", &format!("{GR}/cancel"), "").await.status, 200);
+    let mut harness = harness().await;
+    harness.world.change_operator(|o| o.finalizer_stuck = true);
+    harness.must("PUT", GR, PUT_BODY).await;
+    harness.until("the wait", 1, LONG, |r| r.unwrap().status_or_default().step == Step::WaitingGone).await;
+    assert_eq!(harness.must("POST", &format!("{GR}/cancel"), "").await.status, 200);
     sleep(Duration::from_secs(300)).await;
-    let down = stage.must("POST", &format!("{GR}/close"), "").await;
+    let down = harness.must("POST", &format!("{GR}/close"), "").await;
     assert!(down.error().ends_with("retry gives the step a fresh deadline"), "{}", down.text);
-    let before = stage.record(1).await.unwrap().status_or_default().deadline.unwrap();
-    let retried = stage.must("POST", &format!("{GR}/retry"), "").await;
+    let before = harness.record(1).await.unwrap().status_or_default().deadline.unwrap();
+    let retried = harness.must("POST", &format!("{GR}/retry"), "").await;
     assert_eq!(effect(&retried), "the step goes on with a fresh deadline");
     sleep(Duration::from_secs(5)).await;
-    let after = stage.record(1).await.unwrap().status_or_default().deadline.unwrap();
+    let after = harness.record(1).await.unwrap().status_or_default().deadline.unwrap();
     assert!(after.duration_since(before).as_secs() > 200, "{before} {after}");
-    stage.world.change_operator(|o| o.finalizer_stuck = false);
-    assert_eq!(stage.until_final(1).await, Phase::RolledBack);
+    harness.world.change_operator(|o| o.finalizer_stuck = false);
+    assert_eq!(harness.until_final(1).await, Phase::RolledBack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -434,14 +436,14 @@ async fn on_a_real_api_server_a_node_is_skipped_and_retried_and_the_rest_is_clos
     let _alone = crate::kube::ALONE.lock().await;
     let world = World { nodes: 2, prefix: Some("past".to_owned()), ..World::default() };
     let target = world.adapt(newer());
-    let mut stage =
-        Stage::set(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new())).await.unwrap();
-    stage.write("newer.json", &target.to_string());
-    let gr = format!("/gum/v1/gr/{}", stage.gr());
+    let mut harness =
+        Harness::set(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new())).await.unwrap();
+    harness.write("newer.json", &target.to_string());
+    let gr = format!("/gum/v1/gr/{}", harness.gr());
     let body = json!({
         "file": "newer.json", "strategy": "RollingUpdate", "rollingUpdate": { "canary": 1, "minReadySeconds": 0 },
     });
-    let put = stage.must("PUT", &format!("{gr}?wait=2m"), &body.to_string()).await;
+    let put = harness.must("PUT", &format!("{gr}?wait=2m"), &body.to_string()).await;
     assert_eq!(
         (put.status.as_u16(), &put.json()["content"]["phase"]),
         (200, &json!("Paused")),
@@ -449,10 +451,10 @@ async fn on_a_real_api_server_a_node_is_skipped_and_retried_and_the_rest_is_clos
         put.text
     );
     let (one, other) = ("past-node-1", "past-node-2");
-    let unknown = stage.must("POST", &format!("{gr}/nodes/past-node-9/skip"), "").await;
+    let unknown = harness.must("POST", &format!("{gr}/nodes/past-node-9/skip"), "").await;
     assert_eq!(unknown.status, 404, "{}", unknown.text);
     // Of the two nodes the canary is one: with the other skipped there would be nothing left to do.
-    stage.faults.add(Rule {
+    harness.faults.add(Rule {
         on: "PUT gcuupgrades".to_owned(),
         skip: 0,
         times: usize::MAX,
@@ -464,17 +466,17 @@ async fn on_a_real_api_server_a_node_is_skipped_and_retried_and_the_rest_is_clos
         (one, "skip", "is left out"),
         (other, "retry", "is no longer left out"),
     ] {
-        let said = stage.must("POST", &format!("{gr}/nodes/{node}/{call}"), r#"{}"#).await;
+        let said = harness.must("POST", &format!("{gr}/nodes/{node}/{call}"), r#"{}"#).await;
         assert!(effect(&said).ends_with(says), "{call} of {node}: {}", said.text);
     }
-    let spec = stage.record(1).await.unwrap().spec;
+    let spec = harness.record(1).await.unwrap().spec;
     let skipped: Vec<&str> = spec.skip.iter().map(|s| s.node.as_str()).collect();
     assert_eq!((skipped, spec.node_attempts[other]), (vec![one], 1), "as the API server keeps it");
-    stage.faults.heal();
-    let status = stage.must("GET", &format!("{gr}/status"), "").await.json();
+    harness.faults.heal();
+    let status = harness.must("GET", &format!("{gr}/status"), "").await.json();
     let held = status["content"]["held"].as_array().unwrap().clone();
     assert!(held.iter().any(|h| h["component"] == "driver"), "{held:#?}");
-    let closed = stage.must("POST", &format!("{gr}/close?wait=1m"), "").await;
+    let closed = harness.must("POST", &format!("{gr}/close?wait=1m"), "").await;
     assert_eq!(closed.status, 200, "{}", closed.text);
-    assert_eq!(stage.until_final(1).await, Phase::Failed);
+    assert_eq!(harness.until_final(1).await, Phase::Failed);
 }

@@ -3,30 +3,30 @@
 use gcu_upgrade_manager::record::Phase;
 use gcu_upgrade_manager::record::rolling::Amount;
 
-use super::steering::{fleet, newer, rolling};
+use super::commands::{fleet, newer, rolling};
 use super::*;
 
-async fn dry(stage: &Stage, body: &Value) -> Answer {
-    stage.must("PUT", &format!("{GR}?dryRun=true"), &body.to_string()).await
+async fn dry(harness: &Harness, body: &Value) -> Answer {
+    harness.must("PUT", &format!("{GR}?dryRun=true"), &body.to_string()).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_strategy_has_its_own_failure_threshold_and_the_answer_names_it() {
-    let stage = fleet(2).await;
+    let harness = fleet(2).await;
     let recreate = |value: Value| json!({ "file": "newer.json", "failureThreshold": value });
     let update = |value: Value| json!({ "file": "newer.json", "strategy": "RollingUpdate", "rollingUpdate": { "failureThreshold": value } });
     for value in [json!(3), json!("5%"), json!("100%")] {
-        let answer = dry(&stage, &recreate(value.clone())).await;
+        let answer = dry(&harness, &recreate(value.clone())).await;
         assert_eq!(answer.json()["content"]["failureThreshold"], value, "{}", answer.text);
-        let answer = dry(&stage, &update(value.clone())).await;
+        let answer = dry(&harness, &update(value.clone())).await;
         assert_eq!(answer.json()["content"]["rollingUpdate"]["failureThreshold"], value, "{}", answer.text);
         assert_eq!(answer.json()["content"]["failureThreshold"], Value::Null, "{}", answer.text);
     }
     assert_eq!(
-        dry(&stage, &json!({ "file": "newer.json" })).await.json()["content"]["failureThreshold"],
+        dry(&harness, &json!({ "file": "newer.json" })).await.json()["content"]["failureThreshold"],
         "10%"
     );
-    let usual = dry(&stage, &json!({ "file": "newer.json", "strategy": "RollingUpdate" })).await.json();
+    let usual = dry(&harness, &json!({ "file": "newer.json", "strategy": "RollingUpdate" })).await.json();
     assert_eq!(usual["content"]["rollingUpdate"]["failureThreshold"], 1);
     let mut wrong = update(json!(1));
     wrong["strategy"] = json!("Recreate");
@@ -51,7 +51,7 @@ async fn each_strategy_has_its_own_failure_threshold_and_the_answer_names_it() {
             "failureThreshold: has no meaning for strategy RollingUpdate; use rollingUpdate.failureThreshold",
         ),
     ] {
-        let answer = dry(&stage, &body).await;
+        let answer = dry(&harness, &body).await;
         assert_eq!(answer.status, 400, "{body}: {}", answer.text);
         assert!(answer.error().contains(says), "{body}: {}", answer.text);
     }
@@ -59,31 +59,31 @@ async fn each_strategy_has_its_own_failure_threshold_and_the_answer_names_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recreates_threshold_is_in_the_record_and_goes_on_to_the_job_after_it() {
-    let mut stage = fleet(2).await;
+    let mut harness = fleet(2).await;
     let body = json!({ "file": "newer.json", "failureThreshold": "50%" }).to_string();
-    assert_eq!(stage.must("PUT", GR, &body).await.status, 200);
-    assert_eq!(stage.record(1).await.unwrap().spec.failure_threshold, Some(Amount::Percent(50)));
-    let steered = stage.must("POST", &format!("{GR}/rollback"), r#"{"failureThreshold": 1}"#).await;
+    assert_eq!(harness.must("PUT", GR, &body).await.status, 200);
+    assert_eq!(harness.record(1).await.unwrap().spec.failure_threshold, Some(Amount::Percent(50)));
+    let steered = harness.must("POST", &format!("{GR}/rollback"), r#"{"failureThreshold": 1}"#).await;
     assert_eq!(steered.status, 400, "{}", steered.text);
     assert!(steered.error().starts_with("failureThreshold: has no meaning here: an upgrade is under way"));
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
     for (body, wanted) in [
         ("", Some(Amount::Percent(50))),
         (r#"{"failureThreshold": 2}"#, Some(Amount::Number(2))),
         (r#"{"strategy": "Recreate"}"#, Some(Amount::Percent(10))),
         (r#"{"strategy": "RollingUpdate"}"#, None),
     ] {
-        let back = stage.must("POST", &format!("{GR}/rollback?wait=1h"), body).await;
+        let back = harness.must("POST", &format!("{GR}/rollback?wait=1h"), body).await;
         assert_eq!(back.status, 200, "{body}: {}", back.text);
         let name = back.json()["content"]["name"].as_str().unwrap().to_owned();
-        let record = stage.records().get(&name).await.unwrap();
+        let record = harness.records().get(&name).await.unwrap();
         assert_eq!(record.spec.failure_threshold, wanted, "{body}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn new_pods_are_watched_for_ten_seconds_unless_told_otherwise_and_zero_is_an_answer() {
-    let stage = fleet(1).await;
+    let harness = fleet(1).await;
     for (options, seconds) in [
         (json!({}), 10),
         (json!({ "minReadySeconds": 0 }), 0),
@@ -94,13 +94,13 @@ async fn new_pods_are_watched_for_ten_seconds_unless_told_otherwise_and_zero_is_
         (json!({ "minReadySeconds": 45 }), 45),
     ] {
         let body: Value = serde_json::from_str(&rolling(&options)).unwrap();
-        let answer = dry(&stage, &body).await;
+        let answer = dry(&harness, &body).await;
         assert_eq!(answer.status, 200, "{options}: {}", answer.text);
         assert_eq!(answer.json()["content"]["rollingUpdate"]["minReadySeconds"], seconds, "{options}");
     }
     for wrong in [json!(-1), json!("soon"), json!("0m0"), json!(604_801), json!(true)] {
         let body: Value = serde_json::from_str(&rolling(&json!({ "minReadySeconds": wrong }))).unwrap();
-        let answer = dry(&stage, &body).await;
+        let answer = dry(&harness, &body).await;
         assert_eq!(answer.status, 400, "{wrong}: {}", answer.text);
         assert!(answer.error().contains("rollingUpdate.minReadySeconds"), "{wrong}: {}", answer.text);
     }
@@ -108,24 +108,24 @@ async fn new_pods_are_watched_for_ten_seconds_unless_told_otherwise_and_zero_is_
 
 #[tokio::test(start_paused = true)]
 async fn a_rolling_update_of_what_cannot_be_told_for_certain_is_refused_before_there_is_a_record() {
-    let stage = fleet(2).await;
+    let harness = fleet(2).await;
     let mut moved = newer();
     moved["spec"]["driver"]["name"] = json!("another-driver");
-    stage.write("newer.json", &moved.to_string());
+    harness.write("newer.json", &moved.to_string());
     let body = rolling(&json!({}));
     let why = "component driver: spec.driver.name changes from";
-    let planned = stage.must("POST", &format!("{GR}/plan"), &body).await;
+    let planned = harness.must("POST", &format!("{GR}/plan"), &body).await;
     assert_eq!(planned.status, 200, "{}", planned.text);
     let warnings = planned.json()["content"]["plan"]["warnings"].to_string();
     assert!(warnings.contains("a RollingUpdate is refused: ") && warnings.contains(why), "{warnings}");
-    assert_eq!(stage.must("PUT", &format!("{GR}?dryRun=true"), &body).await.status, 200);
-    let refused = stage.must("PUT", GR, &body).await;
+    assert_eq!(harness.must("PUT", &format!("{GR}?dryRun=true"), &body).await.status, 200);
+    let refused = harness.must("PUT", GR, &body).await;
     assert_eq!(refused.status, 422, "{}", refused.text);
     assert!(refused.error().starts_with("a RollingUpdate is refused: "), "{}", refused.text);
     assert!(refused.error().contains(why), "{}", refused.text);
     assert!(refused.error().ends_with("; use strategy Recreate"), "{}", refused.text);
     assert_envelope(&refused, "Upgrade", false);
-    assert!(stage.record(1).await.is_none(), "nothing was started");
-    let recreate = stage.must("PUT", GR, r#"{"file": "newer.json"}"#).await;
+    assert!(harness.record(1).await.is_none(), "nothing was started");
+    let recreate = harness.must("PUT", GR, r#"{"file": "newer.json"}"#).await;
     assert_eq!(recreate.status, 200, "a Recreate needs no such thing: {}", recreate.text);
 }

@@ -1,6 +1,6 @@
 //! The plan, before anything is written.
 
-use super::steering::{fleet, newer, rolling, start};
+use super::commands::{fleet, newer, rolling, start};
 use super::watching::{budget, label, tenant};
 use super::*;
 use crate::faults::{Fault, Rule};
@@ -8,8 +8,8 @@ use gcu_upgrade_manager::record::Phase;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-async fn plan(stage: &Stage, body: &Value) -> Value {
-    let answer = stage.must("POST", &format!("{GR}/plan"), &body.to_string()).await;
+async fn plan(harness: &Harness, body: &Value) -> Value {
+    let answer = harness.must("POST", &format!("{GR}/plan"), &body.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_envelope(&answer, "Plan", true);
     answer.json()["content"]["plan"].clone()
@@ -19,10 +19,10 @@ fn body(options: &Value) -> Value {
     json!({ "file": "newer.json", "strategy": "RollingUpdate", "rollingUpdate": options })
 }
 
-async fn text(stage: &Stage, body: &Value) -> String {
+async fn text(harness: &Harness, body: &Value) -> String {
     let request =
         Request::builder().method(Method::POST).uri(format!("{GR}/plan")).header("accept", "text/plain");
-    let answer = stage.ask(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+    let answer = harness.ask(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
     assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
     answer.text
 }
@@ -33,14 +33,14 @@ fn names(nodes: &Value) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
-    let stage = fleet(5).await;
-    tenant(&stage, "job-1", "node-1", true).await;
-    tenant(&stage, "lone", "node-2", false).await;
-    budget(&stage).await;
+    let harness = fleet(5).await;
+    tenant(&harness, "job-1", "node-1", true).await;
+    tenant(&harness, "lone", "node-2", false).await;
+    budget(&harness).await;
     sleep(Duration::from_secs(30)).await;
-    label(&stage, "node-3", json!({ "metadata": { "labels": { "gum.enflame.com/skip": "true" } } })).await;
-    label(&stage, "node-4", json!({ "spec": { "unschedulable": true } })).await;
-    let said = plan(&stage, &body(&json!({ "maxUnavailable": "40%", "canary": 1 }))).await;
+    label(&harness, "node-3", json!({ "metadata": { "labels": { "gum.enflame.com/skip": "true" } } })).await;
+    label(&harness, "node-4", json!({ "spec": { "unschedulable": true } })).await;
+    let said = plan(&harness, &body(&json!({ "maxUnavailable": "40%", "canary": 1 }))).await;
     let components: Vec<(&str, &str, &str)> = said["components"]
         .as_array()
         .unwrap()
@@ -85,7 +85,7 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
     {
         assert!(warnings.contains(words), "{words}: {warnings}");
     }
-    let text = text(&stage, &body(&json!({ "maxUnavailable": "40%", "canary": 1 }))).await;
+    let text = text(&harness, &body(&json!({ "maxUnavailable": "40%", "canary": 1 }))).await;
     for line in [
         "Plan (RollingUpdate): driver, devicePlugin of gr enflame-gcu-resource on 3 nodes, 2 at once.",
         "COMPONENT      CHANGE     IMPACT    WHAT",
@@ -97,16 +97,19 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
-    assert!(stage.records().list(&Default::default()).await.unwrap().items.is_empty(), "nothing was started");
+    assert!(
+        harness.records().list(&Default::default()).await.unwrap().items.is_empty(),
+        "nothing was started"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_is_the_same_plan_and_what_it_says_is_what_happens() {
-    let mut stage = fleet(4).await;
-    tenant(&stage, "job-1", "node-1", true).await;
+    let mut harness = fleet(4).await;
+    tenant(&harness, "job-1", "node-1", true).await;
     let options = json!({ "maxUnavailable": 1, "canary": { "kubernetes.io/hostname": "node-3" }, "minReadySeconds": 3 });
-    let planned = plan(&stage, &body(&options)).await;
-    let dry = stage.must("PUT", &format!("{GR}?dryRun=true"), &rolling(&options)).await;
+    let planned = plan(&harness, &body(&options)).await;
+    let dry = harness.must("PUT", &format!("{GR}?dryRun=true"), &rolling(&options)).await;
     assert_envelope(&dry, "Upgrade", true);
     let content = dry.json()["content"].clone();
     assert_eq!((&content["plan"], &content["dryRun"]), (&planned, &json!(true)));
@@ -116,28 +119,28 @@ async fn a_dry_run_is_the_same_plan_and_what_it_says_is_what_happens() {
         ["node-3", "node-2", "node-4", "node-1"],
         "the canary, idle ones, others"
     );
-    start(&stage, &options).await;
+    start(&harness, &options).await;
     let mut taken: Vec<String> = Vec::new();
     loop {
-        let record = stage.record(1).await.unwrap();
+        let record = harness.record(1).await.unwrap();
         for claim in record.status_or_default().rolling.unwrap_or_default().active {
             if !taken.contains(&claim.node) {
                 taken.push(claim.node.clone());
             }
         }
         match record.phase() {
-            Phase::Paused => drop(stage.must("POST", &format!("{GR}/promote"), "").await),
+            Phase::Paused => drop(harness.must("POST", &format!("{GR}/promote"), "").await),
             phase if phase.is_final() => break,
             _ => {}
         }
         sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(taken, names(&planned["nodes"]));
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
 
-    stage.write("newer.json", &newer().to_string().replace("9.9.9", "9.9.10"));
-    let next = plan(&stage, &body(&json!({ "maxUnavailable": 2, "pauseBetween": "1m" }))).await;
-    let recent = stage.record(1).await.unwrap().status_or_default().rolling.unwrap().recent;
+    harness.write("newer.json", &newer().to_string().replace("9.9.9", "9.9.10"));
+    let next = plan(&harness, &body(&json!({ "maxUnavailable": 2, "pauseBetween": "1m" }))).await;
+    let recent = harness.record(1).await.unwrap().status_or_default().rolling.unwrap().recent;
     let mut took: Vec<i64> = recent.iter().map(|n| n.at.duration_since(n.since).as_secs()).collect();
     took.sort_unstable();
     assert_eq!(next["expected"]["seconds"], took[2] * 2 + 60, "{next:#}");
@@ -146,9 +149,9 @@ async fn a_dry_run_is_the_same_plan_and_what_it_says_is_what_happens() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recreate_is_announced_with_its_outage() {
-    let mut stage = fleet(3).await;
-    tenant(&stage, "job-1", "node-1", true).await;
-    let first = plan(&stage, &json!({ "file": "gr.json" })).await;
+    let mut harness = fleet(3).await;
+    tenant(&harness, "job-1", "node-1", true).await;
+    let first = plan(&harness, &json!({ "file": "gr.json" })).await;
     assert_eq!(
         first["summary"],
         "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for a time that is not known"
@@ -158,30 +161,30 @@ async fn a_recreate_is_announced_with_its_outage() {
         first["warnings"].to_string().contains("pods that hold a GCU: 1; they are not evicted"),
         "{first:#}"
     );
-    stage.must("PUT", GR, PUT_BODY).await;
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
-    let status = stage.record(1).await.unwrap().status_or_default();
+    harness.must("PUT", GR, PUT_BODY).await;
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+    let status = harness.record(1).await.unwrap().status_or_default();
     let took = status.finished_at.unwrap().duration_since(status.started_at.unwrap()).as_secs();
-    let again = plan(&stage, &json!({ "file": "newer.json" })).await;
+    let again = plan(&harness, &json!({ "file": "newer.json" })).await;
     assert_eq!(
         (&again["expected"]["seconds"], &again["expected"]["basis"]),
         (&json!(took), &json!("enflame-gcu-resource-1 took so long"))
     );
-    let text = text(&stage, &json!({ "file": "newer.json" })).await;
+    let text = text(&harness, &json!({ "file": "newer.json" })).await;
     assert!(text.starts_with("Plan (Recreate): the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for about "), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_warns_and_refuses_as_the_upgrade_would() {
-    let stage = fleet(2).await;
+    let harness = fleet(2).await;
     let mut gr = newer();
     gr["spec"]["exporter"]["notDeploy"] = json!(true);
     gr["spec"]["gcusharePlugin"] = json!({ "image": "x", "version": "1" });
     gr["spec"]["gfd"]["nodeSelector"] = json!({ "no": "such" });
-    stage.write("newer.json", &gr.to_string());
+    harness.write("newer.json", &gr.to_string());
     let options =
         json!({ "nodeSelector": { "kubernetes.io/hostname": "node-2" }, "drain": { "enabled": false } });
-    let said = plan(&stage, &body(&options)).await;
+    let said = plan(&harness, &body(&options)).await;
     let warnings = said["warnings"].to_string();
     for words in [
         "gcusharePlugin: added on all nodes at once",
@@ -206,27 +209,27 @@ async fn a_plan_warns_and_refuses_as_the_upgrade_would() {
         ),
         ("plan", r#"{"file": "gr.json", "components": ["nonsense"]}"#, 400, "components: no component"),
     ] {
-        let wrong = stage.must("POST", &format!("{GR}/{request}"), body).await;
+        let wrong = harness.must("POST", &format!("{GR}/{request}"), body).await;
         assert_eq!((wrong.status.as_u16(), wrong.error().contains(says)), (status, true), "{}", wrong.text);
         assert_envelope(&wrong, "Plan", false);
     }
-    stage.must("PUT", GR, PUT_BODY).await;
-    let busy = stage.must("POST", &format!("{GR}/plan"), PUT_BODY).await;
+    harness.must("PUT", GR, PUT_BODY).await;
+    let busy = harness.must("POST", &format!("{GR}/plan"), PUT_BODY).await;
     assert_eq!(busy.status, 409, "{}", busy.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_component_is_planned_with_those_after_it_and_a_long_list_is_cut_in_text() {
-    let stage = fleet(60).await;
+    let harness = fleet(60).await;
     let mut wanted = body(&json!({ "maxUnavailable": 1000 }));
     wanted["components"] = json!(["plugin"]);
-    let said = plan(&stage, &wanted).await;
+    let said = plan(&harness, &wanted).await;
     let components: Vec<&Value> =
         said["components"].as_array().unwrap().iter().map(|c| &c["component"]).collect();
     assert_eq!(components, ["devicePlugin", "exporter", "gfd"]);
     assert!(said["warnings"].to_string().contains("never more than 200"), "{}", said["warnings"]);
     assert_eq!((names(&said["nodes"]).len(), &said["maxUnavailable"]), (60, &json!(200)));
-    let text = text(&stage, &wanted).await;
+    let text = text(&harness, &wanted).await;
     assert!(text.contains("\nand 10 more\n"), "{text}");
 }
 
@@ -250,17 +253,17 @@ async fn budgets_of_clusters_before_policy_v1_are_read_too() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_takes_three_seconds_for_each_read_gives_a_plan_after_a_few_of_them() {
-    let stage = fleet(5).await;
+    let harness = fleet(5).await;
     for on in ["GET ", "PUT "] {
         let fault = Fault::Delay("3s".to_owned());
-        stage.faults.add(Rule { on: on.to_owned(), skip: 0, times: usize::MAX, fault });
+        harness.faults.add(Rule { on: on.to_owned(), skip: 0, times: usize::MAX, fault });
     }
     for (method, path, body, rounds) in [
         ("POST", format!("{GR}/plan"), body(&json!({ "maxUnavailable": 1 })).to_string(), 4),
         ("GET", format!("{GR}/nodes"), String::new(), 3),
     ] {
         let begun = Instant::now();
-        let answer = stage.must(method, &path, &body).await;
+        let answer = harness.must(method, &path, &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let took = begun.elapsed();
         assert!(took <= Duration::from_millis(3000 * rounds + 100), "{path}: {took:?}");

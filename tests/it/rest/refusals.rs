@@ -1,13 +1,31 @@
 //! What is refused, and that nothing is done for it.
 
+use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
+use axum::routing::get;
+use gcu_upgrade_manager::api::enveloped;
+use gcu_upgrade_manager::metrics::Metrics;
 use http::{Method, Request};
 
 use super::*;
 
+#[tokio::test]
+async fn a_handler_that_panics_is_answered_500_in_the_envelope() {
+    async fn panics() -> Response {
+        panic!("index 3 of 2")
+    }
+    let router = enveloped(Router::new().route(GR, get(panics)), Metrics::default());
+    let request = Request::get(GR).body(Body::empty()).unwrap();
+    let answer = Answer::of(router, request).await;
+    assert_eq!(answer.status, 500);
+    assert_envelope(&answer, "Get", false);
+    assert!(answer.error().contains("this service has a defect: its log says more"), "{}", answer.text);
+}
+
 #[tokio::test(start_paused = true)]
 async fn mistakes_are_named_where_they_are() {
-    let stage = stage().await;
+    let harness = harness().await;
     let put = "PUT {gr}";
     #[rustfmt::skip]
     let cases = [
@@ -64,14 +82,17 @@ async fn mistakes_are_named_where_they_are() {
         case("PUT {gr}?dryrun=true", PUT_BODY, "Upgrade", 400, "dryrun: no such query parameter here: wait and dryRun are known; did you mean dryRun?"),
         case("PUT {gr}?wait=10%6D&dryRun=%74rue", PUT_BODY, "Upgrade", 200, "dryRun"),
     ];
-    assert_answers(&stage, &cases).await;
-    assert!(stage.records().list(&Default::default()).await.unwrap().items.is_empty(), "nothing was started");
+    assert_answers(&harness, &cases).await;
+    assert!(
+        harness.records().list(&Default::default()).await.unwrap().items.is_empty(),
+        "nothing was started"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_that_lead_elsewhere_reach_neither_a_file_nor_the_api() {
-    let stage = stage().await;
-    std::fs::write(stage.blueprints.path().parent().unwrap().join("outside.json"), BLUEPRINT).unwrap();
+    let harness = harness().await;
+    std::fs::write(harness.blueprints.path().parent().unwrap().join("outside.json"), BLUEPRINT).unwrap();
     let long = "a".repeat(254);
     let names = [
         "a%2fb",
@@ -126,20 +147,20 @@ async fn names_that_lead_elsewhere_reach_neither_a_file_nor_the_api() {
         if path.parse::<http::Uri>().is_err() {
             continue;
         }
-        let before = stage.faults.calls().len();
-        let answer = stage.must(&method, &path, &body).await;
+        let before = harness.faults.calls().len();
+        let answer = harness.must(&method, &path, &body).await;
         let about = format!("{method} {path} {body}: {}", answer.text);
         assert!(matches!(answer.status.as_u16(), 400 | 404), "{about}");
         assert!(answer.text.contains("\"result\": \"Failed\""), "{about}");
         let calls: Vec<_> =
-            stage.faults.calls().drain(before..).filter(|c| !c.path.contains("watch=")).collect();
+            harness.faults.calls().drain(before..).filter(|c| !c.path.contains("watch=")).collect();
         assert!(calls.is_empty(), "{about}: {calls:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gr_cannot_name_a_workload_that_leads_elsewhere_in_the_api() {
-    let stage = stage().await;
+    let harness = harness().await;
     for (name, namespace) in
         [("../../../../api/v1/secrets", "kube-system"), ("a?x=", "kube-system"), ("a", "../x")]
     {
@@ -147,53 +168,53 @@ async fn a_gr_cannot_name_a_workload_that_leads_elsewhere_in_the_api() {
             "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "sly" },
             "spec": { "own": { "notDeploy": true, "name": name, "namespace": namespace } },
         });
-        create_gr(&stage, gr).await;
-        let before = stage.faults.calls().len();
-        let answer = stage.must("GET", "/gum/v1/gr/sly/resource/own", "").await;
+        create_gr(&harness, gr).await;
+        let before = harness.faults.calls().len();
+        let answer = harness.must("GET", "/gum/v1/gr/sly/resource/own", "").await;
         assert_eq!(answer.status, 404, "{}", answer.text);
         assert!(answer.error().contains("a name that cannot be"), "{}", answer.text);
         let calls: Vec<_> =
-            stage.faults.calls().drain(before..).filter(|c| !c.path.contains("watch=")).collect();
+            harness.faults.calls().drain(before..).filter(|c| !c.path.contains("watch=")).collect();
         assert_eq!(calls.len(), 1, "the gr alone is read: {calls:?}");
-        stage.world.grs().delete("sly", &Default::default()).await.unwrap();
+        harness.world.grs().delete("sly", &Default::default()).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_are_too_large_encoded_or_late_are_refused() {
-    let stage = stage().await;
+    let harness = harness().await;
     let put = || Request::builder().method(Method::PUT).uri(format!("{GR}?dryRun=true"));
     let padded = |size: usize| format!("{PUT_BODY}{}", " ".repeat(size - PUT_BODY.len()));
-    assert_eq!(stage.must("PUT", &format!("{GR}?dryRun=true"), &padded(64 * 1024)).await.status, 200);
-    let large = stage.must("PUT", GR, &padded(64 * 1024 + 1)).await;
+    assert_eq!(harness.must("PUT", &format!("{GR}?dryRun=true"), &padded(64 * 1024)).await.status, 200);
+    let large = harness.must("PUT", GR, &padded(64 * 1024 + 1)).await;
     assert_eq!(large.status, 413);
     assert_envelope(&large, "Upgrade", false);
     assert_eq!(large.error(), "the body is larger than 65536 bytes");
     let piece = || Ok::<_, std::io::Error>(vec![b' '; 1000]);
     let endless = futures::stream::repeat_with(piece);
-    let endless = stage.ask(put().body(Body::from_stream(endless)).unwrap()).await.unwrap();
+    let endless = harness.ask(put().body(Body::from_stream(endless)).unwrap()).await.unwrap();
     assert_eq!(endless.status, 413);
     let zipped = put().header("content-encoding", "gzip").body(Body::from(PUT_BODY)).unwrap();
-    let zipped = stage.ask(zipped).await.unwrap();
+    let zipped = harness.ask(zipped).await.unwrap();
     assert_eq!(zipped.status, 415, "{}", zipped.text);
     let silent = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-    let silent = stage.ask(put().body(Body::from_stream(silent)).unwrap()).await.unwrap();
+    let silent = harness.ask(put().body(Body::from_stream(silent)).unwrap()).await.unwrap();
     assert_eq!(
         (silent.status.as_u16(), silent.error().as_str()),
         (408, "the body did not arrive within 10s")
     );
     let broken = futures::stream::once(async { Err::<Vec<u8>, _>(std::io::Error::other("gone")) });
-    let broken = stage.ask(put().body(Body::from_stream(broken)).unwrap()).await.unwrap();
+    let broken = harness.ask(put().body(Body::from_stream(broken)).unwrap()).await.unwrap();
     assert_eq!(broken.status, 400, "{}", broken.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn pages_of_others_are_refused_and_programs_are_not() {
-    let mut stage = stage().await;
-    stage.adjust = |parts| parts.limits.hosts = vec!["gum.example.com".to_owned()];
-    stage.start_service().await;
-    stage.ready().await;
+    let mut harness = harness().await;
+    harness.adjust = |parts| parts.limits.hosts = vec!["gum.example.com".to_owned()];
+    harness.start_service().await;
+    harness.ready().await;
     let browser = &[("user-agent", "Mozilla/5.0 (X11)")][..];
     let cross =
         &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")][..];
@@ -218,7 +239,7 @@ async fn pages_of_others_are_refused_and_programs_are_not() {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = stage.ask(request.body(Body::empty()).unwrap()).await.unwrap();
+        let answer = harness.ask(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status, status, "{headers:?} {host}: {}", answer.text);
     }
     for (origin, host, status) in [
@@ -236,7 +257,7 @@ async fn pages_of_others_are_refused_and_programs_are_not() {
         if let Some(origin) = origin {
             request = request.header("origin", origin);
         }
-        let answer = stage.ask(request.body(Body::from(PUT_BODY)).unwrap()).await.unwrap();
+        let answer = harness.ask(request.body(Body::from(PUT_BODY)).unwrap()).await.unwrap();
         assert_eq!(answer.status, status, "{origin:?} {host}: {}", answer.text);
         assert_envelope(&answer, "Upgrade", status == 200);
     }
@@ -244,24 +265,24 @@ async fn pages_of_others_are_refused_and_programs_are_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_blueprint_that_cannot_be_used_is_refused_with_the_place_and_warnings_are_shown() {
-    let stage = stage().await;
+    let harness = harness().await;
     let yaml = |name: &str, tag: &str| {
         format!(
             "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\nmetadata: {{ name: {name} }}\nspec:\n  driver:\n    image: gcu-driver\n    version: {tag}\n    notDeploy: {}\n",
             if tag == "latest" { "false" } else { "\"no\"" }
         )
     };
-    stage.write("typed.yaml", &yaml("enflame-gcu-resource", "2.1.0"));
-    stage.write("other.yaml", &yaml("another", "latest"));
-    stage.write("tag.yaml", &yaml("enflame-gcu-resource", "latest"));
-    let refused = stage.must("PUT", GR, r#"{"file": "typed.yaml"}"#).await;
+    harness.write("typed.yaml", &yaml("enflame-gcu-resource", "2.1.0"));
+    harness.write("other.yaml", &yaml("another", "latest"));
+    harness.write("tag.yaml", &yaml("enflame-gcu-resource", "latest"));
+    let refused = harness.must("PUT", GR, r#"{"file": "typed.yaml"}"#).await;
     assert_eq!(refused.status, 422);
     assert_envelope(&refused, "Upgrade", false);
     assert!(refused.error().contains("typed.yaml:8:16: error:"), "{}", refused.text);
-    let other = stage.must("PUT", GR, r#"{"file": "other.yaml"}"#).await;
+    let other = harness.must("PUT", GR, r#"{"file": "other.yaml"}"#).await;
     assert_eq!(other.status, 422);
     assert!(other.error().contains("other.yaml:3:"), "{}", other.text);
-    let warned = stage.must("PUT", &format!("{GR}?dryRun=true"), r#"{"file": "tag.yaml"}"#).await;
+    let warned = harness.must("PUT", &format!("{GR}?dryRun=true"), r#"{"file": "tag.yaml"}"#).await;
     assert_eq!(warned.status, 200, "{}", warned.text);
     let warnings = warned.json()["content"]["warnings"].to_string();
     assert!(warnings.contains("tag.yaml:7:"), "the mutable tag: {warnings}");

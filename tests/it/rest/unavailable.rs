@@ -12,7 +12,7 @@ use crate::faults::{Fault, Rule};
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_is_away_is_503_in_the_envelope_and_no_crash() {
-    let stage = stage().await;
+    let harness = harness().await;
     for (fault, status, says) in [
         (Fault::LoseAnswer, 503, "connection reset by peer (fault)"),
         (Fault::Hang, 503, "did not answer within 30s"),
@@ -36,31 +36,31 @@ async fn an_api_server_that_is_away_is_503_in_the_envelope_and_no_crash() {
             if matches!(fault, Fault::LoseAnswer) && (on.starts_with("POST") || on.starts_with("DELETE")) {
                 continue;
             }
-            stage.faults.add(Rule { on: on.to_owned(), skip: 0, times: 1, fault: fault.clone() });
-            let answer = stage.must(method, &path, if method == "PUT" { PUT_BODY } else { "" }).await;
+            harness.faults.add(Rule { on: on.to_owned(), skip: 0, times: 1, fault: fault.clone() });
+            let answer = harness.must(method, &path, if method == "PUT" { PUT_BODY } else { "" }).await;
             let about = format!("{fault:?} {on} {method} {path}: {}", answer.text);
             assert_eq!(answer.status.as_u16(), status, "{about}");
             assert!(answer.error().contains(says), "{about}");
             assert_envelope(&answer, operation, false);
-            stage.faults.heal();
+            harness.faults.heal();
         }
     }
-    assert_eq!(stage.must("GET", "/livez", "").await.status, 200);
-    assert!(stage.records().list(&Default::default()).await.unwrap().items.is_empty());
+    assert_eq!(harness.must("GET", "/livez", "").await.status, 200);
+    assert!(harness.records().list(&Default::default()).await.unwrap().items.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn ready_means_that_the_operators_api_is_served() {
     let world = World { nodes: 1, gr: None, ..World::default() };
-    let mut stage =
-        Stage::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let mut harness =
+        Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
     let name = "gcuresources.topsops.enflame.com";
     let mut crd = crds.get(name).await.unwrap();
     crd.metadata.resource_version = None;
     crd.status = None;
     crds.delete(name, &Default::default()).await.unwrap();
-    stage.start_service().await;
+    harness.start_service().await;
     for installed in [false, true, false] {
         if installed {
             crds.create(&PostParams::default(), &crd).await.unwrap();
@@ -68,8 +68,8 @@ async fn ready_means_that_the_operators_api_is_served() {
             let _ = crds.delete(name, &Default::default()).await;
         }
         sleep(Duration::from_secs(2)).await;
-        let ready = stage.must("GET", "/readyz", "").await;
-        let list = stage.must("GET", "/gum/v1/gr", "").await;
+        let ready = harness.must("GET", "/readyz", "").await;
+        let list = harness.must("GET", "/gum/v1/gr", "").await;
         if installed {
             assert_eq!((ready.status.as_u16(), list.status.as_u16()), (200, 200), "{}", ready.text);
         } else {
@@ -80,7 +80,7 @@ async fn ready_means_that_the_operators_api_is_served() {
             }
         }
     }
-    let version = stage.must("GET", "/version", "").await.json();
+    let version = harness.must("GET", "/version", "").await.json();
     assert_eq!(version["content"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
@@ -93,19 +93,19 @@ async fn a_cluster_that_was_never_reached_is_not_called_one_without_operator() {
         times: usize::MAX,
         fault: Fault::LoseAnswer,
     });
-    let mut stage =
-        Stage::set_without_service(Backend::Sandbox, world, Faults::new(away.to_vec())).await.unwrap();
-    stage.start_service().await;
+    let mut harness =
+        Harness::set_without_service(Backend::Sandbox, world, Faults::new(away.to_vec())).await.unwrap();
+    harness.start_service().await;
     sleep(Duration::from_secs(60)).await;
-    let ready = stage.must("GET", "/readyz", "").await;
+    let ready = harness.must("GET", "/readyz", "").await;
     assert_eq!(ready.status, 503);
     assert!(ready.error().contains("the API server has not been reached yet"), "{}", ready.text);
-    let list = stage.must("GET", "/gum/v1/gr", "").await;
+    let list = harness.must("GET", "/gum/v1/gr", "").await;
     assert_eq!(list.status, 503);
     assert!(list.error().contains("connection reset by peer"), "{}", list.text);
-    stage.faults.heal();
-    stage.ready().await;
-    assert_eq!(stage.must("GET", "/readyz", "").await.status, 200);
+    harness.faults.heal();
+    harness.ready().await;
+    assert_eq!(harness.must("GET", "/readyz", "").await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,9 +117,9 @@ async fn a_crd_that_is_older_and_not_ours_to_update_is_said_with_both_revisions_
         times: usize::MAX,
         fault: Fault::Answer(403),
     };
-    let mut stage =
-        Stage::set_without_service(Backend::Sandbox, world, Faults::new(vec![forbidden])).await.unwrap();
-    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let mut harness =
+        Harness::set_without_service(Backend::Sandbox, world, Faults::new(vec![forbidden])).await.unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
     let mut older = crd();
     older
         .metadata
@@ -127,15 +127,15 @@ async fn a_crd_that_is_older_and_not_ours_to_update_is_said_with_both_revisions_
         .get_or_insert_default()
         .insert(CRD_REVISION_ANNOTATION.to_owned(), "2".to_owned());
     crds.create(&PostParams::default(), &older).await.unwrap();
-    stage.start_service().await;
+    harness.start_service().await;
     sleep(Duration::from_secs(290)).await;
-    let ready = stage.must("GET", "/readyz", "").await;
+    let ready = harness.must("GET", "/readyz", "").await;
     assert_eq!(ready.status, 503, "{}", ready.text);
     let needed = format!("is of revision 2, this version needs {CRD_REVISION} and may not update it");
     for words in [needed.as_str(), "made up by a fault", "gcu-upgrade-manager crd | kubectl apply -f -"] {
         assert!(ready.error().contains(words), "says {words}: {}", ready.text);
     }
-    let calls = stage.faults.calls();
+    let calls = harness.faults.calls();
     let tries =
         calls.iter().filter(|c| c.method == "PUT" && c.path.contains("customresourcedefinitions")).count();
     assert!((1..=3).contains(&tries), "{tries} tries in five minutes");
@@ -145,9 +145,9 @@ async fn a_crd_that_is_older_and_not_ours_to_update_is_said_with_both_revisions_
         crds.get("gcuupgrades.gum.enflame.com").await.unwrap().metadata.resource_version;
     crds.replace("gcuupgrades.gum.enflame.com", &PostParams::default(), &newer).await.unwrap();
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(stage.must("GET", "/readyz", "").await.status, 200);
-    stage.write("gr.json", BLUEPRINT);
-    assert_eq!(stage.must("PUT", GR, PUT_BODY).await.status, 200);
+    assert_eq!(harness.must("GET", "/readyz", "").await.status, 200);
+    harness.write("gr.json", BLUEPRINT);
+    assert_eq!(harness.must("PUT", GR, PUT_BODY).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,11 +157,11 @@ async fn to_install_the_crd_is_advised_where_it_is_missing_and_not_ours_to_insta
         let on = "POST customresourcedefinitions".to_owned();
         let rule = Rule { on, skip: 0, times: usize::MAX, fault: fault.clone() };
         let world = World { nodes: 1, ..World::default() };
-        let mut stage =
-            Stage::set_without_service(Backend::Sandbox, world, Faults::new(vec![rule])).await.unwrap();
-        stage.start_service().await;
+        let mut harness =
+            Harness::set_without_service(Backend::Sandbox, world, Faults::new(vec![rule])).await.unwrap();
+        harness.start_service().await;
         sleep(Duration::from_secs(60)).await;
-        let ready = stage.must("GET", "/readyz", "").await;
+        let ready = harness.must("GET", "/readyz", "").await;
         assert_eq!(ready.status, 503);
         let says = ready.error().contains("gcu-upgrade-manager crd | kubectl apply -f -");
         assert_eq!(says, advised, "{fault:?}: {}", ready.text);

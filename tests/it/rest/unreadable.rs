@@ -15,18 +15,18 @@ use super::*;
 
 const CRD: &str = "gcuupgrades.gum.enflame.com";
 
-fn any_records(stage: &Stage) -> Api<DynamicObject> {
+fn any_records(harness: &Harness) -> Api<DynamicObject> {
     let resource = ApiResource {
         kind: "GcuUpgrade".to_owned(),
         plural: "gcuupgrades".to_owned(),
         ..gr_resource("gum.enflame.com/v1")
     };
-    Api::all_with(stage.client.clone(), &resource)
+    Api::all_with(harness.client.clone(), &resource)
 }
 
 /// As another version, or a person, may have left it.
-async fn without_schema(stage: &Stage) {
-    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+async fn without_schema(harness: &Harness) {
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
     let mut crd = crds.get(CRD).await.unwrap();
     let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema =
@@ -36,7 +36,7 @@ async fn without_schema(stage: &Stage) {
     crds.replace(CRD, &PostParams::default(), &crd).await.unwrap();
 }
 
-async fn put_record(stage: &Stage, name: &str, gr: Value, phase: Option<&str>) {
+async fn put_record(harness: &Harness, name: &str, gr: Value, phase: Option<&str>) {
     let record = json!({
         "apiVersion": "gum.enflame.com/v1", "kind": "GcuUpgrade",
         "metadata": { "name": name },
@@ -45,7 +45,7 @@ async fn put_record(stage: &Stage, name: &str, gr: Value, phase: Option<&str>) {
             "rollingUpdate": { "maxUnavailable": "150%" },
         },
     });
-    let records = any_records(stage);
+    let records = any_records(harness);
     records.create(&PostParams::default(), &serde_json::from_value(record).unwrap()).await.unwrap();
     if let Some(phase) = phase {
         let status = Patch::Merge(json!({ "status": { "phase": phase } }));
@@ -54,12 +54,12 @@ async fn put_record(stage: &Stage, name: &str, gr: Value, phase: Option<&str>) {
 }
 
 /// A gr that was upgraded once, in a cluster where records are not checked any more.
-async fn upgraded() -> Stage {
-    let mut stage = stage().await;
-    assert_eq!(stage.must("PUT", GR, PUT_BODY).await.status, 200);
-    assert_eq!(stage.until_final(1).await, Phase::Succeeded);
-    without_schema(&stage).await;
-    stage
+async fn upgraded() -> Harness {
+    let mut harness = harness().await;
+    assert_eq!(harness.must("PUT", GR, PUT_BODY).await.status, 200);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+    without_schema(&harness).await;
+    harness
 }
 
 const CALLS: [(&str, &str, &str); 7] = [
@@ -74,19 +74,19 @@ const CALLS: [(&str, &str, &str); 7] = [
 
 #[tokio::test(start_paused = true)]
 async fn one_of_another_gr_is_shown_and_changes_nothing_else() {
-    let stage = upgraded().await;
+    let harness = upgraded().await;
     let mut before = Vec::new();
     for (method, call, body) in CALLS {
-        before.push(stage.must(method, &format!("{GR}/{call}"), body).await);
+        before.push(harness.must(method, &format!("{GR}/{call}"), body).await);
     }
-    put_record(&stage, "other-1", json!("other"), None).await;
-    put_record(&stage, "nobody-knows", json!(7), None).await;
+    put_record(&harness, "other-1", json!("other"), None).await;
+    put_record(&harness, "nobody-knows", json!(7), None).await;
     for ((method, call, body), before) in CALLS.into_iter().zip(before) {
-        let after = stage.must(method, &format!("{GR}/{call}"), body).await;
+        let after = harness.must(method, &format!("{GR}/{call}"), body).await;
         assert_eq!((after.status, &after.text), (before.status, &before.text), "{method} {call}");
     }
-    assert_eq!(stage.must("GET", &format!("{GR}/history/1"), "").await.status, 200);
-    let list = stage.must("GET", "/gum/v1/upgrades", "").await.json();
+    assert_eq!(harness.must("GET", &format!("{GR}/history/1"), "").await.status, 200);
+    let list = harness.must("GET", "/gum/v1/upgrades", "").await.json();
     let list = list["content"].as_array().unwrap();
     let mut names: Vec<&str> = list.iter().map(|e| e["name"].as_str().unwrap()).collect();
     names.sort_unstable();
@@ -94,23 +94,23 @@ async fn one_of_another_gr_is_shown_and_changes_nothing_else() {
     let other = list.iter().find(|e| e["name"] == "other-1").unwrap();
     assert_eq!((&other["unreadable"], &other["gr"]), (&json!(true), &json!("other")), "{other:#}");
     assert!(other["message"].as_str().unwrap().contains("\"150%\", expected a number of nodes"), "{other:#}");
-    let one = stage.must("GET", "/gum/v1/upgrades/other-1", "").await;
+    let one = harness.must("GET", "/gum/v1/upgrades/other-1", "").await;
     assert_eq!((one.status.as_u16(), &one.json()["content"]), (200, other), "{}", one.text);
-    let put = stage.must("PUT", GR, PUT_BODY).await;
+    let put = harness.must("PUT", GR, PUT_BODY).await;
     assert_eq!(put.status, 200, "{}", put.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_of_a_gr_is_named_by_every_call_that_needs_it_until_it_is_gone() {
-    let stage = upgraded().await;
-    put_record(&stage, "enflame-gcu-resource-2", json!("enflame-gcu-resource"), Some("Succeeded")).await;
+    let harness = upgraded().await;
+    put_record(&harness, "enflame-gcu-resource-2", json!("enflame-gcu-resource"), Some("Succeeded")).await;
     let mut calls: Vec<(&str, String, &str)> =
         CALLS.iter().map(|(method, call, body)| (*method, format!("{GR}/{call}"), *body)).collect();
     calls.push(("PUT", GR.to_owned(), PUT_BODY));
     calls.push(("DELETE", GR.to_owned(), ""));
     calls.push(("GET", "/gum/v1/upgrades/enflame-gcu-resource-2/events".to_owned(), ""));
     for (method, path, body) in &calls {
-        let refused = stage.must(method, path, body).await;
+        let refused = harness.must(method, path, body).await;
         assert_eq!(refused.status, 409, "{method} {path}: {}", refused.text);
         for words in
             ["enflame-gcu-resource-2 cannot be read", "150%", "kubectl get gcuupgrade enflame-gcu-resource-2"]
@@ -118,7 +118,7 @@ async fn the_newest_of_a_gr_is_named_by_every_call_that_needs_it_until_it_is_gon
             assert!(refused.error().contains(words), "{method} {path} says {words}: {}", refused.text);
         }
     }
-    let history = stage.must("GET", &format!("{GR}/history"), "").await.json();
+    let history = harness.must("GET", &format!("{GR}/history"), "").await.json();
     let shown: Vec<(u64, bool, Option<bool>)> = history["content"]
         .as_array()
         .unwrap()
@@ -128,10 +128,10 @@ async fn the_newest_of_a_gr_is_named_by_every_call_that_needs_it_until_it_is_gon
         })
         .collect();
     assert_eq!(shown, [(2, false, Some(true)), (1, true, None), (0, false, None)], "{history:#}");
-    let revision = stage.must("GET", &format!("{GR}/history/2"), "").await.json();
+    let revision = harness.must("GET", &format!("{GR}/history/2"), "").await.json();
     assert_eq!(revision["content"]["unreadable"], true, "{revision:#}");
-    any_records(&stage).delete("enflame-gcu-resource-2", &DeleteParams::default()).await.unwrap();
-    let put = stage.must("PUT", GR, r#"{"file": "gr.json", "force": true}"#).await;
+    any_records(&harness).delete("enflame-gcu-resource-2", &DeleteParams::default()).await.unwrap();
+    let put = harness.must("PUT", GR, r#"{"file": "gr.json", "force": true}"#).await;
     assert_eq!(
         (put.status.as_u16(), &put.json()["content"]["name"]),
         (200, &json!("enflame-gcu-resource-2"))
@@ -140,37 +140,37 @@ async fn the_newest_of_a_gr_is_named_by_every_call_that_needs_it_until_it_is_gon
 
 #[tokio::test(start_paused = true)]
 async fn an_old_one_is_in_the_way_only_while_it_may_be_active() {
-    let stage = upgraded().await;
-    put_record(&stage, "enflame-gcu-resource-0", json!("enflame-gcu-resource"), None).await;
-    let refused = stage.must("PUT", GR, PUT_BODY).await;
+    let harness = upgraded().await;
+    put_record(&harness, "enflame-gcu-resource-0", json!("enflame-gcu-resource"), None).await;
+    let refused = harness.must("PUT", GR, PUT_BODY).await;
     assert_eq!((refused.status.as_u16(), refused.error().contains("resource-0 cannot be read")), (409, true));
-    let (records, params) = (any_records(&stage), PatchParams::default());
+    let (records, params) = (any_records(&harness), PatchParams::default());
     let ended = Patch::Merge(json!({ "status": { "phase": "Failed" } }));
     records.patch_status("enflame-gcu-resource-0", &params, &ended).await.unwrap();
     let hold = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
     records.patch("enflame-gcu-resource-0", &params, &hold(json!([FINALIZER]))).await.unwrap();
-    let held = stage.must("PUT", &format!("{GR}?dryRun=true"), PUT_BODY).await;
+    let held = harness.must("PUT", &format!("{GR}?dryRun=true"), PUT_BODY).await;
     assert_eq!(held.status, 409, "something is left to be done for it: {}", held.text);
     records.patch("enflame-gcu-resource-0", &params, &hold(Value::Null)).await.unwrap();
-    let put = stage.must("PUT", GR, PUT_BODY).await;
+    let put = harness.must("PUT", GR, PUT_BODY).await;
     assert_eq!(put.status, 200, "{}", put.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_and_a_stream_end_when_their_record_becomes_unreadable() {
-    let stage = stage_of(World { nodes: 2, ..World::default() }).await;
-    stage.write("newer.json", &super::steering::newer().to_string());
-    without_schema(&stage).await;
-    super::steering::start(&stage, &json!({ "canary": 1 })).await;
+    let harness = harness_of(World { nodes: 2, ..World::default() }).await;
+    harness.write("newer.json", &super::commands::newer().to_string());
+    without_schema(&harness).await;
+    super::commands::start(&harness, &json!({ "canary": 1 })).await;
     let spoil = async {
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         let bad = Patch::Merge(json!({ "spec": { "rollingUpdate": { "maxUnavailable": "150%" } } }));
-        any_records(&stage).patch("enflame-gcu-resource-1", &PatchParams::default(), &bad).await.unwrap();
+        any_records(&harness).patch("enflame-gcu-resource-1", &PatchParams::default(), &bad).await.unwrap();
     };
     let wait = format!("{GR}/pause?wait=10m");
     let events = format!("{RECORD}/events");
     let (waited, told, ()) =
-        tokio::join!(stage.must("POST", &wait, ""), stage.must("GET", &events, ""), spoil);
+        tokio::join!(harness.must("POST", &wait, ""), harness.must("GET", &events, ""), spoil);
     assert_eq!(
         (waited.status.as_u16(), waited.error().contains("cannot be read")),
         (409, true),
@@ -183,31 +183,31 @@ async fn a_wait_and_a_stream_end_when_their_record_becomes_unreadable() {
 }
 
 /// Ended by a version that this one can read, or not.
-async fn put_ended(stage: &Stage, number: u64, readable: bool) {
-    let name = stage.record_name(number);
-    put_record(stage, &name, json!(stage.gr()), Some("Succeeded")).await;
+async fn put_ended(harness: &Harness, number: u64, readable: bool) {
+    let name = harness.record_name(number);
+    put_record(harness, &name, json!(harness.gr()), Some("Succeeded")).await;
     if readable {
         let mend = Patch::Merge(json!({ "spec": { "rollingUpdate": null } }));
-        any_records(stage).patch(&name, &PatchParams::default(), &mend).await.unwrap();
+        any_records(harness).patch(&name, &PatchParams::default(), &mend).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_history_is_pruned_beside_records_that_cannot_be_read_and_of_those() {
-    let mut stage = upgraded().await;
-    put_record(&stage, "other-1", json!("other"), None).await;
-    put_record(&stage, "nobody-knows", json!(7), Some("Succeeded")).await;
+    let mut harness = upgraded().await;
+    put_record(&harness, "other-1", json!("other"), None).await;
+    put_record(&harness, "nobody-knows", json!(7), Some("Succeeded")).await;
     for number in 2..14 {
-        put_ended(&stage, number, number != 3 && number != 7).await;
+        put_ended(&harness, number, number != 3 && number != 7).await;
     }
     let body = PUT_BODY.replace('}', r#", "force": true}"#);
-    let put = stage.must("PUT", GR, &body).await;
+    let put = harness.must("PUT", GR, &body).await;
     assert_eq!(put.status, 200, "{}", put.text);
-    assert_eq!(stage.until_final(14).await, Phase::Succeeded);
+    assert_eq!(harness.until_final(14).await, Phase::Succeeded);
     sleep(Duration::from_secs(5)).await;
-    let all = any_records(&stage).list(&Default::default()).await.unwrap();
+    let all = any_records(&harness).list(&Default::default()).await.unwrap();
     let left: Vec<String> = all.items.into_iter().map(|r| r.metadata.name.unwrap()).collect();
-    let mut wanted: Vec<String> = (5..15).map(|number| stage.record_name(number)).collect();
+    let mut wanted: Vec<String> = (5..15).map(|number| harness.record_name(number)).collect();
     wanted.extend(["other-1".to_owned(), "nobody-knows".to_owned()]);
     wanted.sort_unstable();
     assert_eq!(left, wanted);
@@ -215,12 +215,12 @@ async fn the_history_is_pruned_beside_records_that_cannot_be_read_and_of_those()
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_was_left_is_taken_off_beside_records_that_cannot_be_read() {
-    let mut stage = upgraded().await;
-    put_record(&stage, "other-1", json!("other"), None).await;
-    put_ended(&stage, 2, false).await;
-    let uid = async |name: &str| any_records(&stage).get(name).await.unwrap().metadata.uid.unwrap();
-    let nodes: Api<Node> = Api::all(stage.client.clone());
-    let (ended, active) = (uid(&stage.record_name(2)).await, uid("other-1").await);
+    let mut harness = upgraded().await;
+    put_record(&harness, "other-1", json!("other"), None).await;
+    put_ended(&harness, 2, false).await;
+    let uid = async |name: &str| any_records(&harness).get(name).await.unwrap().metadata.uid.unwrap();
+    let nodes: Api<Node> = Api::all(harness.client.clone());
+    let (ended, active) = (uid(&harness.record_name(2)).await, uid("other-1").await);
     let mark = |uid: &str| {
         let mark = json!({
             "record": "x-1", "uid": uid, "state": "Claimed", "attempt": 0,
@@ -232,8 +232,8 @@ async fn a_claim_that_was_left_is_taken_off_beside_records_that_cannot_be_read()
     let cordoned = async || nodes.get("node-1").await.unwrap().spec.unwrap().unschedulable == Some(true);
     for (uid, given_back) in [(active, false), (ended, true)] {
         nodes.patch("node-1", &PatchParams::default(), &mark(&uid)).await.unwrap();
-        stage.kill();
-        stage.start_service().await;
+        harness.kill();
+        harness.start_service().await;
         sleep(Duration::from_secs(120)).await;
         assert_eq!(
             cordoned().await,
@@ -245,22 +245,22 @@ async fn a_claim_that_was_left_is_taken_off_beside_records_that_cannot_be_read()
 
 #[tokio::test(start_paused = true)]
 async fn a_list_goes_on_when_its_history_is_gone() {
-    let stage = upgraded().await;
+    let harness = upgraded().await;
     for number in 10..16 {
-        put_ended(&stage, number, true).await;
+        put_ended(&harness, number, true).await;
     }
     let (mut pages, mut seen, mut expired) = (Pages::of(ListParams::default().limit(2)), Vec::new(), 0);
     while let Some(params) = pages.next() {
-        match pages.take(any_records(&stage).list(&params).await).unwrap() {
+        match pages.take(any_records(&harness).list(&params).await).unwrap() {
             Some(page) => seen.extend(page.items.into_iter().map(|r| r.metadata.name.unwrap())),
             None => expired += 1,
         }
         // The API server forgets, and something changes.
-        let _ = any_records(&stage).delete(&stage.record_name(15), &DeleteParams::default()).await;
-        stage.api.as_ref().unwrap().store().compact();
+        let _ = any_records(&harness).delete(&harness.record_name(15), &DeleteParams::default()).await;
+        harness.api.as_ref().unwrap().store().compact();
     }
     assert!(expired > 0);
-    let mut wanted: Vec<String> = (10..15).map(|number| stage.record_name(number)).collect();
-    wanted.insert(0, stage.record_name(1));
+    let mut wanted: Vec<String> = (10..15).map(|number| harness.record_name(number)).collect();
+    wanted.insert(0, harness.record_name(1));
     assert_eq!(seen, wanted, "each that was there all the time, once");
 }

@@ -8,8 +8,8 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn the_documented_walk_gets_the_documented_answers() {
-    let stage = stage().await;
-    let list = stage.must("GET", "/gum/v1/gr", "").await.text;
+    let harness = harness().await;
+    let list = harness.must("GET", "/gum/v1/gr", "").await.text;
     let begin = r#"{
     "operation": "List",
     "result": "Success",
@@ -27,7 +27,7 @@ async fn the_documented_walk_gets_the_documented_answers() {
                     "generation": 1,
 "#;
     assert!(list.starts_with(begin), "{list}");
-    let get = stage.must("GET", GR, "").await.text;
+    let get = harness.must("GET", GR, "").await.text;
     let begin = r#"{
     "operation": "Get",
     "result": "Success",
@@ -42,24 +42,24 @@ async fn the_documented_walk_gets_the_documented_answers() {
             "generation": 1,
 "#;
     assert!(get.starts_with(begin), "{get}");
-    driver_as_documented(&stage.must("GET", &format!("{GR}/resource/driver"), "").await);
+    driver_as_documented(&harness.must("GET", &format!("{GR}/resource/driver"), "").await);
 
-    let put = stage.must("PUT", GR, PUT_BODY).await;
+    let put = harness.must("PUT", GR, PUT_BODY).await;
     assert_eq!(put.status, 200);
     let documented = "{\n    \"operation\": \"Upgrade\",\n    \"result\": \"Success\",\n    \"content\": {";
     assert!(put.text.starts_with(documented), "{}", put.text);
     sleep(Duration::from_secs(300)).await;
-    let status = stage.must("GET", GR, "").await.json()["content"]["status"].clone();
+    let status = harness.must("GET", GR, "").await.json()["content"]["status"].clone();
     assert_eq!((&status["phase"], &status["readyResource"]), (&json!("Running"), &json!("2/5")));
     let names: Vec<&Value> =
         status["resourceStatuses"].as_array().unwrap().iter().map(|r| &r["name"]).collect();
     assert_eq!(names, ["driver", "toolkit"]);
 
-    let delete = stage.must("DELETE", GR, "").await;
+    let delete = harness.must("DELETE", GR, "").await;
     assert_eq!(delete.status, 200);
     assert_eq!(delete.text, "{\n    \"operation\": \"Delete\",\n    \"result\": \"Success\"\n}\n");
     sleep(Duration::from_secs(120)).await;
-    let gone = stage.must("GET", GR, "").await;
+    let gone = harness.must("GET", GR, "").await;
     assert_eq!(gone.status, 404);
     assert_eq!(
         gone.text,
@@ -91,28 +91,28 @@ async fn a_background_delete_answers_at_once_and_a_foreground_delete_when_the_gr
         (GR.to_owned(), r#"{"policy": "foreground"}"#, true),
         (format!("{GR}?wait=10m"), "", true),
     ] {
-        let stage = stage().await;
+        let harness = harness().await;
         let begun = Instant::now();
-        let answer = stage.must("DELETE", &path, body).await;
+        let answer = harness.must("DELETE", &path, body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         assert_eq!(answer.text, "{\n    \"operation\": \"Delete\",\n    \"result\": \"Success\"\n}\n");
         assert_eq!(begun.elapsed() > Duration::from_millis(500), waits, "{:?}", begun.elapsed());
-        let after = stage.must("GET", GR, "").await;
+        let after = harness.must("GET", GR, "").await;
         assert_eq!(after.status, if waits { 404 } else { 200 }, "{}", after.text);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_takes_longer_than_the_wait_is_409_and_goes_on() {
-    let stage = stage().await;
-    stage.world.change_operator(|o| o.finalizer_stuck = true);
-    let late = stage.must("DELETE", &format!("{GR}?wait=20s"), r#"{"policy": "foreground"}"#).await;
+    let harness = harness().await;
+    harness.world.change_operator(|o| o.finalizer_stuck = true);
+    let late = harness.must("DELETE", &format!("{GR}?wait=20s"), r#"{"policy": "foreground"}"#).await;
     assert_eq!(late.status, 409);
     assert_envelope(&late, "Delete", false);
     assert!(late.error().contains("still being deleted after 20s; the delete goes on"), "{}", late.text);
-    let put = stage.must("PUT", GR, PUT_BODY).await;
+    let put = harness.must("PUT", GR, PUT_BODY).await;
     assert_eq!((put.status.as_u16(), put.error().contains("is being deleted")), (409, true), "{}", put.text);
-    stage.world.change_operator(|o| o.finalizer_stuck = false);
+    harness.world.change_operator(|o| o.finalizer_stuck = false);
     sleep(Duration::from_secs(120)).await;
-    assert_eq!(stage.must("GET", GR, "").await.status, 404);
+    assert_eq!(harness.must("GET", GR, "").await.status, 404);
 }

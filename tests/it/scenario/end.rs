@@ -12,15 +12,15 @@ use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::act::Act;
 use super::people;
+use super::step::Step;
 use super::tenants::{ADMIN, NAMESPACE, is_ready};
 use super::world::named;
 use super::{Expect, Manifests, Scenario};
 use crate::faults::Call;
+use crate::harness::{Backend, Harness};
 use crate::oracle::fleet::Seen;
 use crate::oracle::the_end_keeps_its_promise;
-use crate::stage::{Backend, Stage};
 
 /// What a run came to, for comparison with another run of the same scenario.
 #[derive(Debug, PartialEq)]
@@ -76,25 +76,25 @@ impl FleetEnd {
 
 impl Scenario {
     /// Checks everything that there is to check at the end.
-    pub(super) async fn judge(&self, stage: &Stage, manifests: &Manifests) -> End {
-        let prefix = stage.prefix();
+    pub(super) async fn judge(&self, harness: &Harness, manifests: &Manifests) -> End {
+        let prefix = harness.prefix();
         let named = |names: &[String]| names.iter().map(|n| named(&prefix, n)).collect::<Vec<_>>();
-        stage.oracle.check();
+        harness.oracle.check();
         if self.expect.runs == "nothing" {
             // A gr that a person deleted goes when the operator has taken its stack down: nobody here waits for it.
             let gone = async {
-                while stage.world.grs().get_opt(stage.gr()).await.unwrap().is_some() {
+                while harness.world.grs().get_opt(harness.gr()).await.unwrap().is_some() {
                     sleep(Duration::from_millis(200)).await;
                 }
             };
-            timeout(stage.backend.patience(), gone).await.expect("the deleted gr does not go");
+            timeout(harness.backend.patience(), gone).await.expect("the deleted gr does not go");
         }
-        let gr = stage.world.grs().get_opt(stage.gr()).await.unwrap();
+        let gr = harness.world.grs().get_opt(harness.gr()).await.unwrap();
         // A neighbour's may be one that cannot be read.
-        let all: Api<DeserializeGuard<GcuUpgrade>> = Api::all(stage.client.clone());
+        let all: Api<DeserializeGuard<GcuUpgrade>> = Api::all(harness.client.clone());
         let all = all.list(&Default::default()).await.unwrap().items;
         let mut records: Vec<GcuUpgrade> = all.into_iter().filter_map(|record| record.0.ok()).collect();
-        records.retain(|r| r.spec.gr == stage.gr());
+        records.retain(|r| r.spec.gr == harness.gr());
         records.sort_by_key(GcuUpgrade::number);
         let spec = gr.as_ref().map(|g| g.data["spec"].clone()).unwrap_or_default();
         match self.expect.runs.as_str() {
@@ -105,9 +105,9 @@ impl Scenario {
             "other" => assert!(gr.is_some(), "something else runs"),
             file => assert_eq!(spec, manifests.blueprints[file]["spec"], "{file} runs"),
         }
-        let (effects, calls) = (stage.oracle.effects(), stage.calls());
+        let (effects, calls) = (harness.oracle.effects(), harness.calls());
         nobodys_finalizer_is_touched(&calls);
-        people::the_keeper_is_there_as_long_as_it_guards(stage).await;
+        people::the_keeper_is_there_as_long_as_it_guards(harness).await;
         let writes: Vec<_> = calls.iter().filter(|c| c.is_write()).collect();
         assert_eq!(
             effects,
@@ -132,23 +132,24 @@ impl Scenario {
             }
             assert!(last.finalizers().is_empty(), "the ended record is let go of");
         }
-        let fleet = stage.fleet().await;
+        let fleet = harness.fleet().await;
         // Each of two processes may ask for the same: the second is told that it is done.
         // Each of two processes may ask for the same: the second is told that it is done.
-        let others = self.steps.iter().filter(|s| matches!(s, Act::SecondService {} | Act::Kill {})).count();
-        let happened = stage.faults.happened() + others;
+        let others =
+            self.steps.iter().filter(|s| matches!(s, Step::SecondService {} | Step::Kill {})).count();
+        let happened = harness.faults.happened() + others;
         fleet.is_at_rest(&named(&self.expect.left_out), self.expect.runs == "nothing");
-        let seen = stage.oracle.check_fleet(&calls, happened, self.expect.uncommanded);
+        let seen = harness.oracle.check_fleet(&calls, happened, self.expect.uncommanded);
         self.expect.compare(&seen, named);
-        let breaches = stage.oracle.breaches(&calls);
+        let breaches = harness.oracle.breaches(&calls);
         assert!(breaches.is_empty(), "against the lock: {breaches:#?}");
         End {
             fleet,
             evicted: seen.evicted,
             spec,
-            workloads: stage.workloads().await,
+            workloads: harness.workloads().await,
             records: records.iter().map(essence).collect(),
-            effects: stage.oracle.effects(),
+            effects: harness.oracle.effects(),
         }
     }
 }
@@ -202,7 +203,7 @@ fn essence(record: &GcuUpgrade) -> Value {
     })
 }
 
-impl Stage {
+impl Harness {
     /// Nothing is left to do: the records' finalizers are gone, and then the service is silent.
     pub(super) async fn settle(&mut self, silence: Duration) {
         let rest = silence / 5;
@@ -211,7 +212,7 @@ impl Stage {
         sleep(rest).await;
         // A Lease is renewed for as long as there is a service.
         let tells = |c: &&Call| c.is_write() && !c.path.contains("/leases");
-        let writes = |stage: &Self| stage.calls().iter().filter(tells).count();
+        let writes = |harness: &Self| harness.calls().iter().filter(tells).count();
         // What is left to be cleared away takes its time on a machine that is busy.
         let mut patience = if self.backend.is_real() { 5 } else { 1 };
         loop {

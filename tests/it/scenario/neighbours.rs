@@ -5,11 +5,11 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 /// A record of the gr `gr` that this version cannot read, as a schema that accepts anything lets one write it.
-pub(super) async fn unreadable(stage: &Stage, gr: &str) {
-    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+pub(super) async fn unreadable(harness: &Harness, gr: &str) {
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
     let present = crds.get("gcuupgrades.gum.enflame.com").await.unwrap();
     let mut open = serde_json::to_value(&present).unwrap();
     let schema = open.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").unwrap();
@@ -29,7 +29,7 @@ pub(super) async fn unreadable(stage: &Stage, gr: &str) {
     .unwrap();
     let kind = GroupVersionKind::gvk("gum.enflame.com", "v1", "GcuUpgrade");
     let records: Api<DynamicObject> =
-        Api::all_with(stage.client.clone(), &ApiResource::from_gvk_with_plural(&kind, "gcuupgrades"));
+        Api::all_with(harness.client.clone(), &ApiResource::from_gvk_with_plural(&kind, "gcuupgrades"));
     let record = json!({
         "apiVersion": "gum.enflame.com/v1", "kind": "GcuUpgrade", "metadata": { "name": format!("{gr}-1") },
         "spec": {

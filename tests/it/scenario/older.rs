@@ -9,22 +9,22 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::world::named;
-use crate::stage::Stage;
+use crate::harness::Harness;
 use gcu_upgrade_manager::record::GcuUpgrade;
 
 /// The CRD as 2.0.0 shipped it.
 const CRD: &str = include_str!("../../data/crd-2.0.0.yaml");
 
 /// Everything as 2.0.0 would have it that holds these DaemonSets alone.
-pub(super) async fn make_2_0_0(stage: &Stage, held: &[String]) {
-    let prefix = stage.prefix();
+pub(super) async fn make_2_0_0(harness: &Harness, held: &[String]) {
+    let prefix = harness.prefix();
     let held: Vec<String> = held.iter().map(|name| named(&prefix, name)).collect();
-    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
     let mut older: CustomResourceDefinition = serde_saphyr::from_str(CRD).unwrap();
     older.metadata.resource_version = crds.get(&older.name_any()).await.unwrap().resource_version();
     crds.replace(&older.name_any(), &PostParams::default(), &older).await.unwrap();
     let resource = ApiResource::erase::<GcuUpgrade>(&());
-    let records: Api<DynamicObject> = Api::all_with(stage.client.clone(), &resource);
+    let records: Api<DynamicObject> = Api::all_with(harness.client.clone(), &resource);
     for record in records.list(&Default::default()).await.unwrap().items {
         let mut spec = record.data["spec"].clone();
         remove(&mut spec, &["skip", "nodeAttempts", "failureThreshold"]);
@@ -43,7 +43,7 @@ pub(super) async fn make_2_0_0(stage: &Stage, held: &[String]) {
         older.metadata.resource_version = written.resource_version();
         records.replace_status(&record.name_any(), &PostParams::default(), &older).await.unwrap();
     }
-    let sets: Api<DaemonSet> = Api::namespaced(stage.client.clone(), "kube-system");
+    let sets: Api<DaemonSet> = Api::namespaced(harness.client.clone(), "kube-system");
     for set in sets.list(&Default::default()).await.unwrap().items {
         let Some(before) = set.annotations().get(LOCK_ANNOTATION) else { continue };
         let mut patch = json!({

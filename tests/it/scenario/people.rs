@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::world::named;
 use crate::chart::repository;
-use crate::stage::{Backend, Stage};
+use crate::harness::{Backend, Harness};
 
 const NAMESPACE: &str = "kube-system";
 /// What helm does as far as the script can tell: the pods are gone when it returns.
@@ -27,25 +27,25 @@ touch "$STATE/uninstalling"
 while [ ! -e "$STATE/gone" ]; do sleep 0.1; done
 "#;
 
-fn sets(stage: &Stage) -> Api<DaemonSet> {
-    Api::namespaced(stage.client.clone(), NAMESPACE)
+fn sets(harness: &Harness) -> Api<DaemonSet> {
+    Api::namespaced(harness.client.clone(), NAMESPACE)
 }
 
-fn configurations(stage: &Stage) -> Api<MutatingWebhookConfiguration> {
-    Api::all(stage.client.clone())
+fn configurations(harness: &Harness) -> Api<MutatingWebhookConfiguration> {
+    Api::all(harness.client.clone())
 }
 
-pub(super) async fn delete_set(stage: &Stage, name: &str) {
-    let name = named(&stage.prefix(), name);
-    let set = sets(stage).get(&name).await.unwrap();
-    stage.oracle.forgive(&set.uid().unwrap());
-    sets(stage).delete(&name, &DeleteParams::background()).await.unwrap();
+pub(super) async fn delete_set(harness: &Harness, name: &str) {
+    let name = named(&harness.prefix(), name);
+    let set = sets(harness).get(&name).await.unwrap();
+    harness.oracle.forgive(&set.uid().unwrap());
+    sets(harness).delete(&name, &DeleteParams::background()).await.unwrap();
 }
 
 /// Like the exporter's, but for its name and without what the operator knows its own by.
-pub(super) async fn make_set(stage: &Stage, name: &str) {
-    let prefix = stage.prefix();
-    let like = sets(stage).get(&named(&prefix, "enflame-gcu-exporter")).await.unwrap();
+pub(super) async fn make_set(harness: &Harness, name: &str) {
+    let prefix = harness.prefix();
+    let like = sets(harness).get(&named(&prefix, "enflame-gcu-exporter")).await.unwrap();
     let (name, labels) = (named(&prefix, name), json!({ "is": name }));
     let mut spec = json!(like.spec);
     spec["selector"] = json!({ "matchLabels": labels });
@@ -53,12 +53,12 @@ pub(super) async fn make_set(stage: &Stage, name: &str) {
     spec["updateStrategy"] = Value::Null;
     let metadata = json!({ "name": name, "ownerReferences": like.metadata.owner_references });
     let set = serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap();
-    sets(stage).create(&PostParams::default(), &set).await.unwrap();
+    sets(harness).create(&PostParams::default(), &set).await.unwrap();
 }
 
-pub(super) async fn write_set(stage: &Stage, name: &str, refused: Option<&str>, at: &str) {
+pub(super) async fn write_set(harness: &Harness, name: &str, refused: Option<&str>, at: &str) {
     let patch = Patch::Merge(json!({ "metadata": { "labels": { "touched": "yes" } } }));
-    let written = sets(stage).patch(&named(&stage.prefix(), name), &PatchParams::default(), &patch).await;
+    let written = sets(harness).patch(&named(&harness.prefix(), name), &PatchParams::default(), &patch).await;
     match (written, refused) {
         (Ok(_), None) => {}
         (Err(error), Some(words)) => {
@@ -69,14 +69,14 @@ pub(super) async fn write_set(stage: &Stage, name: &str, refused: Option<&str>, 
 }
 
 /// Everything in it is `kubectl delete`.
-pub(super) async fn remove_keeper(stage: &Stage) {
-    let _ = configurations(stage).delete(NAME, &DeleteParams::default()).await;
+pub(super) async fn remove_keeper(harness: &Harness) {
+    let _ = configurations(harness).delete(NAME, &DeleteParams::default()).await;
 }
 
 /// The keeper stays as long as something is held under its protection, and no longer. A person may have removed it.
-pub(super) async fn the_keeper_is_there_as_long_as_it_guards(stage: &Stage) {
-    let there = configurations(stage).get_opt(NAME).await.unwrap().is_some();
-    let held = sets(stage).list(&Default::default()).await.unwrap().items;
+pub(super) async fn the_keeper_is_there_as_long_as_it_guards(harness: &Harness) {
+    let there = configurations(harness).get_opt(NAME).await.unwrap().is_some();
+    let held = sets(harness).list(&Default::default()).await.unwrap().items;
     let hold = |set: &DaemonSet| {
         let text = set.annotations().get(HOLD_ANNOTATION)?;
         serde_json::from_str::<Value>(text).ok()
@@ -86,18 +86,18 @@ pub(super) async fn the_keeper_is_there_as_long_as_it_guards(stage: &Stage) {
 }
 
 /// The script itself where a kubectl can reach the cluster, else what it does.
-pub(super) async fn uninstall(stage: &mut Stage) {
+pub(super) async fn uninstall(harness: &mut Harness) {
     let has_kubectl = Command::new("kubectl").args(["version", "--client"]).output().await;
-    if stage.backend == Backend::Sandbox || !has_kubectl.is_ok_and(|o| o.status.success()) {
-        remove_keeper(stage).await;
-        stage.kill();
-        remove_keeper(stage).await;
-        let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    if harness.backend == Backend::Sandbox || !has_kubectl.is_ok_and(|o| o.status.success()) {
+        remove_keeper(harness).await;
+        harness.kill();
+        remove_keeper(harness).await;
+        let secrets: Api<Secret> = Api::namespaced(harness.client.clone(), NAMESPACE);
         let _ = secrets.delete(NAME, &DeleteParams::default()).await;
         return;
     }
     let state = TempDir::new().unwrap();
-    let said = script(stage, &state);
+    let said = script(harness, &state);
     let until_gone = async {
         while !state.path().join("uninstalling").exists() {
             sleep(Duration::from_millis(20)).await;
@@ -109,20 +109,20 @@ pub(super) async fn uninstall(stage: &mut Stage) {
         said = &mut said => Some(said),
     };
     assert_eq!(early, None, "the script ends early");
-    stage.kill();
+    harness.kill();
     std::fs::write(state.path().join("gone"), "").unwrap();
     let (success, text) = timeout(Duration::from_secs(60), said).await.unwrap();
     assert!(success && text.contains("delete gcu upgrade manager success"), "{text}");
-    assert!(configurations(stage).get_opt(NAME).await.unwrap().is_none(), "the keeper is removed");
+    assert!(configurations(harness).get_opt(NAME).await.unwrap().is_none(), "the keeper is removed");
 }
 
 /// Whether `delete.sh --force` ends well, and what it says.
-fn script(stage: &Stage, state: &TempDir) -> impl Future<Output = (bool, String)> + use<> {
+fn script(harness: &Harness, state: &TempDir) -> impl Future<Output = (bool, String)> + use<> {
     use std::os::unix::fs::PermissionsExt;
     let helm = state.path().join("helm");
     std::fs::write(&helm, HELM).unwrap();
     std::fs::set_permissions(&helm, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let Backend::Real(plane) = stage.backend else { panic!("the script needs a real API server") };
+    let Backend::Real(plane) = harness.backend else { panic!("the script needs a real API server") };
     let state = state.path().to_owned();
     async move {
         let cluster = plane.cluster().await.unwrap();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::world::named;
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 /// Written by the admin of the scenarios in one patch with a cordon: the oracle tells ours from theirs by it.
 pub(crate) const ADMIN: &str = "example.com/admin";
@@ -71,17 +71,23 @@ pub(crate) struct Budget {
     pub(crate) min_available: u32,
 }
 
-pub(crate) fn api(stage: &Stage, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+pub(crate) fn api(
+    harness: &Harness,
+    group: &str,
+    version: &str,
+    kind: &str,
+    plural: &str,
+) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-    Api::namespaced_with(stage.client.clone(), NAMESPACE, &resource)
+    Api::namespaced_with(harness.client.clone(), NAMESPACE, &resource)
 }
 
-fn pods(stage: &Stage) -> Api<Pod> {
-    Api::namespaced(stage.client.clone(), NAMESPACE)
+fn pods(harness: &Harness) -> Api<Pod> {
+    Api::namespaced(harness.client.clone(), NAMESPACE)
 }
 
-fn nodes(stage: &Stage) -> Api<Node> {
-    Api::all(stage.client.clone())
+fn nodes(harness: &Harness) -> Api<Node> {
+    Api::all(harness.client.clone())
 }
 
 impl Tenant {
@@ -108,8 +114,8 @@ impl Tenant {
         json!({ "metadata": metadata, "spec": spec })
     }
 
-    async fn make(&self, stage: &Stage) {
-        let prefix = stage.prefix();
+    async fn make(&self, harness: &Harness) {
+        let prefix = harness.prefix();
         let name = named(&prefix, &self.name);
         let mut template = self.template(&prefix);
         let (kind, plural) = match self.kind {
@@ -126,7 +132,7 @@ impl Tenant {
         }
         let mut uid = None;
         if self.kind != Kind::Bare {
-            let owners = api(stage, "apps", "v1", kind, plural);
+            let owners = api(harness, "apps", "v1", kind, plural);
             let made = owners.create(&PostParams::default(), &serde_json::from_value(owner).unwrap()).await;
             uid = made.unwrap().uid();
         }
@@ -143,33 +149,33 @@ impl Tenant {
                 template["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
             }
             let pod: Pod = serde_json::from_value(template).unwrap();
-            pods(stage).create(&PostParams::default(), &pod).await.unwrap();
+            pods(harness).create(&PostParams::default(), &pod).await.unwrap();
             if stubborn {
-                let owners = api(stage, "apps", "v1", kind, plural);
-                tokio::spawn(come_back(owners, pods(stage), name, pod));
+                let owners = api(harness, "apps", "v1", kind, plural);
+                tokio::spawn(come_back(owners, pods(harness), name, pod));
             }
         }
     }
 }
 
 /// A pod that holds a GCU comes to this node, if it is there, whatever is going on.
-pub(crate) async fn arrive(stage: &Stage, name: &str, node: &str) {
-    if nodes(stage).get_opt(node).await.unwrap().is_some() {
+pub(crate) async fn arrive(harness: &Harness, name: &str, node: &str) {
+    if nodes(harness).get_opt(node).await.unwrap().is_some() {
         let tenant = json!({ "name": name, "node": node, "gcus": 1 });
-        serde_json::from_value::<Tenant>(tenant).unwrap().make(stage).await;
+        serde_json::from_value::<Tenant>(tenant).unwrap().make(harness).await;
     }
 }
 
 /// Creates these and waits until they run.
-pub(crate) async fn create(stage: &Stage, tenants: &[Tenant]) {
+pub(crate) async fn create(harness: &Harness, tenants: &[Tenant]) {
     for tenant in tenants {
-        tenant.make(stage).await;
+        tenant.make(harness).await;
     }
     for tenant in tenants {
-        let name = named(&stage.prefix(), &tenant.name);
+        let name = named(&harness.prefix(), &tenant.name);
         let run = async {
             loop {
-                let mine = pods(stage).list(&Default::default()).await.unwrap().items;
+                let mine = pods(harness).list(&Default::default()).await.unwrap().items;
                 let ready = mine.iter().filter(|p| p.labels().get("app") == Some(&name) && is_ready(p));
                 let wanted = if tenant.kind == Kind::Deployment { tenant.replicas.unwrap_or(1) } else { 1 };
                 if ready.count() >= wanted as usize {
@@ -198,17 +204,17 @@ async fn come_back(owners: Api<DynamicObject>, pods: Api<Pod>, name: String, pod
 }
 
 /// A person ends a pod, and its controller with it.
-pub(crate) async fn end(stage: &Stage, name: &str) {
-    let name = named(&stage.prefix(), name);
-    let owners = api(stage, "apps", "v1", "ReplicaSet", "replicasets");
+pub(crate) async fn end(harness: &Harness, name: &str) {
+    let name = named(&harness.prefix(), name);
+    let owners = api(harness, "apps", "v1", "ReplicaSet", "replicasets");
     let _ = owners.delete(&name, &DeleteParams::default()).await;
     // It may have been evicted just before.
-    let _ = pods(stage).delete(&name, &DeleteParams::default()).await;
+    let _ = pods(harness).delete(&name, &DeleteParams::default()).await;
 }
 
 /// Creates budgets. Where no disruption controller runs, what it would say of them is written down.
-pub(crate) async fn limit(stage: &Stage, budgets: &[Budget]) {
-    let prefix = stage.prefix();
+pub(crate) async fn limit(harness: &Harness, budgets: &[Budget]) {
+    let prefix = harness.prefix();
     for budget in budgets {
         let name = named(&prefix, &budget.name);
         let object = json!({
@@ -218,11 +224,11 @@ pub(crate) async fn limit(stage: &Stage, budgets: &[Budget]) {
                 "selector": { "matchLabels": { "app": named(&prefix, &budget.app) } },
             },
         });
-        let api = budgets_api(stage).await;
+        let api = budgets_api(harness).await;
         let mut object: DynamicObject = serde_json::from_value(object).unwrap();
         object.types = None;
         let made = api.create(&PostParams::default(), &object).await.unwrap();
-        if stage.backend.is_real() {
+        if harness.backend.is_real() {
             let status = json!({ "status": {
                 "observedGeneration": made.metadata.generation, "disruptionsAllowed": 0, "expectedPods": 1,
                 "currentHealthy": budget.min_available, "desiredHealthy": budget.min_available,
@@ -232,20 +238,20 @@ pub(crate) async fn limit(stage: &Stage, budgets: &[Budget]) {
     }
 }
 
-pub(crate) async fn unlimit(stage: &Stage, name: &str) {
-    let name = named(&stage.prefix(), name);
-    budgets_api(stage).await.delete(&name, &DeleteParams::default()).await.unwrap();
+pub(crate) async fn unlimit(harness: &Harness, name: &str) {
+    let name = named(&harness.prefix(), name);
+    budgets_api(harness).await.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
 /// An admin limits the number of pods in a namespace. There is no controller that counts: the limit in the status is what
 /// admission goes by.
-pub(crate) async fn quota(stage: &Stage, namespace: &str, pods: Option<usize>) {
-    let all: Api<Namespace> = Api::all(stage.client.clone());
+pub(crate) async fn quota(harness: &Harness, namespace: &str, pods: Option<usize>) {
+    let all: Api<Namespace> = Api::all(harness.client.clone());
     let made = serde_json::from_value(json!({ "metadata": { "name": namespace } })).unwrap();
     if let Err(error) = all.create(&PostParams::default(), &made).await {
         assert!(matches!(&error, kube::Error::Api(status) if status.code == 409), "{error}");
     }
-    let quotas: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), namespace);
+    let quotas: Api<ResourceQuota> = Api::namespaced(harness.client.clone(), namespace);
     let Some(pods) = pods else {
         quotas.delete("pods", &DeleteParams::default()).await.unwrap();
         return;
@@ -257,40 +263,40 @@ pub(crate) async fn quota(stage: &Stage, namespace: &str, pods: Option<usize>) {
     quotas.patch_status("pods", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
 }
 
-async fn budgets_api(stage: &Stage) -> Api<DynamicObject> {
-    let versions = stage.client.list_api_groups().await.unwrap();
+async fn budgets_api(harness: &Harness) -> Api<DynamicObject> {
+    let versions = harness.client.list_api_groups().await.unwrap();
     let policy = versions.groups.iter().find(|g| g.name == "policy").unwrap();
     let version = if policy.versions.iter().any(|v| v.version == "v1") { "v1" } else { "v1beta1" };
-    api(stage, "policy", version, "PodDisruptionBudget", "poddisruptionbudgets")
+    api(harness, "policy", version, "PodDisruptionBudget", "poddisruptionbudgets")
 }
 
-async fn patch_node(stage: &Stage, node: &str, patch: Value) {
-    let name = named(&stage.prefix(), node);
-    nodes(stage).patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+async fn patch_node(harness: &Harness, node: &str, patch: Value) {
+    let name = named(&harness.prefix(), node);
+    nodes(harness).patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
 /// An admin cordons a node, or takes the cordon off it.
-pub(crate) async fn cordon(stage: &Stage, node: &str, cordoned: bool) {
+pub(crate) async fn cordon(harness: &Harness, node: &str, cordoned: bool) {
     let patch = json!({
         "metadata": { "annotations": { ADMIN: if cordoned { "cordoned" } else { "uncordoned" } } },
         "spec": { "unschedulable": if cordoned { json!(true) } else { Value::Null } },
     });
-    patch_node(stage, node, patch).await;
+    patch_node(harness, node, patch).await;
 }
 
-pub(crate) async fn label(stage: &Stage, node: &str, labels: &BTreeMap<String, Value>) {
-    patch_node(stage, node, json!({ "metadata": { "labels": labels } })).await;
+pub(crate) async fn label(harness: &Harness, node: &str, labels: &BTreeMap<String, Value>) {
+    patch_node(harness, node, json!({ "metadata": { "labels": labels } })).await;
 }
 
-pub(crate) async fn delete_node(stage: &Stage, node: &str) {
-    let name = named(&stage.prefix(), node);
-    nodes(stage).delete(&name, &DeleteParams::default()).await.unwrap();
+pub(crate) async fn delete_node(harness: &Harness, node: &str) {
+    let name = named(&harness.prefix(), node);
+    nodes(harness).delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
 /// A node like `node-1` joins the cluster.
-pub(crate) async fn add_node(stage: &Stage, node: &str) {
-    let prefix = stage.prefix();
-    let like = nodes(stage).get(&named(&prefix, "node-1")).await.unwrap();
+pub(crate) async fn add_node(harness: &Harness, node: &str) {
+    let prefix = harness.prefix();
+    let like = nodes(harness).get(&named(&prefix, "node-1")).await.unwrap();
     let name = named(&prefix, node);
     let mut labels = like.labels().clone();
     labels.insert("kubernetes.io/hostname".to_owned(), name.clone());
@@ -300,5 +306,5 @@ pub(crate) async fn add_node(stage: &Stage, node: &str) {
         "spec": { "taints": [{ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" }] },
         "status": { "capacity": room, "allocatable": room },
     });
-    nodes(stage).create(&PostParams::default(), &serde_json::from_value(new).unwrap()).await.unwrap();
+    nodes(harness).create(&PostParams::default(), &serde_json::from_value(new).unwrap()).await.unwrap();
 }

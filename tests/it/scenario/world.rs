@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::tenants::{self, Budget, Tenant};
 use crate::faults::duration;
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 /// How the world differs from the documented one; also what a step changes in it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -79,19 +79,19 @@ pub(crate) fn named(prefix: &Option<String>, name: &str) -> String {
 
 impl WorldSpec {
     /// What the actors do from now on, and what is there besides.
-    pub(crate) async fn change(&self, stage: &Stage) {
-        let prefix = stage.prefix();
+    pub(crate) async fn change(&self, harness: &Harness) {
+        let prefix = harness.prefix();
         let name = |name: &str| named(&prefix, name);
-        stage.world.change_operator(|operator| self.apply(operator, &mut Default::default(), name));
-        stage.world.change_kubelet(|kubelet| self.apply(&mut Default::default(), kubelet, name));
+        harness.world.change_operator(|operator| self.apply(operator, &mut Default::default(), name));
+        harness.world.change_kubelet(|kubelet| self.apply(&mut Default::default(), kubelet, name));
         for (node, labels) in &self.labels {
-            tenants::label(stage, node, labels).await;
+            tenants::label(harness, node, labels).await;
         }
         for node in &self.cordoned {
-            tenants::cordon(stage, node, true).await;
+            tenants::cordon(harness, node, true).await;
         }
-        tenants::create(stage, &self.tenants).await;
-        tenants::limit(stage, &self.budgets).await;
+        tenants::create(harness, &self.tenants).await;
+        tenants::limit(harness, &self.budgets).await;
     }
 
     pub(crate) fn apply(

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::plan::{Event, VERSION, When};
+use crate::harness::{Answer, Harness};
 use crate::scenario::tenants;
-use crate::stage::{Answer, Stage};
 
 /// Tells which component a workload belongs to: see the operator of the sandbox.
 const COMPONENT: &str = "gcu-operator.enflame.com/component";
@@ -26,15 +26,15 @@ const UNTIL_A_DEATH: Duration = Duration::from_secs(120);
 
 impl When {
     /// Until then. An upgrade that never comes to that step is not waited for for ever.
-    pub(super) async fn comes(self, stage: &Stage, begun: Instant) {
+    pub(super) async fn comes(self, harness: &Harness, begun: Instant) {
         match self {
             Self::At(after) => sleep_until(begun + Duration::from_millis(after)).await,
             Self::Later(after) => sleep(Duration::from_millis(after)).await,
             Self::In(step, after) => {
                 let (end, mut changes) = (Instant::now() + UNTIL_A_STEP, usize::MAX);
                 while Instant::now() < end {
-                    let now = stage.oracle.changes();
-                    if now != changes && comes_to(stage, step) {
+                    let now = harness.oracle.changes();
+                    if now != changes && comes_to(harness, step) {
                         return sleep(Duration::from_millis(after)).await;
                     }
                     changes = now;
@@ -46,8 +46,8 @@ impl When {
 }
 
 /// Whether the newest record, or one of its nodes, is in this step, or has ended without.
-fn comes_to(stage: &Stage, step: &str) -> bool {
-    let Some(record) = stage.oracle.newest_record() else { return stage.oracle.changes() > 0 };
+fn comes_to(harness: &Harness, step: &str) -> bool {
+    let Some(record) = harness.oracle.newest_record() else { return harness.oracle.changes() > 0 };
     let status = record.status_or_default();
     let active = status.rolling.iter().flat_map(|rolling| &rolling.active);
     status.phase.is_final()
@@ -67,89 +67,89 @@ impl Event {
     }
 
     /// Makes it happen. How many more times than once a call may be repeated because of it.
-    pub(super) async fn happen(&self, stage: &mut Stage, request: &Value) -> usize {
+    pub(super) async fn happen(&self, harness: &mut Harness, request: &Value) -> usize {
         match self {
             Self::Edit(change) => {
                 let change = json!({ "spec": change });
                 let params = PatchParams::default();
-                let _ = stage.world.grs().patch(stage.gr(), &params, &Patch::Merge(&change)).await;
+                let _ = harness.world.grs().patch(harness.gr(), &params, &Patch::Merge(&change)).await;
             }
             Self::DeleteGr => {
-                if let Ok(gr) = stage.world.gr().await {
-                    stage.oracle.forgive(&gr.uid().unwrap());
-                    let _ = stage.world.grs().delete(stage.gr(), &DeleteParams::default()).await;
+                if let Ok(gr) = harness.world.gr().await {
+                    harness.oracle.forgive(&gr.uid().unwrap());
+                    let _ = harness.world.grs().delete(harness.gr(), &DeleteParams::default()).await;
                 }
             }
-            Self::Command(word) => drop(command(stage, word).await),
-            Self::OfNode(word, node) => drop(command(stage, &format!("nodes/{node}/{word}")).await),
+            Self::Command(word) => drop(command(harness, word).await),
+            Self::OfNode(word, node) => drop(command(harness, &format!("nodes/{node}/{word}")).await),
             Self::DeleteRecord => {
-                if let Some(record) = stage.oracle.newest_record() {
-                    let _ = stage.records().delete(&record.name_any(), &DeleteParams::default()).await;
+                if let Some(record) = harness.oracle.newest_record() {
+                    let _ = harness.records().delete(&record.name_any(), &DeleteParams::default()).await;
                 }
             }
             Self::Options(options) => {
-                if let Some(record) = stage.oracle.newest_record() {
+                if let Some(record) = harness.oracle.newest_record() {
                     let patch = json!({ "spec": { "rollingUpdate": options } });
                     let params = PatchParams::default();
-                    let _ = stage.records().patch(&record.name_any(), &params, &Patch::Merge(&patch)).await;
+                    let _ = harness.records().patch(&record.name_any(), &params, &Patch::Merge(&patch)).await;
                 }
             }
             Self::Restart => {
-                stage.kill();
-                return back_again(stage).await;
+                harness.kill();
+                return back_again(harness).await;
             }
             Self::Die(calls, after) => {
-                stage.faults.die_at(stage.faults.calls().len() + calls, *after);
-                let _ = timeout(UNTIL_A_DEATH, stage.faults.death()).await;
-                stage.faults.do_not_die();
-                if stage.faults.is_dead() {
-                    stage.kill();
-                    return back_again(stage).await;
+                harness.faults.die_at(harness.faults.calls().len() + calls, *after);
+                let _ = timeout(UNTIL_A_DEATH, harness.faults.death()).await;
+                harness.faults.do_not_die();
+                if harness.faults.is_dead() {
+                    harness.kill();
+                    return back_again(harness).await;
                 }
             }
-            Self::Away(how, seconds) => stage.faults.go_away(how, &format!("{seconds}s")),
+            Self::Away(how, seconds) => harness.faults.go_away(how, &format!("{seconds}s")),
             Self::SecondService => {
-                stage.start_another_service().await;
+                harness.start_another_service().await;
                 return 1;
             }
             Self::NotReady(node) => {
-                stage.world.change_kubelet(|kubelet| kubelet.dead_nodes.extend([node.clone()]));
+                harness.world.change_kubelet(|kubelet| kubelet.dead_nodes.extend([node.clone()]));
             }
             Self::Ready(node) => {
-                stage.world.change_kubelet(|kubelet| kubelet.dead_nodes.retain(|dead| dead != node));
+                harness.world.change_kubelet(|kubelet| kubelet.dead_nodes.retain(|dead| dead != node));
             }
             Self::Vanish(node) => {
-                let nodes: Api<Node> = Api::all(stage.client.clone());
+                let nodes: Api<Node> = Api::all(harness.client.clone());
                 let _ = nodes.delete(node, &DeleteParams::default()).await;
             }
-            Self::Cordon(node) => admin(stage, node, "cordoned", json!(true)).await,
-            Self::Uncordon(node) => admin(stage, node, "uncordoned", Value::Null).await,
+            Self::Cordon(node) => admin(harness, node, "cordoned", json!(true)).await,
+            Self::Uncordon(node) => admin(harness, node, "uncordoned", Value::Null).await,
             Self::NewNode => {
-                let nodes: Api<Node> = Api::all(stage.client.clone());
+                let nodes: Api<Node> = Api::all(harness.client.clone());
                 let there = async |name| nodes.get_opt(name).await.unwrap().is_some();
                 if there("node-1").await && !there("node-99").await {
-                    tenants::add_node(stage, "node-99").await;
+                    tenants::add_node(harness, "node-99").await;
                 }
             }
             Self::Arrive(node) => {
-                let name = format!("late-{}", stage.faults.calls().len());
-                tenants::arrive(stage, &name, node).await;
+                let name = format!("late-{}", harness.faults.calls().len());
+                tenants::arrive(harness, &name, node).await;
             }
-            Self::PutBack(component) => put_back(stage, component).await,
-            Self::BadImage(bad) => stage.world.change_kubelet(|kubelet| {
+            Self::PutBack(component) => put_back(harness, component).await,
+            Self::BadImage(bad) => harness.world.change_kubelet(|kubelet| {
                 kubelet.bad_images = bad.then(|| format!(":{VERSION}")).into_iter().collect();
             }),
-            Self::Full(node, full) => stage.world.change_kubelet(|kubelet| {
+            Self::Full(node, full) => harness.world.change_kubelet(|kubelet| {
                 kubelet.full_nodes.retain(|other| other != node);
                 kubelet.full_nodes.extend(full.then(|| node.clone()));
             }),
             Self::Again => {
-                let path = format!("/gum/v1/gr/{}", stage.gr());
-                stage.must("PUT", &path, &request.to_string()).await;
+                let path = format!("/gum/v1/gr/{}", harness.gr());
+                harness.must("PUT", &path, &request.to_string()).await;
             }
             Self::Skip(node, skip) => {
                 let label = if *skip { json!("true") } else { Value::Null };
-                patch_node(stage, node, &json!({ "metadata": { "labels": { SKIP: label } } })).await;
+                patch_node(harness, node, &json!({ "metadata": { "labels": { SKIP: label } } })).await;
             }
         }
         0
@@ -157,29 +157,29 @@ impl Event {
 }
 
 /// The process is started again, as soon as it can be ready.
-async fn back_again(stage: &mut Stage) -> usize {
-    while stage.faults.away().is_some() {
+async fn back_again(harness: &mut Harness) -> usize {
+    while harness.faults.away().is_some() {
         sleep(Duration::from_secs(1)).await;
     }
-    stage.start_service().await;
-    stage.ready().await;
+    harness.start_service().await;
+    harness.ready().await;
     1
 }
 
-async fn admin(stage: &Stage, node: &str, what: &str, unschedulable: Value) {
+async fn admin(harness: &Harness, node: &str, what: &str, unschedulable: Value) {
     let patch = json!({
         "metadata": { "annotations": { tenants::ADMIN: what } },
         "spec": { "unschedulable": unschedulable },
     });
-    patch_node(stage, node, &patch).await;
+    patch_node(harness, node, &patch).await;
 }
 
 /// A command, as a person gives it. While the API server is away it is given again and again.
-pub(super) async fn command(stage: &Stage, word: &str) -> Answer {
-    let path = format!("/gum/v1/gr/{}/{word}", stage.gr());
+pub(super) async fn command(harness: &Harness, word: &str) -> Answer {
+    let path = format!("/gum/v1/gr/{}/{word}", harness.gr());
     loop {
-        let answer = stage.must("POST", &path, "").await;
-        if answer.status != 503 || stage.faults.away().is_none() {
+        let answer = harness.must("POST", &path, "").await;
+        if answer.status != 503 || harness.faults.away().is_none() {
             return answer;
         }
         sleep(Duration::from_secs(5)).await;
@@ -187,33 +187,33 @@ pub(super) async fn command(stage: &Stage, word: &str) -> Answer {
 }
 
 /// Images can be pulled and nodes are ready again, and the operator says what is.
-pub(super) fn mend(stage: &Stage) {
-    stage.world.change_kubelet(|kubelet| {
+pub(super) fn mend(harness: &Harness) {
+    harness.world.change_kubelet(|kubelet| {
         kubelet.bad_images.clear();
         kubelet.dead_nodes.clear();
         kubelet.full_nodes.clear();
     });
-    stage.world.change_operator(|operator| {
+    harness.world.change_operator(|operator| {
         operator.never_says_running = false;
         operator.phase_flaps = false;
     });
 }
 
-async fn patch_node(stage: &Stage, node: &str, patch: &Value) {
-    let nodes: Api<Node> = Api::all(stage.client.clone());
+async fn patch_node(harness: &Harness, node: &str, patch: &Value) {
+    let nodes: Api<Node> = Api::all(harness.client.clone());
     // It may have vanished.
     let _ = nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await;
 }
 
-async fn put_back(stage: &Stage, component: &str) {
-    let sets: Api<DaemonSet> = Api::all(stage.client.clone());
+async fn put_back(harness: &Harness, component: &str) {
+    let sets: Api<DaemonSet> = Api::all(harness.client.clone());
     let all = sets.list(&Default::default()).await.unwrap().items;
     let Some(set) = all.iter().find(|set| set.annotations().get(COMPONENT).is_some_and(|of| of == component))
     else {
         return;
     };
-    stage.oracle.forgive(&set.uid().unwrap());
-    let own: Api<DaemonSet> = Api::namespaced(stage.client.clone(), &set.namespace().unwrap());
+    harness.oracle.forgive(&set.uid().unwrap());
+    let own: Api<DaemonSet> = Api::namespaced(harness.client.clone(), &set.namespace().unwrap());
     let patch = json!({ "spec": { "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": null } } });
     let _ = own.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
 }

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Index, Job, Kubelet};
+use super::{Index, Kubelet, WorkItem};
 use crate::{
     actors::fit,
     actors::queue::{is_moot, label, lock},
@@ -98,7 +98,7 @@ impl Kubelet {
     /// A node that died or came back changes what is to be said of its pods.
     fn wake_pods(&self, index: &Index, node: &str) {
         for pod in index.on_node.get(node).into_iter().flatten() {
-            self.queue.add(Job::Pod(pod.clone()));
+            self.queue.add(WorkItem::Pod(pod.clone()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The world around `decide`: its states, what can happen in each, and what must never happen.
 
 use super::super::*;
-use super::mind::{Call, Config, Known, Mind, Next};
+use super::service::{Call, Config, Known, Next, ServiceModel};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Spec {
@@ -132,17 +132,17 @@ impl World {
     }
 
     /// Everything that can happen next.
-    pub(super) fn moves(&self, mind: &Mind) -> Vec<Move> {
+    pub(super) fn moves(&self, service: &ServiceModel) -> Vec<Move> {
         let mut moves = Vec::new();
-        self.our_moves(mind, &mut moves);
-        self.late_arrivals(&mind.config, &mut moves);
+        self.our_moves(service, &mut moves);
+        self.late_arrivals(&service.config, &mut moves);
         self.progress(&mut moves);
         self.interference(&mut moves);
         moves
     }
 
-    fn our_moves(&self, mind: &Mind, moves: &mut Vec<Move>) {
-        let config = &mind.config;
+    fn our_moves(&self, service: &ServiceModel, moves: &mut Vec<Move>) {
+        let config = &service.config;
         let mut push = |natural, what, to| moves.push(Move { natural, what, to });
         if let Some(slow) = self.slow_write {
             let to = self.with(|w| w.slow_write = None).and_then(|w| w.write(config, slow));
@@ -150,7 +150,7 @@ impl World {
             push(true, "our slow write of the status is lost", self.with(|w| w.slow_write = None));
             return;
         }
-        match mind.next(self) {
+        match service.next(self) {
             Next::Nothing => {}
             Next::Release => push(true, "we release the record", self.with(|w| w.released = true)),
             Next::Write(new) => {

@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use kube::Resource;
 
 use super::status::{Draft, End, after};
-use super::{Action, Decision, Snapshot};
+use super::{Decision, GrAction, GuardAction, Snapshot};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, WaitReason};
 
 /// What a step wants, before deadlines and refusals are taken into account.
 pub(super) enum Next {
     Do(Decision),
-    Call(Action),
+    Call(GrAction),
+    Guard(GuardAction),
     Wait(Wait),
 }
 
@@ -32,14 +33,14 @@ impl Wait {
     }
 }
 
-pub(super) struct Turn<'a> {
+pub(super) struct StepContext<'a> {
     pub(super) record: &'a GcuUpgrade,
     pub(super) status: GcuUpgradeStatus,
     pub(super) seen: &'a Snapshot,
     pub(super) now: Timestamp,
 }
 
-impl Turn<'_> {
+impl StepContext<'_> {
     pub(super) fn end(&self, phase: Phase, reason: &'static str, message: String) -> Decision {
         Decision::Record(self.draft().end(End { phase, reason, message }))
     }
@@ -76,15 +77,16 @@ impl Turn<'_> {
     pub(super) fn carry_out(&self, next: Next) -> Decision {
         match next {
             Next::Do(decision) => decision,
-            Next::Call(action) => self.call(action),
+            Next::Call(action) => self.call(Decision::Act(action)),
+            Next::Guard(action) => self.call(Decision::Guard(action)),
             Next::Wait(wait) => self.wait(wait),
         }
     }
 
     /// Makes the call, unless the API server has just refused it.
-    pub(super) fn call(&self, action: Action) -> Decision {
+    fn call(&self, call: Decision) -> Decision {
         match &self.seen.refused {
-            None => Decision::Act(action),
+            None => call,
             Some(refusal) => self.wait(Wait {
                 reason: WaitReason::CallRefused,
                 message: refusal.clone(),

@@ -1,4 +1,4 @@
-//! A stage: a cluster (embedded or real) with its inhabitants, the service in front of it, a layer of faults
+//! A harness: a cluster (embedded or real) with its inhabitants, the service in front of it, a layer of faults
 //! between the two, and an oracle that watches every change.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::app::{Parts, Service};
+use gcu_upgrade_manager::app::{Service, ServiceDeps};
 use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
@@ -34,7 +34,7 @@ use crate::oracle::Oracle;
 /// How long a wait of a job's caller may take.
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
-/// Where a stage stands.
+/// Where a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     /// In the process, in virtual time.
@@ -88,7 +88,7 @@ impl Answer {
     }
 }
 
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     pub(crate) backend: Backend,
     /// The embedded API server, if it is one.
     pub(crate) api: Option<ApiServer>,
@@ -100,7 +100,7 @@ pub(crate) struct Stage {
     pub(crate) oracle: Oracle,
     pub(crate) blueprints: TempDir,
     /// What is different about the services that are started.
-    pub(crate) adjust: fn(&mut Parts),
+    pub(crate) adjust: fn(&mut ServiceDeps),
     /// CRDs that somebody has deleted, by name.
     pub(crate) taken: BTreeMap<String, CustomResourceDefinition>,
     /// Milliseconds by which the service's clock is off.
@@ -135,13 +135,13 @@ async fn cluster(backend: Backend, old: bool) -> Option<(Client, Option<ApiServe
     }
 }
 
-impl Stage {
+impl Harness {
     /// A settled world and a service that is ready. `None` when there is no real cluster to be had.
     pub(crate) async fn set(backend: Backend, world: World, faults: Faults) -> Option<Self> {
-        let mut stage = Self::set_without_service(backend, world, faults).await?;
-        stage.start_service().await;
-        stage.ready().await;
-        Some(stage)
+        let mut harness = Self::set_without_service(backend, world, faults).await?;
+        harness.start_service().await;
+        harness.ready().await;
+        Some(harness)
     }
 
     pub(crate) async fn set_without_service(backend: Backend, world: World, faults: Faults) -> Option<Self> {
@@ -224,7 +224,11 @@ impl Stage {
     }
 
     /// One more process, with faults and settings of its own.
-    pub(crate) async fn service_with(&self, faults: &Faults, adjust: impl FnOnce(&mut Parts)) -> Service {
+    pub(crate) async fn service_with(
+        &self,
+        faults: &Faults,
+        adjust: impl FnOnce(&mut ServiceDeps),
+    ) -> Service {
         self.replica("first", faults, self.keeper, adjust).await
     }
 
@@ -233,7 +237,7 @@ impl Stage {
         identity: &str,
         faults: &Faults,
         keeper: Option<SocketAddr>,
-        adjust: impl FnOnce(&mut Parts),
+        adjust: impl FnOnce(&mut ServiceDeps),
     ) -> Service {
         let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
         let send = service_fn(move |request| {
@@ -243,7 +247,7 @@ impl Stage {
         let metrics = Metrics::default();
         let faulty = Faulty { inner: send, faults: faults.clone() };
         let client = cluster::client_over(faulty, metrics.clone());
-        let mut parts = Parts::new(client, self.clock, self.blueprints.path(), metrics);
+        let mut parts = ServiceDeps::new(client, self.clock, self.blueprints.path(), metrics);
         parts.watching = Watching::Polling;
         parts.own_node.clone_from(&self.own_node);
         parts.clock = self.clock.off_by(self.clock_off);
@@ -271,7 +275,7 @@ impl Stage {
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         };
-        keeper::Settings::new(listener, keeper::Place::url(&url).unwrap(), "kube-system")
+        keeper::Settings::new(listener, keeper::KeeperAddress::url(&url).unwrap(), "kube-system")
     }
 
     pub(crate) async fn ready(&self) {

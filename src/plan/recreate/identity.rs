@@ -1,37 +1,37 @@
-//! Whose gr, and whose pod, it is that stands there.
+//! GrIdentity gr, and whose pod, it is that stands there.
 
 use crate::gr::{self, LiveGr};
 use crate::plan::PodState;
-use crate::plan::turn::Turn;
+use crate::plan::step_context::StepContext;
 use crate::record::Goal;
 
 /// Whose gr it is that stands there.
-pub(super) enum Whose {
+pub(super) enum GrIdentity {
     /// The one that is to go: its UID is recorded.
-    Leaving,
+    Old,
     /// Made by this record for the present goal.
     Ours,
     /// Made by this record for the target, while the goal is the previous version.
-    Abandoned,
+    Orphaned,
     /// Somebody else's, which asks for the very stack that we want.
-    Same,
+    Equivalent,
     /// Somebody else's.
-    Stranger,
+    Foreign,
 }
 
-impl Turn<'_> {
-    pub(super) fn whose(&self, gr: &LiveGr) -> Whose {
+impl StepContext<'_> {
+    pub(super) fn identify(&self, gr: &LiveGr) -> GrIdentity {
         let wanted = self.record.manifest_for(self.status.goal);
         if gr.mark.as_deref() == Some(self.record.mark(self.status.goal).as_str()) {
-            Whose::Ours
+            GrIdentity::Ours
         } else if self.status.deleting_uid.as_ref() == Some(&gr.uid) {
-            Whose::Leaving
+            GrIdentity::Old
         } else if self.status.goal == Goal::Previous && self.is_made_for_target(gr) {
-            Whose::Abandoned
+            GrIdentity::Orphaned
         } else if wanted.is_some_and(|m| gr::same_spec(&gr.manifest, m)) {
-            Whose::Same
+            GrIdentity::Equivalent
         } else {
-            Whose::Stranger
+            GrIdentity::Foreign
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::status::ApiError;
+use super::error::ApiError;
 use crate::{
     json,
     resources::{ResourceType, Version},
@@ -10,7 +10,7 @@ use crate::{
 
 /// What a write is about: a kind, the version that the client speaks, and a place.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ResourcePath<'a> {
     pub(crate) kind: &'a ResourceType,
     pub(crate) version: &'a Version,
     /// Empty for cluster-scoped kinds.
@@ -21,7 +21,7 @@ pub(crate) struct Place<'a> {
     pub(crate) subresource: &'a str,
 }
 
-impl Place<'_> {
+impl ResourcePath<'_> {
     /// A body's namespace is filled in from the path, or must be the same.
     pub(crate) fn settle_namespace(&self, object: &mut Value) -> Result<(), ApiError> {
         let found = json::text(object, &["metadata", "namespace"]);

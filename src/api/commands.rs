@@ -15,7 +15,7 @@ use super::auth::{self, Guarded, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
-use super::jobs::{Call, Job};
+use super::jobs::{Call, UpgradeRequest};
 use super::nodes::no_node;
 use super::query::JobQuery;
 use super::repeat::Key;
@@ -127,7 +127,7 @@ pub(super) async fn retry_node(
 }
 
 impl Context {
-    /// Starts a job towards a revision on record, in the manner of the last job unless the body says otherwise.
+    /// Starts a job towards a revision on record, with the options of the last job unless the body says otherwise.
     async fn again(
         &self,
         call: &Call<'_>,
@@ -152,15 +152,15 @@ impl Context {
         }
         // What is not there cannot be changed in place, however it was done before.
         let last = records.first().filter(|_| found.is_some());
-        let mut manner = body.manner(last)?;
+        let mut options = body.options(last)?;
         if operation == Operation::Rollback
             && !body.says_how()
-            && let Some(rolling) = &mut manner.rolling_update
+            && let Some(rolling) = &mut options.rolling_update
         {
             // The version is known: whoever goes back in the middle of the night is not asked to promote.
             rolling.without_steps();
         }
-        let job = Job { operation, target, warnings: Vec::new(), manner };
+        let job = UpgradeRequest { operation, target, warnings: Vec::new(), options };
         self.start(call, records, found, job).await
     }
 

@@ -1,4 +1,4 @@
-//! Looks at the whole cluster: whoever asks for the same at the same time shares one, and only a few are taken at once.
+//! LiveReads at the whole cluster: whoever asks for the same at the same time shares one, and only a few are taken at once.
 //!
 //! In a cluster of thousands of nodes a look costs tens of megabytes while it lasts. Fifty callers who each took one
 //! would take the service's memory away from the upgrades.
@@ -18,7 +18,7 @@ use super::envelope::{ApiError, Reply};
 use super::nodes::Nodes;
 use super::planning::Seen;
 
-/// Looks taken at once.
+/// Live reads at once.
 const AT_ONCE: usize = 2;
 /// Callers that may wait for their turn.
 const QUEUE: usize = 64;
@@ -31,7 +31,7 @@ const RETRY_SECONDS: u32 = 5;
 
 /// What those who look share.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Looks(Arc<Shared>);
+pub(super) struct LiveReads(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -60,19 +60,19 @@ impl Default for Shared {
     }
 }
 
-impl Looks {
+impl LiveReads {
     /// A turn to look; or 503 when too many wait for theirs.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         let Shared { turns, waiting, .. } = self.0.as_ref();
         if let Ok(turn) = turns.try_acquire() {
             return Ok(turn);
         }
-        let place = Place(waiting);
+        let counted = Waiting(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE {
             return Err(busy());
         }
         let turn = timeout(PATIENCE, turns.acquire()).await;
-        drop(place);
+        drop(counted);
         turn.ok().and_then(Result::ok).ok_or_else(busy)
     }
 
@@ -139,9 +139,9 @@ fn busy() -> ApiError {
 }
 
 /// A place in the queue, which is free again when its holder goes.
-struct Place<'a>(&'a AtomicUsize);
+struct Waiting<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 
 /// All places.
 #[derive(Clone)]
-pub(super) struct Places(Arc<All>);
+pub(super) struct Slots(Arc<All>);
 
 struct All {
     limit: usize,
@@ -31,13 +31,13 @@ struct State {
 /// Whether the connection has ever asked for anything, and the how manyeth to become idle it was.
 type Rank = (bool, u64);
 
-impl Places {
+impl Slots {
     pub(super) fn new(limit: usize, metrics: Metrics) -> Self {
         Self(Arc::new(All { limit, state: Mutex::default(), metrics }))
     }
 
     /// A place for a connection; `None` when all are at work.
-    pub(super) fn take(&self) -> Option<Place> {
+    pub(super) fn take(&self) -> Option<ConnectionSlot> {
         let mut state = self.0.lock();
         if state.open >= self.0.limit {
             let (_, longest_idle) = state.idle.pop_first()?;
@@ -48,7 +48,7 @@ impl Places {
         let needed = CancellationToken::new();
         let rank = state.now_idle(false, needed.clone());
         let inner = Seat { all: self.0.clone(), needed, rank: Mutex::new(Some(rank)), worked: false.into() };
-        Some(Place(Arc::new(inner)))
+        Some(ConnectionSlot(Arc::new(inner)))
     }
 }
 
@@ -68,7 +68,7 @@ impl State {
 }
 
 /// One connection's place, free again when it is dropped.
-pub(super) struct Place(Arc<Seat>);
+pub(super) struct ConnectionSlot(Arc<Seat>);
 
 struct Seat {
     all: Arc<All>,
@@ -78,7 +78,7 @@ struct Seat {
     worked: AtomicBool,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Returns when the connection has to give way.
     pub(super) async fn is_needed(&self) {
         self.0.needed.cancelled().await;

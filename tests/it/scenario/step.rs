@@ -20,11 +20,11 @@ use super::tenants::{self, NAMESPACE, Tenant};
 use super::world::{WorldSpec, named};
 use super::{Manifests, changed};
 use crate::faults::{Fault, Rule, duration};
-use crate::stage::{Backend, Stage};
+use crate::harness::{Backend, Harness};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Act {
+pub(crate) enum Step {
     /// A request to the service. `{gr}` stands for the gr's name, `{node-1}` for that node's in this world.
     Call {
         request: String,
@@ -195,13 +195,15 @@ pub(crate) enum Act {
     SecondService {},
 }
 
-impl Act {
-    pub(super) async fn play(&self, stage: &mut Stage, manifests: &Manifests, at: &str) {
+impl Step {
+    pub(super) async fn play(&self, harness: &mut Harness, manifests: &Manifests, at: &str) {
         match self {
-            Self::Call { request, body, status, says } => call(stage, request, body, *status, says, at).await,
-            Self::Refused { request, body, says } => refused(stage, request, body, says, at).await,
+            Self::Call { request, body, status, says } => {
+                call(harness, request, body, *status, says, at).await
+            }
+            Self::Refused { request, body, says } => refused(harness, request, body, says, at).await,
             Self::Until { record, phase, step, waiting_on, says, active, claim, done } => {
-                let prefix = stage.prefix();
+                let prefix = harness.prefix();
                 let wanted = |r: Option<&GcuUpgrade>| {
                     let Some(status) = r.map(GcuUpgrade::status_or_default) else { return false };
                     let on = status.waiting_on.as_ref().map(|w| format!("{:?}", w.reason));
@@ -211,7 +213,7 @@ impl Act {
                         && says.iter().all(|words| status.message.contains(words))
                         && is_rolling_so(&status, &prefix, active.as_deref(), claim.as_deref(), *done)
                 };
-                stage.until(&format!("{at}: {self:?}"), *record, stage.backend.patience(), wanted).await;
+                harness.until(&format!("{at}: {self:?}"), *record, harness.backend.patience(), wanted).await;
             }
             Self::UntilSoon { record, phase, waiting_on, done, within } => {
                 let wanted = |r: Option<&GcuUpgrade>| {
@@ -221,54 +223,58 @@ impl Act {
                         && waiting_on.as_ref().is_none_or(|w| Some(w) == on.as_ref())
                         && is_rolling_so(&status, &None, None, None, *done)
                 };
-                stage.until(&format!("{at}: {self:?}"), *record, duration(within), wanted).await;
+                harness.until(&format!("{at}: {self:?}"), *record, duration(within), wanted).await;
             }
             Self::PutBackStrategy(name) => {
-                let sets: Api<DaemonSet> = Api::namespaced(stage.client.clone(), "kube-system");
+                let sets: Api<DaemonSet> = Api::namespaced(harness.client.clone(), "kube-system");
                 let patch = json!({ "spec": { "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": null } } });
-                let name = named(&stage.prefix(), name);
+                let name = named(&harness.prefix(), name);
                 let set = sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-                stage.oracle.forgive(&set.uid().unwrap());
+                harness.oracle.forgive(&set.uid().unwrap());
             }
-            Self::Quota { namespace, pods } => tenants::quota(stage, namespace, *pods).await,
+            Self::Quota { namespace, pods } => tenants::quota(harness, namespace, *pods).await,
             Self::Pass(time) => sleep(duration(time)).await,
             Self::UntilNode { node, cordoned, ready, gcus } => {
-                stage.until_node(&format!("{at}: {self:?}"), node, [*cordoned, *ready, *gcus]).await;
+                harness.until_node(&format!("{at}: {self:?}"), node, [*cordoned, *ready, *gcus]).await;
             }
-            Self::UntilGone(name) => stage.until_gone(&format!("{at}: {self:?}"), name).await,
-            Self::Tenants(all) => tenants::create(stage, all).await,
-            Self::EndTenant(name) => tenants::end(stage, name).await,
-            Self::DeleteBudget(name) => tenants::unlimit(stage, name).await,
-            Self::Cordon(node) => tenants::cordon(stage, node, true).await,
-            Self::Uncordon(node) => tenants::cordon(stage, node, false).await,
-            Self::Label { node, labels } => tenants::label(stage, node, labels).await,
-            Self::DeleteNode(node) => tenants::delete_node(stage, node).await,
-            Self::AddNode(node) => tenants::add_node(stage, node).await,
-            Self::World(change) => change.change(stage).await,
+            Self::UntilGone(name) => harness.until_gone(&format!("{at}: {self:?}"), name).await,
+            Self::Tenants(all) => tenants::create(harness, all).await,
+            Self::EndTenant(name) => tenants::end(harness, name).await,
+            Self::DeleteBudget(name) => tenants::unlimit(harness, name).await,
+            Self::Cordon(node) => tenants::cordon(harness, node, true).await,
+            Self::Uncordon(node) => tenants::cordon(harness, node, false).await,
+            Self::Label { node, labels } => tenants::label(harness, node, labels).await,
+            Self::DeleteNode(node) => tenants::delete_node(harness, node).await,
+            Self::AddNode(node) => tenants::add_node(harness, node).await,
+            Self::World(change) => change.change(harness).await,
             Self::DeleteGr {} => {
-                let gr = stage.world.gr().await.unwrap();
-                stage.oracle.forgive(&gr.uid().unwrap());
-                stage.world.grs().delete(stage.gr(), &DeleteParams::default()).await.unwrap();
+                let gr = harness.world.gr().await.unwrap();
+                harness.oracle.forgive(&gr.uid().unwrap());
+                harness.world.grs().delete(harness.gr(), &DeleteParams::default()).await.unwrap();
             }
             Self::CreateGr(changes) => {
                 let object: DynamicObject = serde_json::from_value(manifests.made(changes)).unwrap();
-                stage.world.grs().create(&PostParams::default(), &object).await.unwrap();
+                harness.world.grs().create(&PostParams::default(), &object).await.unwrap();
             }
             Self::EditGr(changes) => {
-                let mut gr = serde_json::to_value(stage.world.gr().await.unwrap()).unwrap();
+                let mut gr = serde_json::to_value(harness.world.gr().await.unwrap()).unwrap();
                 gr = changed(gr, changes);
                 gr["metadata"].as_object_mut().unwrap().remove("resourceVersion");
                 gr["metadata"].as_object_mut().unwrap().remove("managedFields");
                 let patch = json!({ "spec": gr["spec"] });
                 let params = PatchParams::default();
-                stage.world.grs().patch(stage.gr(), &params, &Patch::Merge(&patch)).await.unwrap();
+                harness.world.grs().patch(harness.gr(), &params, &Patch::Merge(&patch)).await.unwrap();
             }
             Self::DeleteRecord(number) => {
-                stage.records().delete(&stage.record_name(*number), &DeleteParams::default()).await.unwrap();
+                harness
+                    .records()
+                    .delete(&harness.record_name(*number), &DeleteParams::default())
+                    .await
+                    .unwrap();
             }
             Self::PatchRecord { record, patch, refused } => {
-                let (name, params) = (stage.record_name(*record), PatchParams::default());
-                let patched = stage.records().patch(&name, &params, &Patch::Merge(patch)).await;
+                let (name, params) = (harness.record_name(*record), PatchParams::default());
+                let patched = harness.records().patch(&name, &params, &Patch::Merge(patch)).await;
                 let code = patched.err().map(|e| match e {
                     kube::Error::Api(status) => status.code,
                     // It was taken, and cannot be read back.
@@ -276,61 +282,63 @@ impl Act {
                 });
                 assert_eq!(code, *refused, "{at}: {self:?}");
             }
-            Self::UnreadableRecord(name) => neighbours::unreadable(stage, name).await,
+            Self::UnreadableRecord(name) => neighbours::unreadable(harness, name).await,
             Self::CutStatus(record) => {
-                let (name, params) = (stage.record_name(*record), PatchParams::default());
-                stage.oracle.forgive(&name);
+                let (name, params) = (harness.record_name(*record), PatchParams::default());
+                harness.oracle.forgive(&name);
                 let patch = json!({ "status": null });
-                stage.records().patch_status(&name, &params, &Patch::Merge(&patch)).await.unwrap();
+                harness.records().patch_status(&name, &params, &Patch::Merge(&patch)).await.unwrap();
             }
             Self::Write { file, changes } => {
-                std::fs::write(stage.blueprints.path().join(file), manifests.made(changes).to_string())
+                std::fs::write(harness.blueprints.path().join(file), manifests.made(changes).to_string())
                     .unwrap();
             }
-            Self::Faults(rules) => rules.iter().for_each(|rule| stage.faults.add(rule.clone())),
-            Self::Heal {} => stage.faults.heal(),
+            Self::Faults(rules) => rules.iter().for_each(|rule| harness.faults.add(rule.clone())),
+            Self::Heal {} => harness.faults.heal(),
             Self::Away(how, time) => {
-                stage.faults.go_away(how, time);
-                says_that_it_is_away(stage).await;
+                harness.faults.go_away(how, time);
+                says_that_it_is_away(harness).await;
             }
             Self::UntilAway {} => {
-                stage.until_it(&format!("{at}: {self:?}"), async |stage| stage.faults.away().is_some()).await;
-                says_that_it_is_away(stage).await;
+                harness
+                    .until_it(&format!("{at}: {self:?}"), async |harness| harness.faults.away().is_some())
+                    .await;
+                says_that_it_is_away(harness).await;
             }
             Self::TakeCrd(name) => {
-                if let Ok(gr) = stage.world.gr().await
+                if let Ok(gr) = harness.world.gr().await
                     && name.starts_with("gcuresources.")
                 {
-                    stage.oracle.forgive(&gr.uid().unwrap());
+                    harness.oracle.forgive(&gr.uid().unwrap());
                 }
-                let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+                let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
                 let crd = crds.get(name).await.unwrap();
-                stage.taken.insert(name.clone(), crd);
+                harness.taken.insert(name.clone(), crd);
                 crds.delete(name, &DeleteParams::default()).await.unwrap();
             }
             Self::GiveCrd(name) => {
-                let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
-                let mut crd = stage.taken.remove(name).unwrap();
+                let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
+                let mut crd = harness.taken.remove(name).unwrap();
                 crd.metadata.resource_version = None;
                 crd.status = None;
                 crds.create(&PostParams::default(), &crd).await.unwrap();
             }
             Self::Version200 { held } => {
-                stage.kill();
-                super::older::make_2_0_0(stage, held).await;
+                harness.kill();
+                super::older::make_2_0_0(harness, held).await;
             }
             Self::OlderVersion {} => {
-                stage.kill();
-                make_older(stage).await;
+                harness.kill();
+                make_older(harness).await;
             }
             Self::Jump(time) => {
                 let time: jiff::SignedDuration = time.parse().unwrap();
                 let milliseconds = time.as_millis().try_into().unwrap();
-                stage.clock_off.fetch_add(milliseconds, Ordering::Relaxed);
+                harness.clock_off.fetch_add(milliseconds, Ordering::Relaxed);
             }
             Self::Gitops { every, during, changes } => {
                 let object: DynamicObject = serde_json::from_value(manifests.made(changes)).unwrap();
-                let (grs, name, every) = (stage.world.grs(), stage.gr().to_owned(), duration(every));
+                let (grs, name, every) = (harness.world.grs(), harness.gr().to_owned(), duration(every));
                 let mut left = duration(during);
                 // It keeps on while the next steps are played.
                 tokio::spawn(async move {
@@ -344,52 +352,54 @@ impl Act {
                     }
                 });
             }
-            Self::DeleteSet(name) => people::delete_set(stage, name).await,
-            Self::MakeSet(name) => people::make_set(stage, name).await,
-            Self::WriteSet { name, refused } => people::write_set(stage, name, refused.as_deref(), at).await,
-            Self::RemoveKeeper {} => people::remove_keeper(stage).await,
-            Self::Uninstall {} => people::uninstall(stage).await,
-            Self::Kill {} => stage.kill(),
-            Self::Start {} => {
-                stage.start_service().await;
-                stage.ready().await;
+            Self::DeleteSet(name) => people::delete_set(harness, name).await,
+            Self::MakeSet(name) => people::make_set(harness, name).await,
+            Self::WriteSet { name, refused } => {
+                people::write_set(harness, name, refused.as_deref(), at).await
             }
-            Self::Replica {} => stage.start_replica().await,
-            Self::CutOff {} => stage.faults.go_away(&Fault::Refuse, "100h"),
-            Self::SecondService {} => stage.start_another_service().await,
+            Self::RemoveKeeper {} => people::remove_keeper(harness).await,
+            Self::Uninstall {} => people::uninstall(harness).await,
+            Self::Kill {} => harness.kill(),
+            Self::Start {} => {
+                harness.start_service().await;
+                harness.ready().await;
+            }
+            Self::Replica {} => harness.start_replica().await,
+            Self::CutOff {} => harness.faults.go_away(&Fault::Refuse, "100h"),
+            Self::SecondService {} => harness.start_another_service().await,
             Self::Restart {} => {
-                stage.kill();
-                stage.start_service().await;
-                stage.ready().await;
+                harness.kill();
+                harness.start_service().await;
+                harness.ready().await;
             }
         }
     }
 }
 
 /// The path with the names of this world.
-fn filled(stage: &Stage, path: &str) -> String {
-    let mut path = path.replace("{gr}", stage.gr());
+fn filled(harness: &Harness, path: &str) -> String {
+    let mut path = path.replace("{gr}", harness.gr());
     while let Some((before, name, after)) = path
         .split_once('{')
         .and_then(|(before, rest)| rest.split_once('}').map(|(name, after)| (before, name, after)))
     {
-        path = format!("{before}{}{after}", named(&stage.prefix(), name));
+        path = format!("{before}{}{after}", named(&harness.prefix(), name));
     }
     path
 }
 
-async fn refused(stage: &mut Stage, request: &str, body: &Value, says: &[String], at: &str) {
+async fn refused(harness: &mut Harness, request: &str, body: &Value, says: &[String], at: &str) {
     let (method, path) = request.split_once(' ').unwrap();
-    let path = filled(stage, path);
-    let Some(answer) = stage.call(method, &path, &body.to_string()).await else {
+    let path = filled(harness, path);
+    let Some(answer) = harness.call(method, &path, &body.to_string()).await else {
         // Lost with the process: who asks again is told the same.
-        stage.revive_if_dead().await;
-        return Box::pin(refused(stage, request, body, says, at)).await;
+        harness.revive_if_dead().await;
+        return Box::pin(refused(harness, request, body, says, at)).await;
     };
     let mut said = answer.text.clone();
     if answer.status.is_success() {
-        let ended = stage.until_final(1).await;
-        let status = stage.record(1).await.unwrap().status_or_default();
+        let ended = harness.until_final(1).await;
+        let status = harness.record(1).await.unwrap().status_or_default();
         assert_eq!(ended, Phase::Failed, "{at}: it was begun: {:#?}", status.timeline);
         said = status.message;
     }
@@ -400,24 +410,24 @@ async fn refused(stage: &mut Stage, request: &str, body: &Value, says: &[String]
 
 /// A call that starts a job and is lost with the process is what a client retries, after a look whether it
 /// was taken: the record tells.
-async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says: &[String], at: &str) {
+async fn call(harness: &mut Harness, request: &str, body: &Value, status: u16, says: &[String], at: &str) {
     let (method, path) = request.split_once(' ').unwrap();
-    let path = filled(stage, path);
+    let path = filled(harness, path);
     let mut body = body.clone();
     // Real seconds are dear: what says nothing of the time that pods are watched is not about it.
-    if stage.backend.is_real() && body["strategy"] == "RollingUpdate" {
+    if harness.backend.is_real() && body["strategy"] == "RollingUpdate" {
         let rolling = body.as_object_mut().unwrap().entry("rollingUpdate").or_insert_with(|| json!({}));
         rolling.as_object_mut().unwrap().entry("minReadySeconds").or_insert_with(|| json!(0));
     }
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let before = stage.newest().await;
+    let before = harness.newest().await;
     if method == "DELETE"
-        && let Ok(gr) = stage.world.gr().await
+        && let Ok(gr) = harness.world.gr().await
     {
-        stage.oracle.forgive(&gr.uid().unwrap());
+        harness.oracle.forgive(&gr.uid().unwrap());
     }
     loop {
-        if let Some(answer) = stage.call(method, &path, &body).await {
+        if let Some(answer) = harness.call(method, &path, &body).await {
             assert_eq!(answer.status.as_u16(), status, "{at}: {request}: {}", answer.text);
             for words in says {
                 assert!(
@@ -428,13 +438,14 @@ async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says:
             }
             return;
         }
-        stage.revive_if_dead().await;
-        if method != "GET" && stage.newest().await != before {
+        harness.revive_if_dead().await;
+        if method != "GET" && harness.newest().await != before {
             return;
         }
-        if method == "DELETE" && stage.world.gr().await.is_ok_and(|g| g.metadata.deletion_timestamp.is_some())
+        if method == "DELETE"
+            && harness.world.gr().await.is_ok_and(|g| g.metadata.deletion_timestamp.is_some())
         {
-            while body.contains("foreground") && stage.world.gr().await.is_ok() {
+            while body.contains("foreground") && harness.world.gr().await.is_ok() {
                 sleep(Duration::from_millis(100)).await;
             }
             return;
@@ -442,16 +453,16 @@ async fn call(stage: &mut Stage, request: &str, body: &Value, status: u16, says:
     }
 }
 
-async fn make_older(stage: &Stage) {
+async fn make_older(harness: &Harness) {
     let params = PatchParams::default();
-    for record in stage.records().list(&Default::default()).await.unwrap().items {
+    for record in harness.records().list(&Default::default()).await.unwrap().items {
         let older = json!({ "spec": {
             "components": null, "rollingUpdate": null, "granted": null,
             "deadlines": { "propagateSeconds": null, "nodeSeconds": null },
         } });
-        stage.records().patch(&record.name_any(), &params, &Patch::Merge(&older)).await.unwrap();
+        harness.records().patch(&record.name_any(), &params, &Patch::Merge(&older)).await.unwrap();
     }
-    let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
     let name = "gcuupgrades.gum.enflame.com";
     let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
     crd["metadata"]["annotations"][CRD_REVISION_ANNOTATION] = json!("1");
@@ -472,8 +483,8 @@ async fn make_older(stage: &Stage) {
 }
 
 /// While the API server is away, REST answers 503 with the reason; `/livez` knows nothing of it. Until it is back.
-async fn says_that_it_is_away(stage: &Stage) {
-    let why = match stage.faults.away() {
+async fn says_that_it_is_away(harness: &Harness) {
+    let why = match harness.faults.away() {
         Some(Fault::Refuse) => "connection refused",
         Some(Fault::LoseAnswer) => "connection reset",
         Some(Fault::Hang) => "did not answer within 30s",
@@ -482,18 +493,18 @@ async fn says_that_it_is_away(stage: &Stage) {
         _ => "",
     };
     if !why.is_empty() {
-        let path = format!("/gum/v1/gr/{}", stage.gr());
-        let answer = stage.must("GET", &path, "").await;
+        let path = format!("/gum/v1/gr/{}", harness.gr());
+        let answer = harness.must("GET", &path, "").await;
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert!(answer.error().contains(why), "REST says {why:?}: {}", answer.text);
-        assert_eq!(stage.must("GET", "/livez", "").await.status, 200);
+        assert_eq!(harness.must("GET", "/livez", "").await.status, 200);
     }
-    while stage.faults.away().is_some() {
+    while harness.faults.away().is_some() {
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-impl Stage {
+impl Harness {
     /// The newest record's name, intent and attempt: changes with every job that is taken.
     async fn newest(&self) -> Option<String> {
         let records = self.records().list(&Default::default()).await.ok()?.items;
@@ -519,7 +530,7 @@ fn is_rolling_so(
         && done.is_none_or(|done| rolling.nodes.done >= done)
 }
 
-impl Stage {
+impl Harness {
     /// Tries again and again, starting the process again as often as it dies.
     async fn until_it(&mut self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
         let step = Duration::from_millis(if self.backend == Backend::Sandbox { 200 } else { 20 });
@@ -536,8 +547,8 @@ impl Stage {
 
     async fn until_node(&mut self, what: &str, node: &str, wanted: [Option<bool>; 3]) {
         let name = named(&self.prefix(), node);
-        self.until_it(what, async |stage| {
-            let nodes: Api<Node> = Api::all(stage.client.clone());
+        self.until_it(what, async |harness| {
+            let nodes: Api<Node> = Api::all(harness.client.clone());
             let Some(node) = nodes.get_opt(&name).await.unwrap() else { return false };
             let status = node.status.as_ref();
             let conditions = status.and_then(|s| s.conditions.as_ref());
@@ -554,8 +565,8 @@ impl Stage {
 
     async fn until_gone(&mut self, what: &str, pod: &str) {
         let name = named(&self.prefix(), pod);
-        self.until_it(what, async |stage| {
-            let pods: Api<Pod> = Api::namespaced(stage.client.clone(), NAMESPACE);
+        self.until_it(what, async |harness| {
+            let pods: Api<Pod> = Api::namespaced(harness.client.clone(), NAMESPACE);
             let pod = pods.get_opt(&name).await.unwrap();
             pod.is_none_or(|p| p.metadata.deletion_timestamp.is_some())
         })

@@ -12,7 +12,7 @@ const TOLERATED: SignedDuration = SignedDuration::from_mins(1);
 
 /// The status with every time of its waits moved to where it would be by the present clock; `None` when that is
 /// where they are. What has happened keeps the time that it was told with.
-pub(super) fn corrected(status: &GcuUpgradeStatus, now: Timestamp) -> Option<GcuUpgradeStatus> {
+pub(super) fn rebase_timestamps(status: &GcuUpgradeStatus, now: Timestamp) -> Option<GcuUpgradeStatus> {
     let mut status = status.clone();
     let latest = began(&mut status).into_iter().map(|at| *at).max()?;
     let by = latest.duration_since(now);

@@ -57,12 +57,12 @@ impl Hash for Known {
 }
 
 /// `decide`, remembering its answers: most worlds differ in what it cannot see.
-pub(super) struct Mind {
+pub(super) struct ServiceModel {
     pub(super) config: Config,
     answers: RefCell<HashMap<World, Next>>,
 }
 
-impl Mind {
+impl ServiceModel {
     pub(super) fn of(config: Config) -> Self {
         Self { config, answers: RefCell::default() }
     }
@@ -74,11 +74,12 @@ impl Mind {
             match decide(&self.record(w), &self.snapshot(w), now()) {
                 Decision::Finished => Next::Nothing,
                 Decision::Record(status) | Decision::Wait { status, .. } => Next::Write(Known::of(&status)),
-                Decision::Act(Action::Release) => Next::Release,
-                Decision::Act(Action::DeleteGr { uid, .. }) => Next::Call(Call::Delete(uid.parse().unwrap())),
-                Decision::Act(Action::Fence { .. }) => Next::Call(Call::Fence),
-                Decision::Act(Action::CreateGr { goal, .. }) => Next::Call(Call::Create(goal)),
+                Decision::Act(GrAction::ReleaseRecord) => Next::Release,
+                Decision::Act(GrAction::Delete { uid, .. }) => Next::Call(Call::Delete(uid.parse().unwrap())),
+                Decision::Act(GrAction::Fence { .. }) => Next::Call(Call::Fence),
+                Decision::Act(GrAction::Create { goal, .. }) => Next::Call(Call::Create(goal)),
                 Decision::Act(other) => panic!("{other:?} is no call of a Recreate"),
+                Decision::Guard(other) => panic!("{other:?} is no call of a Recreate"),
                 Decision::ActAll(all) => panic!("{all:?} are no calls of a Recreate"),
             }
         })

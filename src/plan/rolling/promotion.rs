@@ -4,13 +4,17 @@ use super::index::Index;
 use super::stop::Stop;
 use crate::plan::fleet::matches;
 use crate::plan::status::after;
-use crate::plan::turn::Turn;
+use crate::plan::step_context::StepContext;
 use crate::record::Phase;
 use crate::record::rolling::{Labels, RollingStatus};
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// Between steps: waits for `promote`, or for time to pass, then opens the next.
-    pub(super) fn gate(&self, rolling: &mut RollingStatus, canaries: Option<usize>) -> Option<Stop> {
+    pub(super) fn stop_for_promotion(
+        &self,
+        rolling: &mut RollingStatus,
+        canaries: Option<usize>,
+    ) -> Option<Stop> {
         let options = self.options();
         let through = rolling.step_left == Some(0) || canaries == Some(0);
         if !through || !rolling.active.is_empty() {

@@ -14,30 +14,30 @@ use crate::plan::fleet::SetState;
 use crate::plan::impact::ScopedSet;
 use crate::plan::recreate::starting::FAILURE_SETTLES;
 use crate::plan::status::after;
-use crate::plan::turn::Turn;
+use crate::plan::step_context::StepContext;
 use crate::record::rolling::{LockedSet, RollingStatus};
 use crate::record::{Goal, Phase, WaitReason};
 
-impl Turn<'_> {
+impl StepContext<'_> {
     /// The fleet by node; what is not back yet counts as unchanged.
     pub(super) fn index<'i>(&'i self, scope: &'i [ScopedSet], rolling: &RollingStatus) -> Index<'i> {
-        let unsettled = self.behind(rolling).into_iter().map(|s| s.uid.clone()).collect();
+        let unsettled = self.unreverted(rolling).into_iter().map(|s| s.uid.clone()).collect();
         Index::of(&self.seen.fleet, scope, unsettled)
     }
 
     /// The locked DaemonSets that the operator has not put back, in order. None on the way forward: no node is
     /// touched before all have changed.
-    pub(super) fn behind(&self, rolling: &RollingStatus) -> Vec<&SetState> {
+    pub(super) fn unreverted(&self, rolling: &RollingStatus) -> Vec<&SetState> {
         let says_so = self.operator_says_so();
         if self.status.goal == Goal::Target || says_so {
             return Vec::new();
         }
-        let is_back =
+        let is_reverted =
             |locked: &LockedSet, set: &SetState| set.observed && set.hash.as_ref() == Some(&locked.hash);
         rolling
             .locked
             .iter()
-            .filter_map(|l| self.seen.fleet.locked(l).filter(|set| !is_back(l, set)))
+            .filter_map(|l| self.seen.fleet.locked(l).filter(|set| !is_reverted(l, set)))
             .collect()
     }
 
