@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::lease::{self, Leadership};
 use crate::metrics::Metrics;
-use crate::{api, controller, gr, record};
+use crate::{api, cluster, controller, record};
 
 /// How long workers may take to finish the calls that they have begun, when the service stops. A step that is cut
 /// off is taken up by the next process all the same.
@@ -148,8 +148,8 @@ impl Service {
         let controller = run_controller(context, crd.clone(), leadership.clone(), seen_tx);
         acting.spawn(named("the controller", act(controller, lease, client.clone(), clock, leadership_tx)));
         let mut tasks = JoinSet::new();
-        tasks.spawn(named("discovery", gr::discovery::run(client.clone(), served_tx, unknown_tx)));
-        tasks.spawn(named("CRD installation", record::install::run(client.clone(), crd_tx)));
+        tasks.spawn(named("discovery", cluster::discovery::run(client.clone(), served_tx, unknown_tx)));
+        tasks.spawn(named("CRD installation", cluster::install::run(client.clone(), crd_tx)));
         let signals = Signals {
             served: served.clone(),
             unknown,

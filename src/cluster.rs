@@ -3,7 +3,9 @@
 //! kube's default stack retries POSTs and waits without limit. Here a call that does not answer, and a watch
 //! that has gone silent, end in an error; who called decides what that means.
 
+pub mod discovery;
 mod errors;
+pub mod install;
 
 use std::fmt::Debug;
 use std::pin::Pin;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 use jiff::SignedDuration;
 
 use crate::api::auth::Mode;
 use crate::http::tls;
 use crate::keeper::KeeperAddress;
+use crate::telemetry::LogFormat;
 use crate::{lease, random, telemetry};
 
 /// Upgrades the Enflame GCU stack of a Kubernetes cluster without losing it.
@@ -63,15 +64,6 @@ pub enum Subcommand {
         #[arg(long)]
         insecure: bool,
     },
-}
-
-/// How log lines look on stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// As in the operations log
-    Text,
-    /// One JSON object a line
-    Json,
 }
 
 /// Flags of `serve`.

@@ -2,7 +2,6 @@
 //!
 //! Only values in, values out: reading the cluster is done by [`discovery`] and the controller.
 
-pub mod discovery;
 mod edits;
 pub mod image;
 mod meaning;

@@ -22,13 +22,14 @@
 //! | [`lease`] | which of several replicas acts |
 //! | [`api`] | every route on one screen; writes records' `spec` |
 //! | [`blueprint`] | files parsed, checked, hashed; the watched directory |
-//! | [`gr`] | the GcuResource as it is served: components, workloads, discovery of its API group |
+//! | [`gr`] | the GcuResource as it is served: components, workloads, what an edit means |
 //! | [`observe`] | what the cluster says, as small values |
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
-//! | [`cluster`], [`clock`], [`random`] | the API client with deadlines, the only source of time, names that nobody else has |
+//! | [`cluster`] | the API client with deadlines; the watch loops that keep the CRD installed and discover the gr's API group |
+//! | [`clock`], [`random`] | the only source of time (crate `src/clock`), names that nobody else has |
 //! | [`sandbox`] | crate `src/sandbox`: a cluster in the process with API server, operator, controllers, kubelets |
 //!
 //! # Invariants (`tests/it/house.rs` and the oracle in `tests/it/oracle.rs` check them)
@@ -37,6 +38,8 @@
 //! * `api` and `controller` never import each other: the cluster is their only channel.
 //! * `plan` imports neither kube's client nor tokio nor axum. The sandbox is a crate of its own that knows nothing of
 //!   the engine, or it would agree with our bugs.
+//! * No room uses one that uses it. Within a room a file may use what the room's own file (`plan.rs` of `plan/`) says:
+//!   the vocabulary that all of its files share.
 //! * A handler gets at the cluster through a permission alone (`api/auth.rs`): one without does not compile.
 //! * Only [`config`] reads the environment, only [`clock`] the time; no `unwrap`, `expect` or `panic`.
 //! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.

@@ -5,7 +5,6 @@
 
 mod amount;
 pub mod brief;
-pub mod install;
 mod limits;
 mod marks;
 mod request;

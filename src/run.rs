@@ -22,7 +22,7 @@ use crate::api::auth::Mode;
 use crate::api::limits::Limits;
 use crate::app::{Service, ServiceDeps};
 use crate::clock::Clock;
-use crate::config::{LogFormat, ServeArgs, Subcommand};
+use crate::config::{ServeArgs, Subcommand};
 use crate::metrics::Metrics;
 use crate::{cluster, http, keeper, record, telemetry};
 
@@ -38,7 +38,7 @@ pub fn run(command: Subcommand) -> ExitCode {
         }
         #[cfg(feature = "sandbox")]
         Subcommand::Sandbox(args) => {
-            telemetry::start(&args.log, LogFormat::Text, None);
+            telemetry::start(&args.log, telemetry::LogFormat::Text, None);
             block_on(sandbox::run(args))
         }
         Subcommand::Validate { files } => return answer(validate::run(files)),

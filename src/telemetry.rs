@@ -11,6 +11,7 @@ pub mod v1;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
+use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
@@ -24,7 +25,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::clock::Clock;
-use crate::config::LogFormat;
 pub use filter::filter;
 use oplog::OpLog;
 
@@ -32,6 +32,15 @@ use oplog::OpLog;
 const FILE: &str = "gcu-upgrade-manager.log";
 /// The target of what ends the process: it reaches standard error and the operations log whatever the filter.
 pub const FATAL: &str = "gcu_upgrade_manager::fatal";
+
+/// How log lines look on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As in the operations log
+    Text,
+    /// One JSON object a line
+    Json,
+}
 
 /// Starts logging. `filter` is in tracing's form, for example `info` or `gcu_upgrade_manager=debug`. A log
 /// directory that cannot be written costs one warning, nothing else.

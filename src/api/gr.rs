@@ -16,8 +16,8 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::query::{JobQuery, NoQuery};
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
+use crate::cluster::discovery::discover;
 use crate::cluster::{Pages, gr_resource, is_absent, watch_text};
-use crate::gr::discovery::discover;
 use crate::gr::{
     LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
 };

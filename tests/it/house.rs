@@ -1,5 +1,6 @@
 //! The house's own rules, as `src/lib.rs` states them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn files_under(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -45,6 +46,65 @@ fn rooms_import_only_what_they_may() {
             }
         }
     }
+}
+
+/// The rooms that a file uses: grouped `use` and paths in the text alike.
+fn used(text: &str) -> BTreeSet<String> {
+    let code: String = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let mut rooms = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let Some(group) = after.strip_prefix('{') else {
+            rooms.insert(word(after));
+            continue;
+        };
+        let (mut depth, mut begins) = (0, true);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if begins && c.is_alphanumeric() => {
+                    rooms.insert(word(&group[at..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    rooms
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn uses_are_read_in_every_form() {
+    let text = "use crate::{\n    gr::{self, Deep},\n    plan::x,\n};\nuse crate::record;\n// crate::api\nfn f() { crate::lease::now() }";
+    assert_eq!(used(text), ["gr", "lease", "plan", "record"].map(str::to_owned).into());
+}
+
+#[test]
+fn no_room_uses_one_that_uses_it() {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in room("") {
+        let room = path.trim_end_matches(".rs").split('/').next().unwrap().to_owned();
+        if !["lib", "main", "sandbox", "clock"].contains(&room.as_str()) {
+            uses.entry(room).or_default().extend(used(&text));
+        }
+    }
+    let rooms: BTreeSet<String> = uses.keys().cloned().collect();
+    uses.iter_mut().for_each(|(room, used)| used.retain(|other| other != room && rooms.contains(other)));
+    // Whoever uses nothing that is left is taken away: what remains is in a circle, or uses one.
+    while let Some(free) = uses.iter().find(|(_, used)| used.is_empty()).map(|(room, _)| room.clone()) {
+        uses.remove(&free);
+        for used in uses.values_mut() {
+            used.remove(&free);
+        }
+    }
+    assert!(uses.is_empty(), "a circle of rooms: {uses:#?}");
+    assert!(rooms.len() > 15, "{rooms:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The gr's API in several versions: an operator that goes from v1 to v2, both served, or v1 no longer.
 
+use gcu_upgrade_manager::cluster::discovery::discover;
 use gcu_upgrade_manager::cluster::gr_resource;
-use gcu_upgrade_manager::gr::discovery::discover;
 use gcu_upgrade_manager::record::Phase;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::cluster::error_text;
+use super::error_text;
 use crate::telemetry::trouble::Trouble;
 
 /// The vendor's API groups end like this; ours does, too.

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{CRD_REVISION, CRD_REVISION_ANNOTATION, crd};
-use crate::cluster::error_text;
+use super::error_text;
+use crate::record::{CRD_REVISION, CRD_REVISION_ANNOTATION, crd};
 use crate::telemetry::trouble::Trouble;
 
 const RETRY: Duration = Duration::from_secs(5);
