@@ -7,6 +7,7 @@ mod amount;
 pub mod brief;
 mod limits;
 mod marks;
+mod reason;
 mod request;
 pub mod rolling;
 pub mod size;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use rolling::{Amount, RollingUpdate};
 
 pub use limits::in_whole_seconds;
+pub use reason::Reason;
 pub use request::Request;
 pub use status::*;
 

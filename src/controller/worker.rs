@@ -25,7 +25,7 @@ use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
 use crate::plan::rolling::node::{is_ours, must_leave};
 use crate::plan::{Decision, FleetAction, Guard, Snapshot, decide};
 use crate::record::rolling::{Claim, ClaimState};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step, Strategy};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Reason, Step, Strategy};
 use crate::telemetry::trouble::Trouble;
 use crate::telemetry::v1;
 
@@ -374,7 +374,7 @@ fn is_about_claims(status: &GcuUpgradeStatus, record: &GcuUpgrade) -> bool {
     status.step == Step::Rolling
         && giving_up(status) == giving_up(&known)
         // Whether a workload is gone may not either, nor what it is replaced by.
-        && !status.is_because_of("WorkloadChanged")
+        && !status.is_because_of(Reason::WorkloadChanged)
         && status.attempt == known.attempt
 }
 

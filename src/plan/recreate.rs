@@ -30,7 +30,7 @@ use super::step_context::{Next, StepContext, Wait};
 use super::{Decision, GrAction, PodState};
 use crate::gr::{self, LiveGr, Source, Workload};
 use crate::record::size::{WORKLOADS, stored};
-use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step, WaitReason};
+use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Reason, Step, WaitReason};
 
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
@@ -41,7 +41,7 @@ pub(super) fn decide(turn: &StepContext<'_>) -> Decision {
         && matches!(turn.status.step, Step::Recorded | Step::WaitingRunning)
     {
         let message = "closed by request; the gr is left as it is".to_owned();
-        return turn.end(Phase::Failed, "Closed", message);
+        return turn.end(Phase::Failed, Reason::Closed, message);
     }
     if turn.status.goal == Goal::Target {
         if turn.record.meta().deletion_timestamp.is_some() {
@@ -80,7 +80,7 @@ impl StepContext<'_> {
                 "the gr has {} workloads, more than a record can name; nothing was touched",
                 there.len().max(self.workloads_of_target().len())
             );
-            return Next::Do(self.end(Phase::Failed, "TooLarge", message));
+            return Next::Do(self.end(Phase::Failed, Reason::TooLarge, message));
         }
         match (&self.seen.gr, &self.record.spec.previous) {
             (None, None) => {
@@ -225,7 +225,7 @@ impl StepContext<'_> {
         if self.status.step == Step::Recorded {
             return self.end(
                 Phase::RolledBack,
-                "NothingTouched",
+                Reason::NothingTouched,
                 format!("{cause}; nothing had been touched"),
             );
         }
@@ -296,7 +296,7 @@ impl StepContext<'_> {
         let where_to_find = format!(
             "{message}. Both manifests are kept in this record (spec.target, spec.previous); POST .../rollback or .../retry starts again from what is there"
         );
-        Next::Do(self.end(Phase::Failed, "Conflict", where_to_find))
+        Next::Do(self.end(Phase::Failed, Reason::Conflict, where_to_find))
     }
 
     fn finish(&self) -> Next {

@@ -43,7 +43,7 @@ use super::status::End;
 use super::step_context::{Next, StepContext};
 use crate::gr;
 use crate::record::rolling::{GivingUp, LockedSet, RollingStatus};
-use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Step};
+use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Reason, Step};
 
 /// How long the DaemonSets have to be seen at OnDelete before that is believed to last: 3 s, and the rest of the second
 /// in which they were first seen.
@@ -78,8 +78,10 @@ pub(super) fn decide(turn: &StepContext<'_>) -> Decision {
             Step::Propagating => turn.propagating(),
             Step::Rolling => return turn.rolling(),
             Step::Restoring => turn.restoring(),
-            step => turn
-                .fail("Conflict", format!("the status says {step:?}, which is no step of a RollingUpdate")),
+            step => turn.fail(
+                Reason::Conflict,
+                format!("the status says {step:?}, which is no step of a RollingUpdate"),
+            ),
         },
     };
     turn.carry_out(next)
@@ -120,7 +122,7 @@ impl StepContext<'_> {
         if self.status.step == Step::Recorded {
             return self.end(
                 Phase::RolledBack,
-                "NothingTouched",
+                Reason::NothingTouched,
                 format!("{cause}; nothing had been touched"),
             );
         }
@@ -131,8 +133,8 @@ impl StepContext<'_> {
     }
 
     /// The upgrade cannot go on as it is: the old spec back, the nodes too, and an end that says why.
-    fn give_up(&self, reason: &str, why: String) -> Next {
-        let giving_up = GivingUp { reason: reason.to_owned(), message: why.clone(), abandon: false };
+    fn give_up(&self, reason: Reason, why: String) -> Next {
+        let giving_up = GivingUp { reason, message: why.clone(), abandon: false };
         let first_steps = matches!(self.status.step, Step::Recorded | Step::Locking);
         let patched = !first_steps || self.status.rolling.as_ref().is_some_and(|r| r.gr_changed);
         let draft = self.draft().with(|s| {
@@ -155,9 +157,9 @@ impl StepContext<'_> {
             } else {
                 format!("{why}; nothing was touched")
             };
-            return self.fail("Conflict", message);
+            return self.fail(Reason::Conflict, message);
         }
-        let giving_up = GivingUp { reason: "Conflict".to_owned(), message: why.to_owned(), abandon: true };
+        let giving_up = GivingUp { reason: Reason::Conflict, message: why.to_owned(), abandon: true };
         let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(giving_up));
         Next::Do(Decision::Record(draft.step(Step::Rolling, 0, format!("giving up: {why}"))))
     }
@@ -167,12 +169,16 @@ impl StepContext<'_> {
     fn close_rolling(&self) -> Option<Decision> {
         let message = "closed by request".to_owned();
         if self.status.step == Step::Recorded {
-            return Some(self.end(Phase::Failed, "Closed", format!("{message}; nothing had been touched")));
+            return Some(self.end(
+                Phase::Failed,
+                Reason::Closed,
+                format!("{message}; nothing had been touched"),
+            ));
         }
         if self.giving_up().is_some_and(|g| g.abandon) {
             return None;
         }
-        let giving_up = GivingUp { reason: "Closed".to_owned(), message: message.clone(), abandon: true };
+        let giving_up = GivingUp { reason: Reason::Closed, message: message.clone(), abandon: true };
         let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(giving_up));
         Some(Decision::Record(draft.step(
             Step::Rolling,
@@ -233,7 +239,7 @@ impl StepContext<'_> {
     }
 
     /// Ends with a failure; both manifests can be had from the record.
-    fn fail(&self, reason: &'static str, message: String) -> Next {
+    fn fail(&self, reason: Reason, message: String) -> Next {
         Next::Do(Decision::Record(self.draft().end(End { phase: Phase::Failed, reason, message })))
     }
 }

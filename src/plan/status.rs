@@ -1,17 +1,19 @@
 //! How a status moves: steps, waits, holds and ends, each with its timeline entry and conditions.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::record::size::{CAUSE, MESSAGE, bound, shortened};
 use crate::record::{
-    Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, TimelineEntry, WaitReason, WaitingOn,
+    Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Reason, Step, TimelineEntry, WaitReason, WaitingOn,
 };
 
 /// How an upgrade ends.
-pub(super) struct End<'a> {
+pub(super) struct End {
     pub(super) phase: Phase,
     /// A word for programs.
-    pub(super) reason: &'a str,
+    pub(super) reason: Reason,
     pub(super) message: String,
 }
 
@@ -59,7 +61,7 @@ impl Draft {
         self.status.started_at.get_or_insert(self.now);
         self.status.waiting_on = None;
         self.note(&message);
-        self.condition("Progressing", "True", step_reason(step), &message);
+        self.condition("Progressing", "True", format!("{step:?}"), &message);
         self.condition("Held", "False", "Running", "");
         self.condition("Finished", "False", "Running", "");
         self.condition("Succeeded", "Unknown", "Running", "");
@@ -74,7 +76,7 @@ impl Draft {
     }
 
     /// The deadline has passed, or a component visibly cannot start.
-    pub(super) fn hold(mut self, reason: &str, message: &str) -> Box<GcuUpgradeStatus> {
+    pub(super) fn hold(mut self, reason: Reason, message: &str) -> Box<GcuUpgradeStatus> {
         self.status.phase = Phase::Held;
         self.note(&format!("held: {message}"));
         self.condition("Progressing", "False", reason, message);
@@ -83,7 +85,7 @@ impl Draft {
     }
 
     /// A person, or a step that a person lets begin, is waited for.
-    pub(super) fn pause(mut self, reason: &str, message: &str) -> Box<GcuUpgradeStatus> {
+    pub(super) fn pause(mut self, reason: Reason, message: &str) -> Box<GcuUpgradeStatus> {
         self.status.phase = Phase::Paused;
         self.note(message);
         self.condition("Progressing", "False", reason, message);
@@ -95,7 +97,7 @@ impl Draft {
     pub(super) fn go_on(mut self, message: &str) -> Box<GcuUpgradeStatus> {
         self.status.phase = Phase::Running;
         self.note(message);
-        let step = step_reason(self.status.step);
+        let step = format!("{:?}", self.status.step);
         self.condition("Progressing", "True", step, message);
         self.condition("Held", "False", "Running", "");
         self.done()
@@ -123,7 +125,7 @@ impl Draft {
         self
     }
 
-    pub(super) fn end(mut self, end: End<'_>) -> Box<GcuUpgradeStatus> {
+    pub(super) fn end(mut self, end: End) -> Box<GcuUpgradeStatus> {
         let succeeded = if end.phase == Phase::Succeeded { "True" } else { "False" };
         self.status.phase = end.phase;
         self.status.step = Step::Done;
@@ -165,7 +167,7 @@ impl Draft {
         self.status.timeline.push(entry);
     }
 
-    fn condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
+    fn condition(&mut self, type_: &str, status: &str, reason: impl fmt::Display, message: &str) {
         let conditions = &mut self.status.conditions;
         let unchanged_since = conditions
             .iter()
@@ -174,7 +176,7 @@ impl Draft {
         let condition = Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
             message: shortened(message, MESSAGE),
             last_transition_time: unchanged_since.unwrap_or(self.now),
         };
@@ -188,23 +190,6 @@ impl Draft {
 /// Adds seconds, stopping at the end of time instead of failing.
 pub(super) fn after(now: Timestamp, seconds: u32) -> Timestamp {
     now.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX)
-}
-
-fn step_reason(step: Step) -> &'static str {
-    match step {
-        Step::Recorded => "Recorded",
-        Step::Deleting => "Deleting",
-        Step::WaitingGone => "WaitingGone",
-        Step::Creating => "Creating",
-        Step::WaitingRunning => "WaitingRunning",
-        Step::Locking => "Locking",
-        Step::Probing => "Probing",
-        Step::Patching => "Patching",
-        Step::Propagating => "Propagating",
-        Step::Rolling => "Rolling",
-        Step::Restoring => "Restoring",
-        Step::Done => "Done",
-    }
 }
 
 /// "the target" or "the previous version", for messages.

@@ -6,7 +6,7 @@ use kube::Resource;
 
 use super::status::{Draft, End, after};
 use super::{Decision, GrAction, GuardAction, Snapshot};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Step, WaitReason};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Reason, Step, WaitReason};
 
 /// What a step wants, before deadlines and refusals are taken into account.
 pub(super) enum Next {
@@ -41,25 +41,25 @@ pub(super) struct StepContext<'a> {
 }
 
 impl StepContext<'_> {
-    pub(super) fn end(&self, phase: Phase, reason: &'static str, message: String) -> Decision {
+    pub(super) fn end(&self, phase: Phase, reason: Reason, message: String) -> Decision {
         Decision::Record(self.draft().end(End { phase, reason, message }))
     }
 
     /// How it ends when the goal is reached.
-    pub(super) fn at_the_goal(&self) -> (Phase, &'static str, String) {
+    pub(super) fn at_the_goal(&self) -> (Phase, Reason, String) {
         let name = &self.record.spec.gr;
         match self.status.goal {
             Goal::Target => {
-                (Phase::Succeeded, "Succeeded", format!("gr {name} is now at the target version"))
+                (Phase::Succeeded, Reason::Succeeded, format!("gr {name} is now at the target version"))
             }
             Goal::Previous => {
-                (Phase::RolledBack, "RolledBack", format!("gr {name} is back at the previous version"))
+                (Phase::RolledBack, Reason::RolledBack, format!("gr {name} is back at the previous version"))
             }
         }
     }
 
     /// Ends at the goal, and says so where the operator does not.
-    pub(super) fn well_ended(&self, phase: Phase, reason: &'static str, mut message: String) -> Decision {
+    pub(super) fn well_ended(&self, phase: Phase, reason: Reason, mut message: String) -> Decision {
         let doubt = self.seen.gr.as_ref().filter(|gr| !gr.operator_says_running());
         let doubt = doubt.map(|gr| format!("gcu-operator still reports phase `{}`", gr.phase()));
         if let Some(doubt) = &doubt {
@@ -101,7 +101,7 @@ impl StepContext<'_> {
         let held = self.status.phase == Phase::Held;
         let late = self.status.deadline.is_none_or(|d| self.now >= d);
         if late && !held {
-            return Decision::Record(self.draft().hold("DeadlineExceeded", &wait.detail));
+            return Decision::Record(self.draft().hold(Reason::DeadlineExceeded, &wait.detail));
         }
         if held && !late && wait.reason != WaitReason::PodFailing {
             let left = self.status.deadline.map(|d| d.duration_since(self.now).as_secs()).unwrap_or_default();
@@ -135,7 +135,7 @@ impl StepContext<'_> {
         let late = self.status.deadline.or(nodes.min()).or(first).is_some_and(|d| self.now >= d);
         if late && self.status.phase != Phase::Held {
             let message = format!("the cluster cannot be read: {why}");
-            return Decision::Record(self.draft().hold("DeadlineExceeded", &message));
+            return Decision::Record(self.draft().hold(Reason::DeadlineExceeded, &message));
         }
         let status = self.draft().waiting(WaitReason::CallRefused, why);
         Decision::Wait { status, until: None }

@@ -7,6 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Reason;
+
 pub use super::amount::{Amount, Asked};
 pub use super::marks::*;
 
@@ -219,7 +221,8 @@ pub struct RollingStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GivingUp {
     /// Why, as one CamelCase word that programs may rely on; the reason with which the upgrade ends.
-    pub reason: String,
+    #[schemars(with = "String")]
+    pub reason: Reason,
     /// Why, in a sentence; the message with which the upgrade ends.
     pub message: String,
     /// The gr is somebody else's now: it and the pods are left as they are.

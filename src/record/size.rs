@@ -144,7 +144,6 @@ pub fn bound(status: &mut GcuUpgradeStatus) {
 
 fn bound_rolling(rolling: &mut RollingStatus) {
     if let Some(giving_up) = &mut rolling.giving_up {
-        cut(&mut giving_up.reason, WORD);
         cut(&mut giving_up.message, MESSAGE);
     }
     keep_newest(&mut rolling.recent, DONE_NODES, RECENT);

@@ -5,6 +5,7 @@ use prometheus_client::encoding::EncodeLabelValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Reason;
 use super::rolling::RollingStatus;
 use crate::gr::Workload;
 
@@ -96,7 +97,8 @@ pub enum Phase {
 
 impl GcuUpgradeStatus {
     /// Whether this is the reason why it does not progress.
-    pub fn is_because_of(&self, reason: &str) -> bool {
+    pub fn is_because_of(&self, reason: Reason) -> bool {
+        let reason = reason.to_string();
         self.conditions.iter().any(|c| c.type_ == "Progressing" && c.reason == reason)
     }
 

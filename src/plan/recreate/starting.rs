@@ -10,7 +10,7 @@ use crate::gr::{self, LiveGr, Source, Workload, WorkloadKind};
 use crate::plan::step_context::{Next, StepContext, Wait};
 use crate::plan::{Decision, PodState};
 use crate::record::rolling::Amount;
-use crate::record::{Goal, OnFailure, Phase, WaitReason};
+use crate::record::{Goal, OnFailure, Phase, Reason, WaitReason};
 
 /// So many nodes decide over a Recreate when the request does not say: one broken machine of thousands does not.
 const DEFAULT_THRESHOLD: Amount = Amount::Percent(10);
@@ -175,7 +175,7 @@ impl StepContext<'_> {
             return Next::Do(self.back(message));
         }
         if settled && self.status.phase != Phase::Held {
-            return Next::Do(Decision::Record(self.draft().hold("PodFailing", message)));
+            return Next::Do(Decision::Record(self.draft().hold(Reason::PodFailing, message)));
         }
         Next::Wait(Wait {
             reason: WaitReason::PodFailing,

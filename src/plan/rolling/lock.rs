@@ -15,7 +15,7 @@ use crate::plan::step_context::{Next, StepContext, Wait};
 use crate::plan::{Decision, FleetAction, Guard, GuardAction};
 use crate::record::rolling::{Hold, LockedSet, RollingStatus};
 use crate::record::size::{LOCKED, stored};
-use crate::record::{Goal, Phase, Step, WaitReason};
+use crate::record::{Goal, Phase, Reason, Step, WaitReason};
 
 /// How long DaemonSets that are never seen held are held again and again, before the operator is taken to insist.
 const LOCK_IS_TRIED: SignedDuration = SignedDuration::from_secs(30);
@@ -145,7 +145,7 @@ impl StepContext<'_> {
             && !back
             && let Some(changed) = self.changed_workload(&rolling)
         {
-            return self.give_up("WorkloadChanged", changed);
+            return self.give_up(Reason::WorkloadChanged, changed);
         }
         // Put back so fast that it was never seen held.
         let unheld = self.unheld(&rolling);
@@ -187,7 +187,7 @@ impl StepContext<'_> {
                 return self.guard("no harmless component is deployed with which to try the operator");
             }
             return self.give_up(
-                "OperatorUnknown",
+                Reason::OperatorUnknown,
                 "no harmless component (exporter, gfd, nfd) is deployed with which to find out whether the operator leaves its DaemonSets held; turn the keeper on, or use strategy Recreate".to_owned(),
             );
         };
@@ -208,7 +208,7 @@ impl StepContext<'_> {
         if self.can_guard(&self.rolling_status()) {
             return self.guard("the operator puts its own update strategy back into its DaemonSets");
         }
-        self.give_up("StrategyNotKept", INSISTS.to_owned())
+        self.give_up(Reason::StrategyNotKept, INSISTS.to_owned())
     }
 
     /// Whether the webhook could be used, and is not yet.
@@ -315,7 +315,7 @@ impl StepContext<'_> {
     /// Holds the upgrade because of a change of the workloads that nobody announced: no node is taken and none is
     /// released on account of it.
     pub(super) fn hold_for(&self, message: &str) -> Decision {
-        let reason = "WorkloadChanged";
+        let reason = Reason::WorkloadChanged;
         let told = self.status.phase == Phase::Held && self.status.is_because_of(reason);
         let advice =
             format!("{message}; retry takes the DaemonSets as they are now, close ends the upgrade here");

@@ -6,6 +6,7 @@ use crate::plan::fleet::matches;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::Phase;
+use crate::record::Reason;
 use crate::record::rolling::{Labels, RollingStatus};
 
 impl StepContext<'_> {
@@ -29,13 +30,13 @@ impl StepContext<'_> {
                 0 => format!("none of {nodes} could be done; promote to continue without, or see /why"),
                 _ => format!("{nodes} are done; call promote to continue"),
             };
-            return Some(Stop { phase: Phase::Paused, reason: "AwaitingPromotion", message });
+            return Some(Stop { phase: Phase::Paused, reason: Reason::AwaitingPromotion, message });
         }
         let next_at = after(ended, options.pause_between_seconds);
         if self.now < next_at {
             return Some(Stop {
                 phase: Phase::Running,
-                reason: "PauseBetween",
+                reason: Reason::PauseBetween,
                 message: format!("the next step begins at {next_at}"),
             });
         }

@@ -11,7 +11,7 @@ use crate::plan::status::{End, goal_name};
 use crate::plan::step_context::{Next, StepContext, Wait};
 use crate::plan::{Decision, GrAction};
 use crate::record::rolling::{LockedSet, RollingStatus};
-use crate::record::{Goal, Phase, Step, WaitReason};
+use crate::record::{Goal, Phase, Reason, Step, WaitReason};
 
 /// The environment variable that the probe adds, and takes away again with the change itself.
 const PROBE: &str = "GUM_PROBE";
@@ -21,11 +21,12 @@ impl StepContext<'_> {
     pub(super) fn recorded_rolling(&self) -> Next {
         if self.record.spec.previous.is_none() {
             return self
-                .fail("Conflict", "there is no gr to change in place; nothing was touched".to_owned());
+                .fail(Reason::Conflict, "there is no gr to change in place; nothing was touched".to_owned());
         }
         let Some(pins) = self.pins() else { return self.abandon("the gr was deleted by someone else") };
         if !pins.refused.is_empty() {
-            return self.fail("NotResolved", format!("{}; nothing was touched", pins.refused.join("; ")));
+            return self
+                .fail(Reason::NotResolved, format!("{}; nothing was touched", pins.refused.join("; ")));
         }
         let mut locked = Vec::new();
         for pin in &pins.found {
@@ -103,7 +104,7 @@ impl StepContext<'_> {
             return self.patch(gr, &before.manifest, unprobe);
         }
         if self.is_late() {
-            return self.give_up("OperatorDoesNotRoll", format!("the operator did not put a change of {component} into its DaemonSet in time, so nothing can be replaced node by node; use strategy Recreate"));
+            return self.give_up(Reason::OperatorDoesNotRoll, format!("the operator did not put a change of {component} into its DaemonSet in time, so nothing can be replaced node by node; use strategy Recreate"));
         }
         let LockedSet { namespace, name, .. } = pin;
         let message = format!("waiting for the operator to put the change into DaemonSet {namespace}/{name}");
@@ -118,7 +119,7 @@ impl StepContext<'_> {
     }
 
     fn probe_shows_recreation(&self) -> Next {
-        self.give_up("OperatorRecreates", "the operator makes its DaemonSets anew for every change, so their pods cannot be replaced node by node; use strategy Recreate".to_owned())
+        self.give_up(Reason::OperatorRecreates, "the operator makes its DaemonSets anew for every change, so their pods cannot be replaced node by node; use strategy Recreate".to_owned())
     }
 
     fn patch_mark(&self, what: &str) -> String {
@@ -138,7 +139,7 @@ impl StepContext<'_> {
     /// way carries an older version, and can no longer land once the mark of the present goal is there.
     pub(super) fn patching(&self) -> Next {
         let Some(manifest) = self.record.manifest_for(self.status.goal) else {
-            return self.fail("Conflict", "there is no version to go to".to_owned());
+            return self.fail(Reason::Conflict, "there is no version to go to".to_owned());
         };
         let Some(gr) = &self.seen.gr else { return self.abandon("the gr was deleted by someone else") };
         let mark = self.patch_mark("spec");
@@ -182,7 +183,7 @@ impl StepContext<'_> {
             return self.enter(Step::Rolling, "the DaemonSets have their new templates".to_owned());
         };
         if self.is_late() && goal == Goal::Target {
-            return self.give_up("OperatorDoesNotRoll", format!("the operator did not put the change into DaemonSet {}/{} in time; it may want the pods of one component replaced before it changes the next: upgrade one component at a time, or use strategy Recreate", set.namespace, set.name));
+            return self.give_up(Reason::OperatorDoesNotRoll, format!("the operator did not put the change into DaemonSet {}/{} in time; it may want the pods of one component replaced before it changes the next: upgrade one component at a time, or use strategy Recreate", set.namespace, set.name));
         }
         let all_behind = self.unreverted(&rolling);
         let until = self.waits_for_us_since(&all_behind);
@@ -239,7 +240,7 @@ impl StepContext<'_> {
         if let Some(giving_up) = self.giving_up() {
             let untouched = if self.status.goal == Goal::Previous { "; the old version runs" } else { "" };
             let message = format!("{}{untouched}{}", giving_up.message, kept(left_out));
-            let end = End { phase: Phase::Failed, reason: &giving_up.reason, message };
+            let end = End { phase: Phase::Failed, reason: giving_up.reason, message };
             return Next::Do(Decision::Record(self.draft().end(end)));
         }
         let Some(gr) = &self.seen.gr else { return self.abandon("the gr was deleted by someone else") };
@@ -256,7 +257,7 @@ impl StepContext<'_> {
         let mut message = format!("{message}{}", kept(left_out));
         if let Some((clause, nothing)) = self.unrendered(&self.rolling_status()) {
             message = format!("{message}; {clause}");
-            reason = if nothing { "NothingRendered" } else { reason };
+            reason = if nothing { Reason::NothingRendered } else { reason };
         }
         Next::Do(self.well_ended(phase, reason, message))
     }

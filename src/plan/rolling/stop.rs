@@ -10,7 +10,7 @@ use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::rolling::{RollingStatus, TroubleKind};
 use crate::record::size::stored;
-use crate::record::{Intent, Phase, WaitReason};
+use crate::record::{Intent, Phase, Reason, WaitReason};
 
 /// Nodes that were given up are named until they take up more of the record than this: the nodes in work need the rest.
 const SKIPPED: usize = 64 * 1024;
@@ -26,7 +26,7 @@ pub(super) struct Failures {
 /// Why no further node may be taken, and how that is shown.
 pub(super) struct Stop {
     pub(super) phase: Phase,
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) message: String,
 }
 
@@ -68,7 +68,7 @@ impl StepContext<'_> {
         let deadline = after(since.map_or(self.now, |w| w.since), self.record.spec.deadlines.running_seconds);
         let late = self.now >= deadline;
         if late && self.status.phase != Phase::Held {
-            return Decision::Record(draft.hold("DeadlineExceeded", message));
+            return Decision::Record(draft.hold(Reason::DeadlineExceeded, message));
         }
         let status = draft.waiting(WaitReason::ComponentStarting, message);
         Decision::Wait { status, until: (!late).then_some(deadline) }
@@ -84,23 +84,23 @@ impl StepContext<'_> {
         let held = |reason, message| Some(Stop { phase: Phase::Held, reason, message });
         if failures.holds {
             let failed = rolling.active.iter().any(|c| is(c, TroubleKind::Failed));
-            let reason = if failed { "NodesFailed" } else { "DeadlineExceeded" };
+            let reason = if failed { Reason::NodesFailed } else { Reason::DeadlineExceeded };
             return held(reason, first_trouble(rolling));
         }
         if rolling.relocks >= RELOCK_LIMIT {
-            return held("StrategyNotKept", INSISTS.to_owned());
+            return held(Reason::StrategyNotKept, INSISTS.to_owned());
         }
         if stored(&rolling.skipped) > SKIPPED {
             let message = format!(
                 "{} nodes could not be drained in time, more than the record can name: retry tries them again, close ends the upgrade here",
                 rolling.skipped.len()
             );
-            return held("TooManySkipped", message);
+            return held(Reason::TooManySkipped, message);
         }
         let over = rolling.active.len() > usize::try_from(rolling.max_unavailable).unwrap_or(usize::MAX);
         if rolling.uncommanded > 1 || (rolling.uncommanded > 0 && over) {
             let message = "the operator put back its update strategy, and pods were replaced on nodes that nobody had claimed; retry to go on";
-            return held("UncommandedRollout", message.to_owned());
+            return held(Reason::UncommandedRollout, message.to_owned());
         }
         if self.record.spec.intent == Intent::Pause {
             if rolling.active.is_empty() {
@@ -108,7 +108,7 @@ impl StepContext<'_> {
             }
             return Some(Stop {
                 phase: Phase::Paused,
-                reason: "Paused",
+                reason: Reason::Paused,
                 message: "paused; call resume to continue".to_owned(),
             });
         }

@@ -16,7 +16,7 @@ use crate::plan::recreate::starting::FAILURE_SETTLES;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::rolling::{LockedSet, RollingStatus};
-use crate::record::{Goal, Phase, WaitReason};
+use crate::record::{Goal, Phase, Reason, WaitReason};
 
 impl StepContext<'_> {
     /// The fleet by node; what is not back yet counts as unchanged.
@@ -70,7 +70,7 @@ impl StepContext<'_> {
         let changed = Some(&rolling) != self.status.rolling.as_ref();
         let draft = self.draft().with(|s| s.rolling = Some(rolling));
         if late && self.status.phase != Phase::Held {
-            return Decision::Record(draft.hold("DeadlineExceeded", &message));
+            return Decision::Record(draft.hold(Reason::DeadlineExceeded, &message));
         }
         if changed {
             return Decision::Record(draft.quietly());

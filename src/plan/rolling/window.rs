@@ -18,7 +18,7 @@ use crate::plan::{Decision, FleetAction};
 use crate::record::rolling::{
     Claim, NodeCounts, Order, RollingStatus, RollingUpdate, SKIP_LABEL, Trouble, TroubleKind, WINDOW_LIMIT,
 };
-use crate::record::{Goal, Intent, OnFailure, Phase, SkipNode, Step, WaitReason};
+use crate::record::{Goal, Intent, OnFailure, Phase, Reason, SkipNode, Step, WaitReason};
 
 impl StepContext<'_> {
     pub(super) fn rolling(&self) -> Decision {
@@ -211,11 +211,8 @@ impl StepContext<'_> {
     ) -> Decision {
         let phase = stop.as_ref().map_or(Phase::Running, |s| s.phase);
         let changed = Some(&rolling) != self.status.rolling.as_ref();
-        let told = |reason: &str| {
-            self.status.conditions.iter().any(|c| c.type_ == "Progressing" && c.reason == reason)
-        };
         let shown = phase == self.status.phase
-            && stop.as_ref().is_none_or(|s| s.phase == Phase::Running || told(s.reason));
+            && stop.as_ref().is_none_or(|s| s.phase == Phase::Running || self.status.is_because_of(s.reason));
         if changed || !shown {
             self.count(index, &mut rolling);
             let draft = self.draft().with(|s| s.rolling = Some(rolling));
@@ -232,8 +229,10 @@ impl StepContext<'_> {
         let ended = rolling.step_ended_at.map(|at| after(at, self.options().pause_between_seconds));
         let until = until.into_iter().chain(ended.filter(|at| *at > self.now)).min();
         let (reason, message) = match &stop {
-            Some(s) if s.reason == "AwaitingPromotion" => (WaitReason::AwaitingPromotion, s.message.clone()),
-            Some(s) if s.reason == "PauseBetween" => (WaitReason::PauseBetween, s.message.clone()),
+            Some(s) if s.reason == Reason::AwaitingPromotion => {
+                (WaitReason::AwaitingPromotion, s.message.clone())
+            }
+            Some(s) if s.reason == Reason::PauseBetween => (WaitReason::PauseBetween, s.message.clone()),
             Some(s) if s.phase == Phase::Paused => (WaitReason::Paused, s.message.clone()),
             Some(s) => (WaitReason::PodFailing, s.message.clone()),
             None => (WaitReason::NodesInWork, "nodes are in work".to_owned()),

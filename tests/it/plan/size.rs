@@ -11,7 +11,7 @@ use gcu_upgrade_manager::record::rolling::{
     RollingStatus, RollingUpdate, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
 };
 use gcu_upgrade_manager::record::size::{LOCKED, MANIFESTS, RECORD, bound, shortened, stored};
-use gcu_upgrade_manager::record::{Condition, Steered, Strategy as How, TimelineEntry};
+use gcu_upgrade_manager::record::{Condition, Reason, Steered, Strategy as How, TimelineEntry};
 use proptest::prelude::*;
 use proptest::strategy::Strategy;
 
@@ -317,7 +317,7 @@ fn the_record_stays_writable_when_no_node_can_be_drained() {
     let largest = world.turns(26);
     let given_up = world.rolling().skipped.len();
     assert!(given_up > before + 40, "{given_up}");
-    assert!(world.record.status_or_default().is_because_of("TooManySkipped"));
+    assert!(world.record.status_or_default().is_because_of(Reason::TooManySkipped));
     println!("{given_up} nodes given up, {largest} bytes");
 }
 
@@ -417,7 +417,7 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
                         .collect(),
                     recent: (0..done).map(finished).collect(),
                     slots: vec![u64::MAX; done * 10],
-                    giving_up: Some(GivingUp { reason: text.clone(), message: text.clone(), abandon: false }),
+                    giving_up: Some(GivingUp { reason: Reason::UncommandedRollout, message: text.clone(), abandon: false }),
                     ..RollingStatus::default()
                 }),
                 ..GcuUpgradeStatus::default()
