@@ -64,7 +64,7 @@ impl Blueprint {
         .filter_map(|(field, node)| Some((field, node?.place)))
         .collect();
         let name = at(&["metadata", "name"]).and_then(Node::as_str).unwrap_or_default().to_owned();
-        let manifest = check::clean(root.into_value());
+        let manifest = check::clean(&root.into_value());
         Ok(Self { file: file.to_owned(), digest: digest(bytes), name, manifest, warnings: findings, places })
     }
 

@@ -285,7 +285,9 @@ impl LiveGr {
     }
 }
 
-/// Metadata that the API server or a controller sets: no part of what a person asks for.
+/// Metadata that the API server or a controller sets: no part of what a person asks for. `ownerReferences` among it: the
+/// owner that it names by UID may be gone when the gr is created again, and the garbage collector would take the stack
+/// down.
 const SERVER_SET: &[&str] = &[
     "uid",
     "resourceVersion",
@@ -296,10 +298,11 @@ const SERVER_SET: &[&str] = &[
     "selfLink",
     "managedFields",
     "finalizers",
+    "ownerReferences",
 ];
 
 /// A served gr as a manifest that can be created again: without status, server-set metadata, finalizers
-/// (the operator puts its own back) and our own marks. Everything else, labels and other annotations
+/// (the operator puts its own back, and one of somebody else's would never be taken off) and our own marks. Everything else, labels and other annotations
 /// included, stays as it is.
 pub fn clean(served: &Value) -> Value {
     let mut manifest = served.clone();

@@ -26,23 +26,8 @@ const GROUP_ROOT: &str = "enflame.com";
 const OWN_GROUP: &str = "gum.enflame.com";
 /// The version of it that every operator so far serves.
 const VERSION: &str = "v1";
-/// What the API server and the operator write in `metadata`. `ownerReferences` among it: the owner that it
-/// names by UID may be gone, and the garbage collector would delete the new gr.
-const SERVER_SET: [&str; 9] = [
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-    "managedFields",
-    "ownerReferences",
-];
 /// kubectl's copy of the manifest in the manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Annotations of this product.
-const OWN_PREFIX: &str = "gum.enflame.com/";
 
 /// Everything that is wrong with, or worth saying about, a manifest. The order is that of the file.
 pub(crate) fn check(root: &Node) -> Vec<Finding> {
@@ -278,28 +263,15 @@ fn is_blank(node: &Node) -> bool {
 
 /// The manifest without what the API server, the operator, kubectl and this product put in, so that the
 /// output of `kubectl get gr <name> -o yaml` is a blueprint.
-pub(crate) fn clean(mut manifest: Value) -> Value {
-    let Some(root) = manifest.as_object_mut() else { return manifest };
-    root.remove("status");
-    let Some(metadata) = root.get_mut("metadata").and_then(Value::as_object_mut) else { return manifest };
-    for key in SERVER_SET {
-        metadata.remove(key);
-    }
-    // The operator puts its own finalizer back; one of somebody else's would never be taken off.
-    metadata.remove("finalizers");
-    for key in ["namespace", "generateName"] {
-        if metadata.get(key).is_some_and(|value| value.is_null() || value == "") {
-            metadata.remove(key);
-        }
-    }
+pub(crate) fn clean(manifest: &Value) -> Value {
+    let mut manifest = gr::clean(manifest);
+    let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return manifest };
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.retain(|key, _| key != LAST_APPLIED && !key.starts_with(OWN_PREFIX));
+        annotations.remove(LAST_APPLIED);
     }
-    for key in ["labels", "annotations"] {
-        if metadata
-            .get(key)
-            .is_some_and(|value| value.is_null() || value.as_object().is_some_and(Map::is_empty))
-        {
+    for key in ["namespace", "generateName", "labels", "annotations"] {
+        let is_empty = |value: &Value| value == "" || value.as_object().is_some_and(Map::is_empty);
+        if metadata.get(key).is_some_and(|value| value.is_null() || is_empty(value)) {
             metadata.remove(key);
         }
     }

@@ -417,7 +417,11 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
                         .collect(),
                     recent: (0..done).map(finished).collect(),
                     slots: vec![u64::MAX; done * 10],
-                    giving_up: Some(GivingUp { reason: Reason::UncommandedRollout, message: text.clone(), abandon: false }),
+                    giving_up: Some(GivingUp {
+                        reason: Reason::UncommandedRollout,
+                        message: text.clone(),
+                        abandon: false,
+                    }),
                     ..RollingStatus::default()
                 }),
                 ..GcuUpgradeStatus::default()

@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gcu_upgrade_manager::record::Phase;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
 use super::*;
@@ -44,6 +47,26 @@ async fn an_upgrade_is_answered_at_once_with_its_record_and_can_be_followed() {
     assert!(ended.get("waitingOn").is_none(), "{ended:#}");
     let list = harness.must("GET", "/gum/v1/upgrades", "").await.json();
     assert_eq!(list["content"][0]["name"], "enflame-gcu-resource-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gr_that_is_created_again_does_not_belong_to_an_owner_that_may_be_gone() {
+    let mut harness = harness().await;
+    let teams: Api<Namespace> = Api::all(harness.client.clone());
+    let team = serde_json::from_value(json!({ "metadata": { "name": "team" } })).unwrap();
+    let uid = teams.create(&PostParams::default(), &team).await.unwrap().uid().unwrap();
+    let owner = json!([{ "apiVersion": "v1", "kind": "Namespace", "name": "team", "uid": uid }]);
+    let owned = Patch::Merge(json!({ "metadata": { "ownerReferences": owner } }));
+    harness.world.grs().patch(harness.gr(), &PatchParams::default(), &owned).await.unwrap();
+    assert_eq!(harness.must("PUT", GR, PUT_BODY).await.status, 200);
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+
+    teams.delete("team", &DeleteParams::default()).await.unwrap();
+    assert_eq!(harness.must("POST", &format!("{GR}/rollback"), "").await.status, 200);
+    assert_eq!(harness.until_final(2).await, Phase::Succeeded);
+    sleep(Duration::from_secs(600)).await;
+    let back = harness.world.gr().await.expect("the garbage collector leaves it alone");
+    assert_eq!((back.metadata.owner_references, back.metadata.deletion_timestamp), (None, None));
 }
 
 #[tokio::test(start_paused = true)]
