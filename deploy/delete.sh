@@ -74,7 +74,7 @@ unlock_all() {
       *) spec=',"spec":{"unschedulable":null}' ;;
     esac
     run kubectl patch node "$node" --type merge \
-      -p '{"metadata":{"annotations":{"gum.enflame.com/upgrade":null}}'"$spec}" || fail "node $node could not be given back"
+      -p '{"metadata":{"annotations":{"gum.enflame.com/upgrade":null}}'"$spec}" || fail "node $node could not be released"
   done
   [ -z "$sets" ] || say "$sets" | while IFS="$tab" read -r namespace name _ strategy; do
     spec=

@@ -36,11 +36,11 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 5;
+pub const CRD_REVISION: u32 = 6;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
-/// Spec says what the upgrade is to bring about and how: written by who asks, through the REST API or kubectl.
+/// Spec is the desired upgrade: the requester writes it, through the REST API or kubectl.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gum.enflame.com",
@@ -66,14 +66,14 @@ pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 pub struct GcuUpgradeSpec {
     /// Name of the gr (GcuResource) to upgrade.
     pub gr: String,
-    /// What kind of request this was.
+    /// The kind of request.
     pub operation: Operation,
     /// How the change is made.
     #[serde(default)]
     pub strategy: Strategy,
-    /// What to bring the gr to.
+    /// The version to upgrade to.
     pub target: Revision,
-    /// What was there before; absent when the gr did not exist.
+    /// The version before the upgrade; absent when the gr did not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
     /// The components asked for, when not all of the blueprint's: the target has the others as they were.
@@ -112,7 +112,7 @@ pub struct GcuUpgradeSpec {
     /// Why, in the words of the person who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who asked, where the service asks who it is.
+    /// The authenticated user who requested it; absent without authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
     /// The last command that changed this through the service, and whose it was.
@@ -178,7 +178,7 @@ pub enum Intent {
     /// Go for the target.
     #[default]
     Run,
-    /// Take no further node; those whose pods are being replaced are finished, the others given back.
+    /// Take no further node; those whose pods are being replaced are finished, the others released.
     Pause,
     /// Put the previous version back.
     Rollback,
@@ -221,7 +221,7 @@ pub struct Revision {
 pub struct Previous {
     /// Its UID: only this very object is ever deleted.
     pub uid: String,
-    /// Its manifest, for the way back.
+    /// Its manifest, for a rollback.
     #[schemars(schema_with = "any_object")]
     pub manifest: Value,
 }

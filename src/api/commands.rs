@@ -302,7 +302,7 @@ fn change(effect: Effect) -> Option<Value> {
 fn says(effect: Effect) -> &'static str {
     match effect {
         Effect::Pause => {
-            "no further node is taken; nodes whose pods are being replaced are finished, others are given back"
+            "no further node is taken; nodes whose pods are being replaced are finished, others are released"
         }
         Effect::Resume(_) => "the upgrade goes on",
         Effect::TurnBack => "the previous version is put back wherever it was replaced",

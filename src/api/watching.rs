@@ -1,4 +1,4 @@
-//! How far an upgrade is, and why it does not get on.
+//! How far an upgrade is, and why it is not progressing.
 
 use kube::ResourceExt;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The sweep: nodes that carry a claim of an upgrade that has ended, or whose record is gone, are given back.
+//! The sweep: nodes that carry a claim of an upgrade that has ended, or whose record is gone, are released.
 //!
 //! No upgrade ends with a claim left on a node. This is for what cannot be seen from within one: a cordon that was
 //! still on its way when its process died, and lands after the upgrade has been ended by the next (its guard does
@@ -79,7 +79,7 @@ async fn sweep(client: &Client) -> Result<(), kube::Error> {
                 warn!(node = %name, "somebody else has changed a node that an ended upgrade had left claimed")
             }
             Outcome::Refused(why) | Outcome::Unavailable(why) => {
-                warn!(node = %name, "could not give back a node that an ended upgrade had left claimed: {why}")
+                warn!(node = %name, "could not release a node that an ended upgrade left claimed: {why}")
             }
         }
     }

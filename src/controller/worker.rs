@@ -57,7 +57,7 @@ pub(super) struct Worker {
     /// What the last trial of the webhook came to, and for how long that is believed.
     guard: Option<(Guard, Instant)>,
     eviction: Option<&'static str>,
-    /// Nodes that this worker has given back.
+    /// Nodes that this worker has released.
     released: BTreeSet<String>,
     /// When the last decision was taken, by both clocks.
     looked: Option<(Timestamp, Instant)>,

@@ -28,7 +28,7 @@ struct State {
     idle: BTreeMap<Rank, CancellationToken>,
 }
 
-/// Whether the connection has ever asked for anything, and the how manyeth to become idle it was.
+/// Whether the connection has ever asked for anything, and the ordinal with which it became idle.
 type Rank = (bool, u64);
 
 impl Slots {

@@ -26,7 +26,7 @@ pub struct Progress {
     pub step: Step,
     /// Which version is being brought about.
     pub goal: Goal,
-    /// How many nodes stand how; a RollingUpdate's.
+    /// Node counts by state; a RollingUpdate's.
     pub nodes: Option<NodeCounts>,
     /// So many at once.
     pub max_unavailable: Option<u32>,

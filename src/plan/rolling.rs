@@ -145,7 +145,7 @@ impl StepContext<'_> {
         Next::Do(Decision::Record(draft.step(step, self.seconds_for(step), format!("giving up: {why}"))))
     }
 
-    /// The gr is no longer ours to change: nodes are given back and strategies restored, all else is left.
+    /// The gr is no longer ours to change: nodes are released and strategies restored, all else is left.
     fn abandon(&self, why: &str) -> Next {
         if self.status.step == Step::Recorded {
             // Our own mark on a gr of which the record says that it has not been touched.
@@ -153,7 +153,7 @@ impl StepContext<'_> {
             let cut =
                 [Goal::Target, Goal::Previous].iter().any(|goal| mark.starts_with(&self.record.mark(*goal)));
             let message = if cut {
-                "the status of this record was cut after the gr had been changed: nodes in work are given back; retry goes on with it".to_owned()
+                "the status of this record was cut after the gr had been changed: nodes in work are released; retry goes on with it".to_owned()
             } else {
                 format!("{why}; nothing was touched")
             };

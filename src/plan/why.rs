@@ -1,4 +1,4 @@
-//! Why an upgrade does not get on: one sentence for each node, with what happens when. Looked up live, with the
+//! Why an upgrade is not progressing: one sentence for each node, with what happens when. Looked up live, with the
 //! same eyes that decide.
 
 use std::collections::HashSet;
@@ -17,7 +17,7 @@ use crate::gr::LiveGr;
 use crate::record::rolling::{Claim, ClaimState, OnTimeout, RollingStatus, SkippedNode, TroubleKind};
 use crate::record::{GcuUpgrade, Intent, OnFailure, Phase, Strategy};
 
-/// Why an upgrade does not get on.
+/// Why an upgrade is not progressing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
@@ -53,7 +53,7 @@ pub struct Stuck {
     pub then: String,
 }
 
-/// Why this upgrade does not get on. `budgets` is `None` when they could not be read.
+/// Why this upgrade is not progressing. `budgets` is `None` when they could not be read.
 pub fn why(
     record: &GcuUpgrade,
     gr: Option<&LiveGr>,
@@ -154,10 +154,10 @@ fn then(record: &GcuUpgrade, claim: &Claim, look: &NodeAssessment) -> String {
         Stage::WaitingForJobs => "they are drained like other pods",
         Stage::Soaking => "the node is released",
         Stage::Releasing => "it counts no longer against maxUnavailable",
-        _ if claim.state == ClaimState::Returning => "it is given back",
+        _ if claim.state == ClaimState::Returning => "it is released",
         Stage::Evicting => match options.drain.on_timeout {
             OnTimeout::Hold => "the upgrade is Held; it resumes by itself once the node is empty",
-            OnTimeout::Skip => "the node is given back as it was, and left out",
+            OnTimeout::Skip => "the node is released as it was, and left out",
             OnTimeout::Force => "the pods that are left are deleted, past their disruption budgets",
         },
         Stage::Swapping | Stage::Verifying if look.signal.is_some() => match record.spec.on_failure {

@@ -15,7 +15,7 @@ const TEXT: &str = "^(([1-9][0-9]?|100)%|[1-9][0-9]{0,8})$";
 pub enum Amount {
     /// So many.
     Number(u32),
-    /// So many in a hundred.
+    /// A percentage.
     Percent(u32),
 }
 

@@ -130,7 +130,7 @@ pub enum OnTimeout {
     /// The upgrade is held; it goes on when the node is empty.
     #[default]
     Hold,
-    /// The node is given back as it was, and left out.
+    /// The node is released as it was, and left out.
     Skip,
     /// The pods that are left are deleted, past their disruption budgets.
     Force,
@@ -168,7 +168,7 @@ pub struct RollingStatus {
     pub gr_changed: bool,
     /// `maxUnavailable` as a number of nodes.
     pub max_unavailable: u32,
-    /// How the nodes stand.
+    /// Node counts by state.
     pub nodes: NodeCounts,
     /// The nodes in work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -202,7 +202,7 @@ pub struct RollingStatus {
     pub last_done_at: Option<Timestamp>,
     /// Milliseconds during which no node was in work because a person or a pause was waited for.
     pub gated_ms: u64,
-    /// When the gate closed with no node in work.
+    /// When the rollout stopped taking nodes, with none in work.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub gated_since: Option<Timestamp>,
@@ -256,7 +256,7 @@ fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// How many nodes stand how.
+/// Node counts by state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NodeCounts {
@@ -280,12 +280,12 @@ pub struct NodeCounts {
 pub struct Claim {
     /// Name of the node in work.
     pub node: String,
-    /// Since when it is in work.
+    /// When work on it started.
     #[schemars(with = "String")]
     pub since: Timestamp,
-    /// How far it is.
+    /// Its state.
     pub state: ClaimState,
-    /// When this state is held, or the node given back, if it has not ended by then.
+    /// When this state is held, or the node released, if it has not ended by then.
     #[schemars(with = "String")]
     pub deadline: Timestamp,
     /// The node is cordoned for this.
@@ -294,7 +294,7 @@ pub struct Claim {
     pub pods: Vec<ClaimedPod>,
     /// GCUs that the node offered when it was claimed.
     pub gcus: i64,
-    /// Why it does not get on, if so.
+    /// Why it is not progressing, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
     /// For the efficiency: when it would have begun without any delay of ours, in milliseconds.
@@ -315,11 +315,11 @@ pub struct Claim {
 /// How far a claimed node is, as far as it has to be remembered; the rest is seen in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimState {
-    /// Being cordoned, waited for and drained: can still be given back untouched.
+    /// Being cordoned, waited for and drained: can still be released untouched.
     Emptying,
     /// Its pods are being replaced.
     Swapping,
-    /// Being given back untouched.
+    /// Being released untouched.
     Returning,
 }
 
@@ -338,7 +338,7 @@ pub struct ClaimedPod {
     pub created_at: Timestamp,
 }
 
-/// Why a claimed node does not get on.
+/// Why a claimed node is not progressing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
@@ -362,7 +362,7 @@ pub enum TroubleKind {
     Late,
 }
 
-/// A node that was given back untouched and left out.
+/// A node that was released untouched and left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkippedNode {
     /// Name of the node that was left out.
@@ -385,7 +385,7 @@ fn is_zero(number: &u32) -> bool {
 pub struct DoneNode {
     /// Name of the node that was done.
     pub node: String,
-    /// Since when it was in work.
+    /// When work on it started.
     #[schemars(with = "String")]
     pub since: Timestamp,
     /// When it was done.

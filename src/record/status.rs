@@ -9,7 +9,7 @@ use super::Reason;
 use super::rolling::RollingStatus;
 use crate::gr::Workload;
 
-/// Status says how far the upgrade is, what it waits for and how it ended: written by the controller alone.
+/// Status is the observed state of the upgrade: its progress, what it waits for and how it ended. Only the controller writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GcuUpgradeStatus {
@@ -17,11 +17,11 @@ pub struct GcuUpgradeStatus {
     pub observed_generation: i64,
     /// The upgrade as a whole.
     pub phase: Phase,
-    /// Which version is being brought about: the target, or the previous one after a rollback.
+    /// The version that the upgrade is heading for: the target, or the previous one after a rollback.
     pub goal: Goal,
-    /// What is being done.
+    /// The step under way.
     pub step: Step,
-    /// Since when this step is being done.
+    /// When this step started.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub step_since: Option<Timestamp>,
@@ -32,7 +32,7 @@ pub struct GcuUpgradeStatus {
     /// What is waited for, when nothing else can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
-    /// The last thing worth knowing, in a sentence.
+    /// The latest message, in a sentence.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Why the upgrade turned back to the previous version, in a sentence.
@@ -49,7 +49,7 @@ pub struct GcuUpgradeStatus {
     /// The workloads whose pods have to be gone before the gr is created again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<Workload>,
-    /// When the controller took the upgrade up.
+    /// When the controller started the upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub started_at: Option<Timestamp>,
@@ -64,7 +64,7 @@ pub struct GcuUpgradeStatus {
     /// `rolling.nodes`. Only for a RollingUpdate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_done: Option<String>,
-    /// How far a RollingUpdate is.
+    /// Progress of a RollingUpdate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling: Option<RollingStatus>,
     /// For `kubectl wait`: Progressing, Held, Finished, Succeeded; OperatorReady where the operator does not report
@@ -85,7 +85,7 @@ pub enum Phase {
     Running,
     /// A RollingUpdate takes no further node until it is resumed or promoted.
     Paused,
-    /// A deadline passed or a component cannot start: goes on by itself if that mends, or by retry or rollback.
+    /// A deadline passed or a component cannot start: goes on by itself when this recovers, or by retry or rollback.
     Held,
     /// The target runs. Final.
     Succeeded,
@@ -211,7 +211,7 @@ pub enum WaitReason {
     AwaitingPromotion,
     /// The next step waits for its time.
     PauseBetween,
-    /// Nodes that were claimed are being given back.
+    /// Nodes that were claimed are being released.
     NodesReleasing,
     /// All nodes are done: the DaemonSets get their update strategies back.
     RestoringStrategies,
@@ -219,7 +219,7 @@ pub enum WaitReason {
     WorkloadChanged,
 }
 
-/// Something that happened.
+/// An event in the course of the upgrade.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TimelineEntry {

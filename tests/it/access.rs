@@ -325,7 +325,7 @@ async fn when_nobody_can_be_asked_nothing_is_allowed() {
         let said = ask(&service, method, &path.replace("{gr}", GR), Some("t-reader")).await;
         assert_eq!(said.status, 503, "{method} {path}");
         assert_eq!(said.header("retry-after"), Some("5"), "{method} {path}");
-        let words = "it cannot be asked whether you may do this: etcd is away";
+        let words = "authorization check failed: etcd is away";
         assert!(said.text.contains(words), "{}", said.text);
     }
     assert!(harness.record(1).await.is_none(), "nothing was done");

@@ -294,7 +294,7 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
 
     let (process, address) = installed.serve().await;
     assert_eq!(crd_revision(&client).await, CRD_REVISION, "the service brings the CRD up to date");
-    until("the node is given back", async || is_given_back(&client).await).await;
+    until("the node is released", async || is_given_back(&client).await).await;
     assert_eq!(curl(&address, "GET", "/gum/v1/gr", "").0, 401, "a token is asked for");
     ok(&address, "GET", "/gum/v1/gr", "");
     ok(&address, "GET", &format!("{gr}/resource/driver"), "");

@@ -166,7 +166,7 @@ async fn a_node_that_carries_the_claim_of_a_vanished_record_is_given_back_at_the
     sleep(Duration::from_secs(5)).await;
     for (name, cordoned) in [("node-1", false), ("node-2", true), ("node-3", true)] {
         let node = nodes.get(name).await.unwrap();
-        assert!(!node.annotations().contains_key(NODE_ANNOTATION), "{name} is given back");
+        assert!(!node.annotations().contains_key(NODE_ANNOTATION), "{name} is released");
         let is = node.spec.and_then(|s| s.unschedulable).unwrap_or_default();
         assert_eq!(is, cordoned, "{name}: a cordon of others stays");
     }

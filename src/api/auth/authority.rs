@@ -213,7 +213,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
 }
 
 fn cannot_ask(error: &kube::Error) -> ApiError {
-    let message = format!("it cannot be asked whether you may do this: {}", error_text(error));
+    let message = format!("authorization check failed: {}", error_text(error));
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_SECONDS)
 }
 

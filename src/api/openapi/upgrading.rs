@@ -244,7 +244,7 @@ const PAUSE: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/pause",
     id: "pauseUpgrade",
     summary: "Pause a rolling upgrade",
-    about: "No further node is taken; nodes whose pods are being replaced are finished, others are given back. A \
+    about: "No further node is taken; nodes whose pods are being replaced are finished, others are released. A \
             Recreate cannot be paused: its stack would stay down. With `?wait` the answer comes when no node is in work \
             any more.",
     samples: &[Sample {
@@ -254,7 +254,7 @@ const PAUSE: Operation = Operation {
         answer: r#"{
             "name": "enflame-gcu-resource-3",
             "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
-            "effect": "no further node is taken; nodes whose pods are being replaced are finished, others are given back",
+            "effect": "no further node is taken; nodes whose pods are being replaced are finished, others are released",
             "phase": "Paused",
             "message": "paused; call resume to continue"
         }"#,

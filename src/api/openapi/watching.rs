@@ -1,4 +1,4 @@
-//! How far an upgrade is, why it does not get on, and what was.
+//! How far an upgrade is, why it is not progressing, and what was.
 
 use super::{Answer, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
@@ -97,7 +97,7 @@ const STATUS: Operation = Operation {
 const WHY: Operation = Operation {
     call: "GET /gum/v1/gr/{name}/why",
     id: "explainUpgrade",
-    summary: "Why the upgrade does not get on",
+    summary: "Why the upgrade is not progressing",
     about: "For each node in work: what it waits for, since when, until when and what happens then; the nodes that \
             are left out, and why. Looked up live.",
     answer: Answer::ContentOrText(schemas::why),

@@ -14,7 +14,7 @@ use crate::record::rolling::{
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = with_aliases)]
 pub(super) struct RollingBody {
-    /// So many nodes, or so many in a hundred of those concerned (rounded down, at least 1), at once; by default 1,
+    /// A number of nodes, or a percentage of those concerned (rounded down, at least 1), at once; by default 1,
     /// never more than 200.
     max_unavailable: Option<Asked>,
     /// These nodes first, then wait for `promote`.

@@ -85,7 +85,7 @@ impl StepContext<'_> {
         (calls, untils.into_iter().min())
     }
 
-    /// What is to be remembered of a node that does not get on.
+    /// What is to be remembered of a node that is not progressing.
     fn trouble(&self, claim: &Claim, look: &NodeAssessment) -> Option<Trouble> {
         let known = claim.trouble.as_ref();
         if let Some((message, settles)) = &look.signal {

@@ -1,7 +1,7 @@
 //! One claimed node: how far it is, and what has to happen to it next.
 //!
 //! Emptying: cordon (one patch with the claim's annotation), wait for jobs, evict. Swapping: one component after
-//! the other, verify, soak, release (one patch again). Up to Swapping a node can be given back untouched; from
+//! the other, verify, soak, release (one patch again). Up to Swapping a node can be released untouched; from
 //! then on there is no way back but forward, or rolling the node back.
 
 use jiff::{SignedDuration, Timestamp};
@@ -56,11 +56,11 @@ pub enum Move {
     AddPods(Vec<ClaimedPod>),
     /// It is done.
     Done,
-    /// It is to be given back, and left out from now on, for this reason.
+    /// It is to be released, and left out from now on, for this reason.
     Skip(String),
-    /// It is to be given back because a person has taken it out.
+    /// It is to be released because a person has taken it out.
     LeaveOut,
-    /// It has been given back: the claim can be dropped.
+    /// It has been released: the claim can be dropped.
     GiveBack,
     /// There is no such node any more.
     Lost,
@@ -153,9 +153,9 @@ impl Node<'_> {
 
     fn give_back(&self) -> NodeAssessment {
         if self.is_ours() {
-            return self.release("being given back");
+            return self.release("being released");
         }
-        NodeAssessment::new(Stage::Releasing, "given back", Move::GiveBack)
+        NodeAssessment::new(Stage::Releasing, "released", Move::GiveBack)
     }
 
     fn release(&self, why: &str) -> NodeAssessment {

@@ -1,4 +1,4 @@
-//! How far an upgrade is, why it does not get on, and what runs where.
+//! How far an upgrade is, why it is not progressing, and what runs where.
 
 use std::time::Duration;
 
