@@ -12,6 +12,7 @@ mod browser;
 mod commands;
 mod envelope;
 mod events;
+mod form;
 mod gr;
 mod health;
 mod held;
@@ -20,12 +21,14 @@ pub mod limits;
 mod live_reads;
 mod nodes;
 pub mod openapi;
+pub mod patience;
 mod planning;
 mod query;
 mod records;
 mod repeat;
 mod request;
 pub mod skew;
+mod upgrade_request;
 mod upgrades;
 mod waiting;
 mod watching;
@@ -50,7 +53,8 @@ use crate::metrics::Metrics;
 use crate::plan::commands::Command;
 use auth::Guarded;
 use envelope::ApiError;
-use limits::{Limits, Patience, RateLimiter, Shares};
+use limits::{Limits, RateLimiter, Shares};
+use patience::Patience;
 
 /// What the handlers work with.
 #[derive(Clone)]

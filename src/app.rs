@@ -177,7 +177,7 @@ impl Service {
             stop: stop.clone(),
             asker: None,
             standing: api::auth::Standing::default(),
-            patience: api::limits::Patience::default(),
+            patience: api::patience::Patience::default(),
         };
         let router = api::router(context, auth, &limits);
         Self { router, ready: not_ready, stop, acting, tasks, keeper, keeping, close }

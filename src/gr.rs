@@ -247,6 +247,11 @@ pub struct LiveGr {
 }
 
 impl LiveGr {
+    /// Whether it asks for the same stack as this manifest, and stays.
+    pub fn stands_at(&self, manifest: &Value) -> bool {
+        !self.deleting && same_stack(&self.manifest, manifest)
+    }
+
     /// Reads a gr as served. `None` when it has no uid, which no API server sends.
     pub fn parse(served: &Value) -> Option<Self> {
         let meta = served.get("metadata")?;

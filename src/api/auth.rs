@@ -32,7 +32,7 @@ use tokio::time::sleep;
 use super::Context;
 use super::access::Asker;
 use super::envelope::ApiError;
-use super::limits::Patience;
+use super::patience::Patience;
 use super::records::Lenient;
 use super::request::is_dns_subdomain;
 use crate::http::tls::ClientCertificate;

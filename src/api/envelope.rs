@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tracing::{Instrument, info_span};
 
 use super::access::{Access, REQUEST_ID};
-use super::query::Form;
+use super::form::Form;
 use crate::cluster::{error_text, forbidden, is_absent};
 use crate::metrics::Metrics;
 use crate::plan::preflight::Refusal;

@@ -1,7 +1,6 @@
 //! How a job starts: everything is checked that can be, then a record is made. From then on it survives us.
 
 use axum::http::StatusCode;
-use kube::ResourceExt;
 use kube::api::{Api, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use tracing::info;
@@ -10,11 +9,13 @@ use super::Context;
 use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::gr::Found;
-use super::query::{Form, JobQuery};
+use super::query::JobQuery;
 use super::repeat::{Key, nothing_to_do};
-use super::request::{JobBody, Name, StrategyOptions};
-use super::waiting::{Awaited, insert, location};
+use super::request::{JobBody, Name};
+use super::upgrade_request::{Call, UpgradeRequest, summary};
+use super::waiting::{Awaited, insert};
 use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
 use crate::gr::{LiveGr, api_version};
@@ -22,7 +23,7 @@ use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
 use crate::record::size::{USER, shortened};
 use crate::record::{
-    FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Request, Revision, Strategy,
+    FINALIZER, GcuUpgrade, GcuUpgradeSpec, Intent, Operation, Phase, Previous, Revision, Strategy,
 };
 use crate::telemetry::v1;
 
@@ -35,23 +36,6 @@ pub(super) async fn upgrade(
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
     context.upgrade(&name, &body, query, key).await
-}
-
-/// A call that starts a job.
-pub(super) struct Call<'a> {
-    pub(super) gr: &'a str,
-    pub(super) body: &'a JobBody,
-    pub(super) query: JobQuery,
-    /// What its repetition is known by.
-    pub(super) request: Request,
-}
-
-/// What is to be started.
-pub(super) struct UpgradeRequest {
-    pub(super) operation: Operation,
-    pub(super) target: Revision,
-    pub(super) warnings: Vec<String>,
-    pub(super) options: StrategyOptions,
 }
 
 impl Context {
@@ -272,22 +256,6 @@ impl Context {
         preflight::fits(&spec)?;
         Ok(GcuUpgrade { metadata, spec, status: None })
     }
-}
-
-/// What is answered for a job: every default is visible in it.
-pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
-    let name = record.name_any();
-    json!({
-        "name": name,
-        "upgrade": location(&name),
-        "strategy": record.spec.strategy,
-        "components": record.spec.components,
-        "rollingUpdate": record.spec.rolling_update,
-        "failureThreshold": record.spec.failure_threshold,
-        "deadlines": record.spec.deadlines,
-        "onFailure": record.spec.on_failure,
-        "warnings": warnings,
-    })
 }
 
 impl From<LoadError> for ApiError {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::envelope::ApiError;
 use super::live_reads::LiveReads;
+use super::patience::Patience;
 
 /// Requests that may be worked on at once, waits among them.
 const AT_ONCE: usize = 256;
@@ -76,7 +76,7 @@ impl Shares {
     /// A share of the waits, or 503. From here on the request has no deadline but its own.
     pub(super) fn wait(&self, patience: &Patience) -> Result<OwnedSemaphorePermit, ApiError> {
         let share = take(&self.waits, || format!("{WAITS} requests are waiting for the end of upgrades"))?;
-        patience.0.store(true, Ordering::Relaxed);
+        patience.begins();
         Ok(share)
     }
 }
@@ -87,10 +87,6 @@ fn take(semaphore: &Arc<Semaphore>, what: impl FnOnce() -> String) -> Result<Own
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_SECONDS)
     })
 }
-
-/// Whether a request waits because it was asked to.
-#[derive(Clone, Debug, Default)]
-pub struct Patience(Arc<AtomicBool>);
 
 /// Counts requests.
 #[derive(Clone)]
@@ -172,7 +168,7 @@ pub(super) async fn admit(State(gate): State<RateLimiter>, mut request: Request,
     let mut answer = std::pin::pin!(next.run(request));
     match timeout(REQUEST_DEADLINE, &mut answer).await {
         Ok(answer) => answer,
-        Err(_) if patience.0.load(Ordering::Relaxed) => answer.await,
+        Err(_) if patience.has_begun() => answer.await,
         Err(_) => {
             let message = format!(
                 "no answer within {REQUEST_DEADLINE:?}: the API server is slow. What was asked for may have been done: look before asking again"

@@ -4,6 +4,7 @@
 //! `tests/it/openapi.rs` sees to it that neither has what the other has not, runs every example and holds the answers
 //! against what is written here. Request bodies are described by the types that parse them.
 
+mod command;
 mod document;
 mod grs;
 mod names;

@@ -1,16 +1,14 @@
 //! What stands behind a `?`, and which form of answer is asked for. Every parameter that a call does not know is
 //! refused by name.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
-use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
 use axum::http::request::Parts;
 use jiff::SignedDuration;
 
 use super::envelope::ApiError;
+use super::form::Form;
 use super::request::{bad, duration};
 use super::words::unknown;
 
@@ -130,38 +128,5 @@ impl Given {
             Some("true" | "") => Ok(true),
             Some(other) => Err(bad(name, &format!("must be true or false, not {other:?}"))),
         }
-    }
-}
-
-/// The form of an answer that has two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Form {
-    /// The envelope.
-    #[default]
-    Json,
-    /// For people.
-    Text,
-}
-
-impl Form {
-    /// Of the two, the one that `Accept` names first; JSON when it names neither.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let values = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-        let named = values.flat_map(|v| v.split(',')).find_map(|range| {
-            match range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-                "text/plain" => Some(Self::Text),
-                "application/json" | "*/*" => Some(Self::Json),
-                _ => None,
-            }
-        });
-        named.unwrap_or_default()
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Form {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.headers))
     }
 }

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::Context;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
-use super::jobs::{Call, UpgradeRequest, summary};
 use super::request::{JobBody, bad};
+use super::upgrade_request::{Call, UpgradeRequest, summary};
 use super::waiting::{Awaited, insert, outcome};
 use crate::gr::clean;
 use crate::plan::preflight::Wanted;
-use crate::plan::repeat::{begun_by, stands};
+use crate::plan::repeat::begun_by;
 use crate::record::{GcuUpgrade, Operation, Phase, Request, Strategy};
 
 const HEADER: &str = "Idempotency-Key";
@@ -89,7 +89,7 @@ impl Context {
         };
         if call.request.idempotency_key.is_none() && record.phase() == Phase::Succeeded {
             let found = self.find_if_any(call.gr).await?;
-            let stands = found.is_some_and(|f| stands(&f.live, &record.spec.target.manifest));
+            let stands = found.is_some_and(|f| f.live.stands_at(&record.spec.target.manifest));
             if !stands || self.has_outdated_pods(call.gr).await? {
                 return Ok(None);
             }
@@ -122,8 +122,8 @@ impl Context {
             return Ok(false);
         };
         let as_served = tried.map(clean);
-        let same = stands(&found.live, &job.target.manifest)
-            || as_served.is_some_and(|target| stands(&found.live, &target));
+        let same = found.live.stands_at(&job.target.manifest)
+            || as_served.is_some_and(|target| found.live.stands_at(&target));
         Ok(same && !self.has_outdated_pods(call.gr).await?)
     }
 }

@@ -6,8 +6,9 @@ use tracing::debug;
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::held::{self, Held};
-use super::query::{Form, NoQuery, WaitQuery};
+use super::query::{NoQuery, WaitQuery};
 use super::request::Name;
 use super::upgrades::waiting_on;
 use super::{Context, without_nulls};

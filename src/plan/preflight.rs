@@ -4,7 +4,6 @@
 use serde_json::Value;
 
 use super::commands::{Command, Effect, State, effect};
-use super::repeat::stands;
 use crate::gr::{self, LiveGr};
 use crate::record::size::{MANIFESTS, REQUEST, stored};
 use crate::record::{GcuUpgrade, GcuUpgradeSpec, Phase, Revision, record_name};
@@ -190,7 +189,7 @@ fn last_previous(gr: &str, records: &[GcuUpgrade], live: Option<&LiveGr>) -> Res
     let effective = records.iter().filter(|r| matches!(r.phase(), Phase::Succeeded | Phase::Failed));
     let mut replaced = effective.filter_map(|r| r.spec.previous.as_ref().map(|p| (r, p))).peekable();
     let any = replaced.peek().is_some();
-    let differs = |manifest: &Value| live.is_none_or(|live| !stands(live, manifest));
+    let differs = |manifest: &Value| live.is_none_or(|live| !live.stands_at(manifest));
     let Some((record, previous)) = replaced.find(|(_, previous)| differs(&previous.manifest)) else {
         let what = if any { "other version on record than the one that is there" } else { "earlier version" };
         return Err(Refusal::Nothing(format!("gr \"{gr}\" has no {what} to go back to")));

@@ -1,10 +1,8 @@
 //! What a request finds that has been made before, or that asks for what is there already. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use super::preflight::Refusal;
-use crate::gr::{LiveGr, same_stack};
 use crate::record::{GcuUpgrade, Intent, Request};
 
 /// So long after its end a job is found by a request without a key that asks for the very same.
@@ -44,9 +42,4 @@ fn is_fresh(record: &GcuUpgrade, now: Timestamp) -> bool {
     let by_itself = !matches!(record.spec.intent, Intent::Close | Intent::Rollback);
     let just_now = ended.is_some_and(|at| now.duration_since(at) <= REMEMBERED);
     !record.phase().is_final() || (by_itself && just_now)
-}
-
-/// Whether the gr that is there asks for the same stack as this version.
-pub fn stands(live: &LiveGr, target: &Value) -> bool {
-    !live.deleting && same_stack(&live.manifest, target)
 }

@@ -29,6 +29,7 @@ pub mod node;
 mod promotion;
 mod steps;
 mod stop;
+mod trouble;
 mod unrendered;
 mod unreverted;
 pub mod window;

@@ -9,7 +9,7 @@ pub(super) const GROUP: Group = Group {
     operations: &[LIST, GET, RESOURCE, DELETE, BLUEPRINTS, BLUEPRINT],
 };
 
-const DELETE_QUERY: [Param; 2] = [super::upgrading::WAIT, super::upgrading::DRY_RUN];
+const DELETE_QUERY: [Param; 2] = [super::command::WAIT, super::command::DRY_RUN];
 
 const LIST: Operation = Operation {
     call: "GET /gum/v1/gr",

@@ -1,6 +1,6 @@
 //! The calls with which a person gets past a node, and past an upgrade.
 
-use super::upgrading::{COMMAND, CONFLICT, NO_GOOD_END};
+use super::command::{COMMAND, CONFLICT, NO_GOOD_END};
 use super::{Body, Operation, SAMPLE, Sample};
 
 const NO_NODE: (u16, &str) = (404, "The cluster has no such node, or there is no such gr.");

@@ -1,7 +1,8 @@
 //! The calls that start a job, and those that steer it.
 
+use super::command::{COMMAND, CONFLICT};
 use super::nodes::{CLOSE, RETRY_NODE, SKIP_NODE};
-use super::{Answer, Body, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
+use super::{Answer, Body, Group, Kind, Operation, Param, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
 
 pub(super) const GROUP: Group = Group {
@@ -11,22 +12,6 @@ pub(super) const GROUP: Group = Group {
     operations: &[
         PLAN, UPGRADE, PAUSE, RESUME, CANCEL, PROMOTE, ROLLBACK, RETRY, CLOSE, SKIP_NODE, RETRY_NODE,
     ],
-};
-
-pub(super) const WAIT: Param = Param {
-    name: "wait",
-    about: "Answer when the job has ended, is held or is paused; at the latest after this time (`90s`, `10m`, \
-            `1h30m` or seconds, at most 24h). Without it the answer comes at once. The answer is a success only when \
-            what was asked for has been reached, or when a person has to decide about a paused upgrade.",
-    kind: Kind::Text,
-    example: "10m",
-};
-
-pub(super) const DRY_RUN: Param = Param {
-    name: "dryRun",
-    about: "Check everything, change nothing. Where a job would start, the answer has the plan.",
-    kind: Kind::Flag,
-    example: "true",
 };
 
 const KEY: [Param; 1] = [Param {
@@ -39,15 +24,7 @@ const KEY: [Param; 1] = [Param {
     example: "pipeline/4711",
 }];
 
-const JOB_QUERY: [Param; 2] = [WAIT, DRY_RUN];
-
 const NOT_FOUND: (u16, &str) = (404, "There is no such gr, blueprint or revision.");
-pub(super) const CONFLICT: (u16, &str) = (
-    409,
-    "Another upgrade of this gr is under way (the text names it), the gr is being deleted, or the command is not \
-     legal in this state; or this version cannot read a record of it that may be active. With `?wait`: the time is over \
-     and the job goes on; `Location` says where to wait on.",
-);
 const UNFIT: (u16, &str) = (
     422,
     "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
@@ -60,27 +37,12 @@ const UNFIT_OR_NO_GOOD_END: (u16, &str) = (
      Or the job was begun and came to no good end, which `?wait` and a repeated request tell: it is held, was rolled \
      back or has failed, and `Location` says where to see it. Or the `Idempotency-Key` was sent with another body before.",
 );
-pub(super) const NO_GOOD_END: (u16, &str) = (
-    422,
-    "With `?wait`: the job came to no good end. It is held, was rolled back or has failed; `Location` says where to see it.",
-);
 const UNREADABLE: (u16, &str) = (500, "The blueprint cannot be read.");
 const AWAY: (u16, &str) = (
     503,
     "The API server is away, gcu-operator is not installed, 100 requests wait already, or this replica stops while \
      the request waits: the same request sent again finds its job and waits on.",
 );
-
-/// A command without a body.
-pub(super) const COMMAND: Operation = Operation {
-    needs: auth::Update::NEED,
-    query: &JOB_QUERY,
-    body: Some(Body::Nothing),
-    answer: Answer::Content(schemas::steered),
-    means: "What the command comes to; with `?wait` also where the job stands.",
-    fails: &[CONFLICT, NO_GOOD_END],
-    ..READ
-};
 
 const UPGRADE: Operation = Operation {
     call: "PUT /gum/v1/gr/{name}",

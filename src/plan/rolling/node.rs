@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::index::Index;
-use super::window::opted_out;
+use super::trouble::opted_out;
 
 pub use super::drain::{cannot_be_evicted, is_evicted, must_leave};
 use crate::plan::FleetAction;

@@ -3,7 +3,7 @@
 use super::RELOCK_LIMIT;
 use super::index::Index;
 use super::lock::INSISTS;
-use super::window::{first_trouble, is};
+use super::trouble::{first_trouble, is};
 use crate::plan::Decision;
 use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::status::after;

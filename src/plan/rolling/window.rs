@@ -11,12 +11,13 @@ use super::RELOCK_LIMIT;
 use super::index::Index;
 use super::node::{self, is_evicted};
 use super::stop::Stop;
+use super::trouble::{first_trouble, is, opted_out};
 use crate::plan::fleet::{Mark, NodeState, matches};
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::plan::{Decision, FleetAction};
 use crate::record::rolling::{
-    Claim, NodeCounts, Order, RollingStatus, RollingUpdate, SKIP_LABEL, Trouble, TroubleKind, WINDOW_LIMIT,
+    Claim, NodeCounts, Order, RollingStatus, RollingUpdate, TroubleKind, WINDOW_LIMIT,
 };
 use crate::record::{Goal, Intent, OnFailure, Phase, Reason, SkipNode, Step, WaitReason};
 
@@ -274,31 +275,4 @@ pub fn why_skipped(node: &NodeState, rolling: &RollingStatus, skip: &[SkipNode])
         return Some("it was cordoned by someone else".to_owned());
     }
     (!node.ready).then(|| "it is not ready".to_owned())
-}
-
-/// Why a person does not want this node to be worked on, if so.
-pub(super) fn opted_out(node: &NodeState, skip: &[SkipNode]) -> Option<String> {
-    if node.opted_out {
-        return Some(format!("its label {SKIP_LABEL} is true"));
-    }
-    let skipped = skip.iter().find(|s| s.node == node.name)?;
-    let why = skipped.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-    Some(format!("skipped by request{why}"))
-}
-
-pub(super) fn is(claim: &Claim, kind: TroubleKind) -> bool {
-    claim.trouble.as_ref().is_some_and(|t| t.kind == kind)
-}
-
-pub(super) fn first_trouble(rolling: &RollingStatus) -> String {
-    let mut troubles: Vec<&Trouble> = rolling
-        .active
-        .iter()
-        .filter_map(|c| c.trouble.as_ref())
-        .filter(|t| t.kind != TroubleKind::Settling)
-        .collect();
-    troubles.sort_by_key(|t| t.at);
-    let more =
-        if troubles.len() > 1 { format!("; and {} more nodes", troubles.len() - 1) } else { String::new() };
-    troubles.first().map(|t| format!("{}{more}", t.message)).unwrap_or_default()
 }

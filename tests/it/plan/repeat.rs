@@ -1,7 +1,7 @@
 //! Which request finds which job.
 
 use gcu_upgrade_manager::plan::preflight::Refusal;
-use gcu_upgrade_manager::plan::repeat::{begun_by, stands};
+use gcu_upgrade_manager::plan::repeat::begun_by;
 use gcu_upgrade_manager::record::Request;
 
 use super::*;
@@ -73,7 +73,7 @@ fn what_a_person_has_ended_is_begun_anew() {
 
 #[test]
 fn a_gr_that_is_being_deleted_stands_for_nothing() {
-    assert!(stands(&gr("u", &target()), &target()));
-    assert!(!stands(&gr("u", &previous()), &target()));
-    assert!(!stands(&terminating(gr("u", &target())), &target()));
+    assert!(gr("u", &target()).stands_at(&target()));
+    assert!(!gr("u", &previous()).stands_at(&target()));
+    assert!(!terminating(gr("u", &target())).stands_at(&target()));
 }

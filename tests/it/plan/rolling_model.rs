@@ -42,7 +42,7 @@ struct Pod {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Guest {
+enum TenantPod {
     There,
     Leaving,
     Gone,
@@ -53,7 +53,7 @@ struct Machine {
     marked: bool,
     ready: bool,
     pods: [Pod; 2],
-    guest: Guest,
+    tenant: TenantPod,
 }
 
 /// The specs that the gr can have.
@@ -115,7 +115,7 @@ fn spec_of(spec: Spec) -> Value {
 impl World {
     fn start(config: &Config) -> Self {
         let pod = || Pod { life: Life::Ready, template: 0, serial: 0 };
-        let machine = Machine { marked: false, ready: true, pods: [pod(), pod()], guest: Guest::There };
+        let machine = Machine { marked: false, ready: true, pods: [pod(), pod()], tenant: TenantPod::There };
         Self {
             spec: Spec::Previous,
             mark: None,
@@ -214,15 +214,15 @@ impl World {
                     failure: (pod.life == Life::Failing).then(|| "image cannot be pulled".to_owned()),
                 }));
             }
-            if machine.guest != Guest::Gone {
+            if machine.tenant != TenantPod::Gone {
                 fleet.tenants.push(Arc::new(Tenant {
                     namespace: "default".to_owned(),
-                    name: format!("guest-{number}"),
-                    uid: format!("guest-{number}"),
+                    name: format!("tenant-{number}"),
+                    uid: format!("tenant-{number}"),
                     node: name,
                     labels: Labels::new(),
                     gcus: 1,
-                    deleting: machine.guest == Guest::Leaving,
+                    deleting: machine.tenant == TenantPod::Leaving,
                     keeper: RecreatedBy::Controller,
                     empty_dir: false,
                     created_at: ago(5000),
@@ -338,8 +338,8 @@ impl World {
                 self.changed(|w| w.machines[node(name)].marked = false)
             }
             FleetAction::Evict { name, .. } => {
-                let number: usize = name.trim_start_matches("guest-").parse().unwrap();
-                self.changed(|w| w.machines[number].guest = Guest::Leaving)
+                let number: usize = name.trim_start_matches("tenant-").parse().unwrap();
+                self.changed(|w| w.machines[number].tenant = TenantPod::Leaving)
             }
             FleetAction::DeletePod { uid, .. } => {
                 let (number, kind) = self.whose(uid);
@@ -364,7 +364,7 @@ impl World {
                 let (number, kind) = self.whose(uid);
                 assert_eq!(claim.node, format!("n{number}"));
                 assert!(
-                    kind != DRIVER || self.machines[number].guest == Guest::Gone,
+                    kind != DRIVER || self.machines[number].tenant == TenantPod::Gone,
                     "the driver is replaced under a tenant: {self:#?}"
                 );
                 assert!(self.machines[number].marked, "a pod is replaced without a cordon: {self:#?}");
@@ -453,8 +453,8 @@ impl World {
             }
         }
         for (number, machine) in self.machines.iter().enumerate() {
-            if machine.guest == Guest::Leaving {
-                push(self.changed(|w| w.machines[number].guest = Guest::Gone));
+            if machine.tenant == TenantPod::Leaving {
+                push(self.changed(|w| w.machines[number].tenant = TenantPod::Gone));
             }
             for (kind, pod) in machine.pods.iter().enumerate() {
                 let template = if kind == DRIVER { self.driver } else { 0 };

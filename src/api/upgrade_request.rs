@@ -1,0 +1,42 @@
+//! What a call that starts a job asks for, and what it is answered.
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::query::JobQuery;
+use super::request::{JobBody, StrategyOptions};
+use super::waiting::location;
+use crate::record::{GcuUpgrade, Operation, Request, Revision};
+
+/// A call that starts a job.
+pub(super) struct Call<'a> {
+    pub(super) gr: &'a str,
+    pub(super) body: &'a JobBody,
+    pub(super) query: JobQuery,
+    /// What its repetition is known by.
+    pub(super) request: Request,
+}
+
+/// What is to be started.
+pub(super) struct UpgradeRequest {
+    pub(super) operation: Operation,
+    pub(super) target: Revision,
+    pub(super) warnings: Vec<String>,
+    pub(super) options: StrategyOptions,
+}
+
+/// What is answered for a job: every default is visible in it.
+pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
+    let name = record.name_any();
+    json!({
+        "name": name,
+        "upgrade": location(&name),
+        "strategy": record.spec.strategy,
+        "components": record.spec.components,
+        "rollingUpdate": record.spec.rolling_update,
+        "failureThreshold": record.spec.failure_threshold,
+        "deadlines": record.spec.deadlines,
+        "onFailure": record.spec.on_failure,
+        "warnings": warnings,
+    })
+}
