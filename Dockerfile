@@ -1,5 +1,7 @@
 # An image of the static binary alone: no shell, no libraries, no user database.
 #
+# It has everything but the sandbox.
+#
 # From source, which is the default:
 #   docker build -t enflame/gcu-upgrade-manager .
 # From an executable that is there already, without any base image:
@@ -44,7 +46,7 @@ RUN mkdir -p tests/it tests/bench && touch tests/it/main.rs tests/bench/main.rs 
     && target="$(uname -m)-unknown-linux-musl" \
     && rustup target add "$target" \
     && export "CC_$(echo "$target" | tr - _)=musl-gcc" \
-    && cargo build --locked --release --target "$target" ${CARGO_ARGS} \
+    && cargo build --locked --release --no-default-features --target "$target" ${CARGO_ARGS} \
     && mv "target/$target/release/gcu-upgrade-manager" /gcu-upgrade-manager
 
 FROM base

@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
 # Builds the image from a static binary, without network or registry, and looks whether it is what it should be.
 #
-# Usage: tests/image/check.sh BINARY. Needs buildah, and root.
+# Usage: tests/image/check.sh BINARY PROGRAM. PROGRAM has the sandbox, against which BINARY serves. Needs buildah, openssl,
+# and root.
 set -euo pipefail
 
 binary="$(realpath "$1")"
+program="$(realpath "$2")"
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 work="$(mktemp -d)"
 pid=
+cluster=
 # shellcheck disable=SC2317 # Called when the script ends.
 clean_up() {
   [ -z "$pid" ] || kill "$pid" || true
+  [ -z "$cluster" ] || kill "$cluster" || true
   "${buildah[@]}" umount --all >/dev/null || true
   rm -rf "$work"
 }
@@ -55,9 +59,23 @@ image() { chroot --userspec 65532:65532 "$root" /gcu-upgrade-manager "$@"; }
 expect program "$(image --version)" "gcu-upgrade-manager $version"
 image crd | grep -q 'name: gcuupgrades.gum.enflame.com' || fail "it does not print its CRD"
 
-# All of it at work: as nobody, with nothing beside it. A chroot is no read-only file system, but root owns this one.
-chroot --userspec 65532:65532 "$root" /gcu-upgrade-manager sandbox --listen 127.0.0.1:0 --blueprints / \
-  --pod-start 10ms >"$work/out" 2>&1 &
+! image sandbox --help >/dev/null 2>&1 || fail "it has the sandbox, which is for machines without a cluster"
+
+# All of it at work: as nobody, with nothing beside it but the way to a cluster. A chroot is no read-only file system, but
+# root owns this one.
+"$program" sandbox --listen 127.0.0.1:0 --pod-start 10ms --kubeconfig-out "$work/sandbox" >"$work/cluster" 2>&1 &
+cluster=$!
+for _ in $(seq 300); do
+  ! grep -q 'listening address=' "$work/cluster" || break
+  sleep 0.1
+done
+# The image has no certificates of authorities, and a client wants one even where it speaks plain HTTP. A pod has the
+# cluster's own; here it is anybody's.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=it -keyout /dev/null \
+  -out "$work/ca.pem" 2>/dev/null
+sed "s#server: #certificate-authority-data: $(base64 -w0 "$work/ca.pem"), server: #" "$work/sandbox" >"$root/kubeconfig"
+chroot --userspec 65532:65532 "$root" /gcu-upgrade-manager serve --listen 127.0.0.1:0 --blueprints / \
+  --kubeconfig /kubeconfig --log-dir - >"$work/out" 2>&1 &
 pid=$!
 for _ in $(seq 100); do
   address="$(sed -n 's/.*listening address=\([0-9.:]*\).*/\1/p' "$work/out")"
@@ -65,7 +83,7 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 [ -n "$address" ] || fail "it does not listen: $(cat "$work/out")"
-curl -fsS "http://$address/gum/v1/gr/enflame-gcu-resource" | grep -q '"readyResource": "5/5"' || fail "it does not serve"
+curl -fsS --retry 20 --retry-all-errors "http://$address/gum/v1/gr/enflame-gcu-resource" | grep -q '"readyResource": "5/5"' || fail "it does not serve"
 echo "image: serves"
 kill "$pid"
 wait "$pid" || fail "it does not end well"
