@@ -1,6 +1,6 @@
 //! The gr as the cluster serves it: its components, the workloads behind them, and one look at it.
 //!
-//! Only values in, values out: reading the cluster is done by [`discovery`] and the controller.
+//! Only values in, values out: reading the cluster is done by [`cluster`](crate::cluster) and the controller.
 
 mod edits;
 pub mod image;

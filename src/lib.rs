@@ -26,6 +26,7 @@
 //! | [`observe`] | what the cluster says, as small values |
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
+//! | [`explain`] | the plan, progress, why it is not progressing: pure; beside the core, which does not know it |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
 //! | [`cluster`] | the API client with deadlines; the watch loops that keep the CRD installed and discover the gr's API group |
@@ -90,6 +91,7 @@ pub mod blueprint;
 pub mod cluster;
 pub mod config;
 pub mod controller;
+pub mod explain;
 pub mod gr;
 pub mod http;
 pub mod keeper;

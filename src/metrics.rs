@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::plan::progress::efficiency;
+use crate::explain::progress::efficiency;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, Strategy};
 
 /// The media type of [`Metrics::text`].

@@ -3,6 +3,7 @@
 //! Synchronous, without I/O and without a clock of its own: what it answers depends on its arguments alone,
 //! so that every step × observation × intent is a row of a test. It cannot fail and cannot block.
 
+pub mod basis;
 pub mod budget;
 mod clock_rewind;
 pub mod commands;
@@ -11,15 +12,11 @@ pub mod hold;
 pub mod impact;
 pub mod pins;
 pub mod preflight;
-pub mod preview;
-pub mod progress;
 mod recreate;
 pub mod repeat;
 pub mod rolling;
-pub mod skew;
 mod status;
 mod step_context;
-pub mod why;
 
 use std::collections::BTreeSet;
 use std::fmt;

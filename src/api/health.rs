@@ -9,9 +9,9 @@ use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs, Reply};
 use super::query::NoQuery;
 use super::without_nulls;
+use crate::explain::skew;
 use crate::lease::Leadership;
 use crate::metrics;
-use crate::plan::skew;
 
 /// `GET /livez`: the process answers.
 pub(super) async fn livez(_: May<auth::Everyone>, _: NoQuery) -> Reply {

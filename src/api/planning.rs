@@ -15,12 +15,12 @@ use super::query::{JobQuery, NoQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name};
 use super::upgrade_request::UpgradeRequest;
+use crate::explain::preview::{Ask, Preview, preview};
 use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::{self, Interest};
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::pins;
-use crate::plan::preview::{Ask, Preview, preview};
 use crate::record::{GcuUpgrade, Strategy};
 
 /// `POST /gum/v1/gr/{name}/plan`: what `PUT` with this body would do.

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::Context;
 use crate::cluster::error_text;
-use crate::plan::skew::{Operator, Versions, warnings};
+use crate::explain::skew::{Operator, Versions, warnings};
 
 /// How long the API server may take to say it.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -16,8 +16,8 @@ use super::Context;
 use super::envelope::{ApiError, Reply};
 use super::query::JobQuery;
 use super::records::Lenient;
+use crate::explain::progress::progress;
 use crate::plan::preflight::Wanted;
-use crate::plan::progress::progress;
 use crate::record::{GcuUpgrade, Phase};
 
 /// What a caller waits for.

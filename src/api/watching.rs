@@ -13,13 +13,13 @@ use super::request::Name;
 use super::upgrades::waiting_on;
 use super::{Context, without_nulls};
 use crate::cluster::error_text;
+use crate::explain::progress::progress;
+use crate::explain::why::{Why, why};
 use crate::observe::fleet::Interest;
 use crate::observe::{budgets, fleet};
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::preflight;
-use crate::plan::progress::progress;
-use crate::plan::why::{Why, why};
 use crate::record::{GcuUpgrade, Step, Strategy};
 
 /// `GET /gum/v1/gr/{name}/status`: how far the upgrade of a gr is that is under way, or was the last.

@@ -21,11 +21,10 @@ use super::observe::Views;
 use super::{Context, events, history, sweep};
 use crate::cluster;
 use crate::observe::fleet::{self as observe_fleet, Interest};
+use crate::plan::basis::{Basis, Confirm, basis};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
-use crate::plan::rolling::node::{is_ours, must_leave};
 use crate::plan::{Decision, FleetAction, Guard, Snapshot, decide};
-use crate::record::rolling::{Claim, ClaimState};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Reason, Step, Strategy};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Strategy};
 use crate::telemetry::trouble::Trouble;
 use crate::telemetry::v1;
 
@@ -143,13 +142,12 @@ impl Worker {
         self.views.follow(&self.record, gr.as_ref());
         if let Some(mut seen) = self.views.snapshot() {
             seen.guard = self.known_guard();
-            match self.decide(seen) {
-                Decision::Wait { status, until } => return self.wait(*status, until).await,
-                Decision::ActAll(actions) if self.is_rolling() => return self.act_all(&actions).await,
-                Decision::Record(status) if self.is_rolling() && is_about_claims(&status, &self.record) => {
-                    return self.write_claims(*status).await;
-                }
-                _ => {}
+            let decision = self.decide(seen);
+            if let Basis::Views(confirm) = basis(&self.record, &decision) {
+                return match self.confirmed(&confirm).await? {
+                    true => self.carry_out(decision).await,
+                    false => Ok(self.look_again_soon().await),
+                };
             }
         }
         let seen = match self.look().await {
@@ -162,8 +160,19 @@ impl Worker {
             }
         };
         self.views.follow(&self.record, seen.gr.as_ref());
-        match self.decide(seen) {
-            Decision::Record(status) => self.write(*status).await,
+        let decision = self.decide(seen);
+        self.carry_out(decision).await
+    }
+
+    async fn carry_out(&mut self, decision: Decision) -> Result<LoopOutcome, kube::Error> {
+        match decision {
+            Decision::Record(status) => {
+                let active = status.rolling.iter().flat_map(|r| &r.active);
+                let kept: BTreeSet<String> = active.map(|claim| claim.node.clone()).collect();
+                let outcome = self.write(*status).await?;
+                self.released.retain(|node| kept.contains(node));
+                Ok(outcome)
+            }
             Decision::Act(action) => {
                 let outcome = act::act(&self.context.client, &self.record, &action).await;
                 Ok(self.acted(&action, outcome).await)
@@ -178,44 +187,30 @@ impl Worker {
         }
     }
 
-    /// Nodes are in work: what is done to one is guarded by the record's version, the node's version or a pod's
-    /// UID, so it may be decided on views. Reading thousands of nodes for each step of each would help nobody.
-    fn is_rolling(&self) -> bool {
-        self.record.spec.strategy == Strategy::RollingUpdate
-            && self.record.status_or_default().step == Step::Rolling
-    }
-
-    /// Records what has changed about claims. Before a node begins to swap it is read once more: from there on
-    /// is no way back, and a pod may have been bound to it while the cordon was on its way. So is a node whose
-    /// claim is dropped though we have not given it back: the view may be from before our cordon.
-    async fn write_claims(&mut self, status: GcuUpgradeStatus) -> Result<LoopOutcome, kube::Error> {
-        let known = self.record.status_or_default().rolling.unwrap_or_default();
-        let options = self.record.spec.rolling_update.clone().unwrap_or_default();
+    /// Whether all of it holds in the cluster as it is now.
+    async fn confirmed(&self, confirm: &[Confirm]) -> Result<bool, kube::Error> {
         let interest = Interest::of(&self.record, None);
-        let new = status.rolling.iter().flat_map(|r| &r.active);
-        let begins = |claim: &&Claim| {
-            let was = known.active.iter().find(|c| c.node == claim.node).map(|c| c.state);
-            claim.state == ClaimState::Swapping && was == Some(ClaimState::Emptying)
-        };
-        for claim in new.filter(begins) {
-            let there = observe_fleet::live_tenants(&self.context.client, &interest, &claim.node).await?;
-            if there.iter().any(|tenant| must_leave(claim, tenant, &options.drain)) {
-                return Ok(self.look_again_soon().await);
+        for one in confirm {
+            let holds = match one {
+                Confirm::Emptied(claim) => {
+                    let there =
+                        observe_fleet::live_tenants(&self.context.client, &interest, &claim.node).await?;
+                    Confirm::is_emptied(claim, &self.record, &there)
+                }
+                Confirm::Released(node) if self.released.contains(node) => true,
+                Confirm::Released(node) => {
+                    let nodes: Api<Node> = Api::all(self.context.client.clone());
+                    let node = cluster::get(&nodes, node).await?;
+                    node.is_none_or(|node| {
+                        Confirm::is_released(&self.record, &observe_fleet::node(&node, &interest))
+                    })
+                }
+            };
+            if !holds {
+                return Ok(false);
             }
         }
-        let kept: BTreeSet<&String> =
-            status.rolling.iter().flat_map(|r| &r.active).map(|c| &c.node).collect();
-        for claim in known.active.iter().filter(|c| c.cordon && !kept.contains(&c.node)) {
-            let nodes: Api<Node> = Api::all(self.context.client.clone());
-            if !self.released.contains(&claim.node)
-                && let Some(node) = cluster::get(&nodes, &claim.node).await?
-                && is_ours(&self.record, &observe_fleet::node(&node, &interest))
-            {
-                return Ok(self.look_again_soon().await);
-            }
-        }
-        self.released.retain(|node| known.active.iter().any(|c| c.node == *node));
-        self.write(status).await
+        Ok(true)
     }
 
     /// Makes calls that do not concern each other side by side.
@@ -364,18 +359,6 @@ impl Worker {
         self.failures = self.failures.saturating_add(1);
         pause.min(longest)
     }
-}
-
-/// What is only about nodes may be decided on views. Whether the gr is still ours may not: after an outage its
-/// watch can be the last that is back, and shows it as it was before our own change.
-fn is_about_claims(status: &GcuUpgradeStatus, record: &GcuUpgrade) -> bool {
-    let giving_up = |s: &GcuUpgradeStatus| s.rolling.as_ref().and_then(|r| r.giving_up.clone());
-    let known = record.status_or_default();
-    status.step == Step::Rolling
-        && giving_up(status) == giving_up(&known)
-        // Whether a workload is gone may not either, nor what it is replaced by.
-        && !status.is_because_of(Reason::WorkloadChanged)
-        && status.attempt == known.attempt
 }
 
 /// Versions of one object only ever grow.

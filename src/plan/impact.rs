@@ -98,7 +98,7 @@ pub fn changes(from: &Value, to: &Value) -> Vec<Change> {
 }
 
 /// The components of either version, in dependency order.
-pub(super) fn keys<'a>(from: &'a Value, to: &'a Value) -> Vec<&'a str> {
+pub fn keys<'a>(from: &'a Value, to: &'a Value) -> Vec<&'a str> {
     let mut keys: Vec<&str> = Vec::new();
     for component in gr::components(to).iter().chain(&gr::components(from)) {
         if !keys.contains(&component.key) {

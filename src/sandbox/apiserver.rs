@@ -13,7 +13,7 @@
 //! - Continue tokens are of another form; `Table` columns of built-in kinds have no descriptions.
 //! - The CRD controllers and the disruption controller do their work within the transaction that calls
 //!   for it, so a client never sees the moment before. All other controllers are clients; see
-//!   [`garbage`](crate::garbage) for one.
+//!   [`garbage`](crate::actors::garbage) for one.
 
 mod admission;
 mod columns;

@@ -32,6 +32,10 @@ fn rooms_import_only_what_they_may() {
         ("api", &["crate::controller", "super::controller"]),
         ("controller", &["crate::api", "super::api"]),
         ("plan", &["tokio", "axum", "kube::Client", "kube::Api", "crate::controller", "crate::api", "Clock"]),
+        (
+            "explain",
+            &["tokio", "axum", "kube::Client", "kube::Api", "crate::controller", "crate::api", "Clock"],
+        ),
         ("blueprint", &["crate::controller", "crate::api", "crate::plan"]),
         ("record", &["crate::controller", "crate::api", "crate::plan"]),
         ("gr", &["crate::controller", "crate::api", "crate::plan"]),

@@ -81,6 +81,8 @@ impl Node<'_> {
             let refusal = self.index.fleet.refusals.get(&uid);
             if tenant.deleting {
                 blocked.push(format!("pod {namespace}/{name} is terminating"));
+            } else if let Some(why) = self.is_not_ours_to_end(tenant) {
+                blocked.push(why);
             } else if late && drain.on_timeout == OnTimeout::Force && refusal.is_none() {
                 calls.push(FleetAction::DeletePod { namespace, name, uid });
             } else if let Some(why) = self.comes_back(tenant).or_else(|| cannot_be_evicted(tenant, drain)) {
@@ -103,6 +105,16 @@ impl Node<'_> {
         let mut look = NodeAssessment::new(Stage::Evicting, message, Move::Call(calls));
         look.until = Some(self.claim.deadline);
         look
+    }
+
+    /// Why this pod stays: its node does not carry our claim any more.
+    fn is_not_ours_to_end(&self, tenant: &Tenant) -> Option<String> {
+        let Tenant { namespace, name, .. } = tenant;
+        (!self.is_ours()).then(|| {
+            format!(
+                "the claim was taken off the node by another party, and pod {namespace}/{name} is there: it is not evicted; end the pod, or skip the node"
+            )
+        })
     }
 
     /// Why it is of no use to evict this pod: it came after the node was claimed, and the next one would come too.

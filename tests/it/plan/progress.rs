@@ -1,9 +1,9 @@
 //! How far an upgrade is, in numbers and in one line; and which budgets block.
 
+use gcu_upgrade_manager::explain::progress::{efficiency, progress};
 use gcu_upgrade_manager::observe::budgets::budget;
 use gcu_upgrade_manager::plan::budget::{Budget, blocking};
 use gcu_upgrade_manager::plan::fleet::{RecreatedBy, Tenant};
-use gcu_upgrade_manager::plan::progress::{efficiency, progress};
 use gcu_upgrade_manager::record::rolling::{
     Claim, ClaimState, DoneNode, NodeCounts, RollingStatus, RollingUpdate,
 };

@@ -8,8 +8,8 @@ use gcu_upgrade_manager::plan::FleetAction;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
 use gcu_upgrade_manager::plan::rolling::node::is_ours;
 use gcu_upgrade_manager::record::rolling::{
-    Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, RollingStatus, RollingUpdate,
-    WINDOW_LIMIT,
+    Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, OnTimeout, RollingStatus,
+    RollingUpdate, WINDOW_LIMIT,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -268,6 +268,28 @@ proptest! {
                 }
             },
             _ => {}
+        }
+    }
+
+    #[test]
+    fn nobody_is_evicted_from_a_node_that_does_not_carry_our_claim(
+        nodes in vec(thrown(), 1..8), force in any::<bool>(),
+    ) {
+        let (mut record, seen) = cluster(&nodes, 8, Intent::Run);
+        if force {
+            record.spec.rolling_update.as_mut().unwrap().drain.on_timeout = OnTimeout::Force;
+        }
+        let Decision::ActAll(actions) = decide(&record, &seen, now() + SignedDuration::from_hours(9)) else {
+            return Ok(());
+        };
+        for action in actions {
+            let name = match &action {
+                FleetAction::Evict { name, .. } | FleetAction::DeletePod { name, .. } => name,
+                _ => continue,
+            };
+            if let Some(tenant) = seen.fleet.tenants.iter().find(|t| t.name == *name) {
+                prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()), "{action:?}");
+            }
         }
     }
 

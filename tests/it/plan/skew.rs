@@ -1,6 +1,6 @@
 //! Versions that do not fit each other, row by row.
 
-use gcu_upgrade_manager::plan::skew::{Operator, Versions, warnings};
+use gcu_upgrade_manager::explain::skew::{Operator, Versions, warnings};
 
 const OPS: &str = "topsops.enflame.com/v1";
 const CLOUD: &str = "topscloud.enflame.com/v1";

@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::budget::{Budget, blocking};
-use super::fleet::Fleet;
-use super::rolling::index::Index;
-use super::rolling::node::{self, Move, NodeAssessment, Stage};
-use super::rolling::{scope, window};
-use super::{FleetAction, progress};
+use super::progress;
 use crate::gr::LiveGr;
+use crate::plan::FleetAction;
+use crate::plan::budget::{Budget, blocking};
+use crate::plan::fleet::Fleet;
+use crate::plan::rolling::index::Index;
+use crate::plan::rolling::node::{self, Move, NodeAssessment, Stage};
+use crate::plan::rolling::{scope, window};
 use crate::record::rolling::{Claim, ClaimState, OnTimeout, RollingStatus, SkippedNode, TroubleKind};
 use crate::record::{GcuUpgrade, Intent, OnFailure, Phase, Strategy};
 

@@ -12,14 +12,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::budget::{Budget, blocking};
-use super::fleet::{DaemonPod, Fleet, NodeState, Tenant, matches};
-use super::impact::{self, Certainty, Change, ChangeKind, Impact, ScopedSet, impact_of};
-use super::pins::{self, Pin};
-use super::rolling::index::Index;
-use super::rolling::node::{cannot_be_evicted, is_evicted};
-use super::rolling::window;
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
+use crate::plan::budget::{Budget, blocking};
+use crate::plan::fleet::{DaemonPod, Fleet, NodeState, Tenant, matches};
+use crate::plan::impact::{self, Certainty, Change, ChangeKind, Impact, ScopedSet, impact_of};
+use crate::plan::pins::{self, Pin};
+use crate::plan::rolling::index::Index;
+use crate::plan::rolling::node::{cannot_be_evicted, is_evicted};
+use crate::plan::rolling::window;
 use crate::record::rolling::{LockedSet, RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
 

@@ -1,0 +1,9 @@
+//! What is told about an upgrade: what it would do, how far it is, why it is not progressing. Pure, like [`plan`], which
+//! decides and knows nothing of this.
+//!
+//! [`plan`]: crate::plan
+
+pub mod preview;
+pub mod progress;
+pub mod skew;
+pub mod why;
