@@ -1,5 +1,5 @@
 //! The accept loop: HTTP/1 with and without TLS, with a bound on everything that a client can make us keep or wait
-//! for, and an orderly end.
+//! for, and an orderly end. Ours because `axum::serve` bounds none of this.
 //!
 //! | what a client does | what happens |
 //! | --- | --- |

@@ -1,4 +1,6 @@
 //! The operations log file: bounded in size and number, and never a reason to fail.
+//!
+//! Ours because tracing-appender rotates by time, not by size, and writes on into a file that somebody has moved away.
 
 use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Write};

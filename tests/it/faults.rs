@@ -113,6 +113,9 @@ enum Plan {
     Do(Fault, String),
 }
 
+/// No run makes as many calls.
+const ENDLESS: usize = 300_000;
+
 impl Faults {
     pub(crate) fn new(rules: Vec<Rule>) -> Self {
         Self {
@@ -195,6 +198,13 @@ impl Faults {
         let path = request.uri().path_and_query().map(|p| p.to_string()).unwrap_or_default();
         let method = request.method().to_string();
         calls.push(Call { method, path, body: body.to_owned(), version: None });
+        if calls.len() > ENDLESS {
+            // In virtual time a loop that never rests would take the machine's memory before any wait is over.
+            let last: Vec<String> =
+                calls.iter().rev().take(40).map(|c| format!("{} {}", c.method, c.path)).collect();
+            eprintln!("{ENDLESS} calls and no end; the last ones:\n{}", last.join("\n"));
+            std::process::abort();
+        }
         calls.len() - 1
     }
 

@@ -1,5 +1,7 @@
 //! The part of JSONPath that printer columns use: `.a.b`, `.a\.b`, `['a']`, `[0]`, `[*]` and
 //! `[?(@.type=="Ready")]`.
+//!
+//! Ours because the crates follow RFC 9535, whose syntax and answers differ from Kubernetes' own (`a\.b`, no `$`).
 
 use serde_json::Value;
 

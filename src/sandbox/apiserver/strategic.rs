@@ -4,6 +4,8 @@
 //! `$patch: delete` and `replace`, `$retainKeys` (dropped), `$deleteFromPrimitiveList/…` and
 //! `$setElementOrder/…` (dropped). Apply merges the same way; it tracks no field ownership, so it never
 //! conflicts and never removes a field that a manager has stopped applying.
+//!
+//! Ours because no crate knows strategic merge patches: their keys are in Kubernetes' Go types.
 
 use serde_json::{Map, Value};
 
