@@ -53,7 +53,7 @@ impl Backend {
     pub(crate) fn patience(self) -> Duration {
         match self {
             Self::Sandbox => AN_HOUR,
-            Self::Real(_) => Duration::from_secs(180),
+            Self::Real(_) => Duration::from_secs(600),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Harness {
         let inhabitants = api.as_ref().map(|a| a.client_as("actors")).unwrap_or_else(|| client.clone());
         let world = world.start(inhabitants, clock).await.unwrap();
         if settled {
-            world.settled(Duration::from_secs(120)).await.unwrap();
+            world.settled(Duration::from_secs(300)).await.unwrap();
         }
         let oracle = Oracle::start(client.clone(), world.grs(), prefix).await;
         if let Some(server) = &api {
