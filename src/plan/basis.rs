@@ -79,12 +79,13 @@ fn confirmations(known: &RollingStatus, status: &GcuUpgradeStatus) -> Vec<Confir
 }
 
 /// What is only about nodes. Whether the gr is still ours is not: after an outage its watch can be the last that is back,
-/// and shows it as it was before our own change. Nor is whether a workload is gone, and what it is replaced by.
+/// and shows it as it was before our own change. Nor is whether a workload is gone, and what it is replaced by, nor that
+/// somebody has put an update strategy back: a view from before our own hold looks just so.
 fn is_about_claims(status: &GcuUpgradeStatus, record: &GcuUpgrade) -> bool {
-    let giving_up = |s: &GcuUpgradeStatus| s.rolling.as_ref().and_then(|r| r.giving_up.clone());
+    let of_lock = |s: &GcuUpgradeStatus| s.rolling.as_ref().map(|r| (r.giving_up.clone(), r.relocks));
     let known = record.status_or_default();
     status.step == Step::Rolling
-        && giving_up(status) == giving_up(&known)
+        && of_lock(status) == of_lock(&known)
         && !status.is_because_of(Reason::WorkloadChanged)
         && status.attempt == known.attempt
 }

@@ -86,9 +86,11 @@ fn what_is_about_more_than_nodes_rests_on_a_read() {
     let mut gives_up = rolling(Vec::new());
     gives_up.rolling.as_mut().unwrap().giving_up =
         Some(GivingUp { reason: Reason::Conflict, message: "edited".to_owned(), abandon: true });
+    let mut relocked = rolling(Vec::new());
+    relocked.rolling.as_mut().unwrap().relocks = 1;
     let another_step = GcuUpgradeStatus { step: Step::Restoring, ..rolling(Vec::new()) };
     let retried = GcuUpgradeStatus { attempt: 1, ..rolling(Vec::new()) };
-    for status in [gives_up, another_step, retried] {
+    for status in [gives_up, relocked, another_step, retried] {
         assert_eq!(of(&record, status.clone()), Basis::Live, "{status:?}");
     }
     let mut recreate = in_work(Vec::new());

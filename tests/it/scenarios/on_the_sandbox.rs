@@ -157,6 +157,7 @@ scenarios! {
     rolling_fault_pods_watch_lags
     rolling_fault_release_answer_lost
     rolling_fault_server_errors
+    rolling_fault_sets_watch_lags
     rolling_fault_stale_gr
     rolling_fault_stale_nodes
     rolling_fault_stale_pods
