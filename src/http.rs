@@ -76,7 +76,7 @@ impl Settings {
 
 /// Serves until `stop`; then what is being answered may still be, for a while.
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, stop: CancellationToken) {
-    let places = Slots::new(settings.connections, settings.metrics.clone());
+    let slots = Slots::new(settings.connections, settings.metrics.clone());
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -91,11 +91,11 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
                 continue;
             }
         };
-        let Some(place) = places.take() else {
+        let Some(slot) = slots.take() else {
             tasks.spawn(refuse(stream));
             continue;
         };
-        tasks.spawn(connection(stream, peer, place, router.clone(), settings.tls.clone(), stop.clone()));
+        tasks.spawn(connection(stream, peer, slot, router.clone(), settings.tls.clone(), stop.clone()));
     }
     drop(listener);
     tasks.close();
@@ -104,7 +104,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
     }
 }
 
-/// Tells a client for whom there is no place, if it listens.
+/// Tells a client for whom there is no slot, if it listens.
 async fn refuse(mut stream: TcpStream) {
     let _ = timeout(ACCEPT_PAUSE, stream.write_all(FULL.as_bytes())).await;
 }
@@ -117,7 +117,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    place: ConnectionSlot,
+    slot: ConnectionSlot,
     router: Router,
     tls: Option<tls::Current>,
     stop: CancellationToken,
@@ -134,7 +134,7 @@ async fn connection(
             let handshake = timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(stream));
             let accepted = tokio::select! {
                 accepted = handshake => accepted,
-                () = place.is_needed() => return,
+                () = slot.is_needed() => return,
                 () = stop.cancelled() => return,
             };
             match accepted {
@@ -153,21 +153,21 @@ async fn connection(
         request.extensions_mut().insert(certificate);
         request
     };
-    speak(stream, peer, place, router.map_request(of), stop).await;
+    speak(stream, peer, slot, router.map_request(of), stop).await;
 }
 
 /// Speaks HTTP on one connection until it ends.
 async fn speak<S>(
     stream: Box<dyn Io>,
     peer: SocketAddr,
-    place: ConnectionSlot,
+    slot: ConnectionSlot,
     service: S,
     stop: CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let (service, at_work) = (service.clone(), place.at_work());
+        let (service, at_work) = (service.clone(), slot.at_work());
         async move {
             let answer = service.oneshot(request).await?;
             // At work until the last byte is on its way. Of all ways to tie something to a body this one keeps its size.
@@ -193,7 +193,7 @@ async fn speak<S>(
                 Err(error) if error.is_timeout() => break,
                 Err(error) => return debug!(%peer, %error, "connection ended early"),
             },
-            () = place.is_needed() => break,
+            () = slot.is_needed() => break,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
@@ -202,7 +202,7 @@ async fn speak<S>(
     }
     // It took too long to ask. Nothing is said to one that has asked before and now only keeps the connection.
     let parts = connection.into_parts();
-    if !parts.read_buf.is_empty() || !place.was_at_work() {
+    if !parts.read_buf.is_empty() || !slot.was_at_work() {
         let mut stream = parts.io.into_inner();
         let _ = timeout(ACCEPT_PAUSE, stream.write_all(TOO_SLOW.as_bytes())).await;
     }

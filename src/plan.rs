@@ -309,28 +309,28 @@ impl FleetAction {
 
 /// Decides the next step of an upgrade.
 pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
-    let turn = StepContext { record, status: record.status_or_default(), seen, now };
-    if turn.status.phase.is_final() {
+    let context = StepContext { record, status: record.status_or_default(), seen, now };
+    if context.status.phase.is_final() {
         let held = record.finalizers().iter().any(|f| f == FINALIZER);
         return if held { Decision::Act(GrAction::ReleaseRecord) } else { Decision::Finished };
     }
-    if let Some(status) = clock_rewind::rebase_timestamps(&turn.status, now) {
-        return Decision::Record(turn.draft().with(|s| *s = status).quietly());
+    if let Some(status) = clock_rewind::rebase_timestamps(&context.status, now) {
+        return Decision::Record(context.draft().with(|s| *s = status).quietly());
     }
     match record.spec.strategy {
-        Strategy::Recreate => recreate::decide(&turn),
-        Strategy::RollingUpdate => rolling::decide(&turn),
+        Strategy::Recreate => recreate::decide(&context),
+        Strategy::RollingUpdate => rolling::decide(&context),
     }
 }
 
 /// What to say when the cluster cannot be looked at. Nothing is done then but to hold what is late.
 pub fn cannot_look(record: &GcuUpgrade, why: &str, now: Timestamp) -> Decision {
     let nothing = Snapshot::default();
-    let turn = StepContext { record, status: record.status_or_default(), seen: &nothing, now };
-    if turn.status.phase.is_final() {
+    let context = StepContext { record, status: record.status_or_default(), seen: &nothing, now };
+    if context.status.phase.is_final() {
         return Decision::Finished;
     }
-    turn.cannot_look(why)
+    context.cannot_look(why)
 }
 
 /// The workloads whose rollout or end an upgrade to or from this gr waits for.

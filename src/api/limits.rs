@@ -139,7 +139,7 @@ impl RateLimiter {
 }
 
 /// Lets a request in, or says why not. Probes always come in: a service that is busy is not a dead one.
-pub(super) async fn admit(State(gate): State<RateLimiter>, mut request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(limiter): State<RateLimiter>, mut request: Request, next: Next) -> Response {
     if matches!(request.uri().path().trim_end_matches('/'), "/livez" | "/readyz") {
         return next.run(request).await;
     }
@@ -148,14 +148,14 @@ pub(super) async fn admit(State(gate): State<RateLimiter>, mut request: Request,
         return ApiError::new(StatusCode::URI_TOO_LONG, message).into_response();
     }
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    if client.is_some_and(|client| !gate.admit(client)) {
+    if client.is_some_and(|client| !limiter.admit(client)) {
         let message = format!(
             "too many requests from this address: {} a second are served; use ?wait or the event stream instead of asking again and again",
-            gate.per_second
+            limiter.per_second
         );
         return ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(1).into_response();
     }
-    let _share = match take(&gate.at_once, || format!("{AT_ONCE} requests are being worked on")) {
+    let _share = match take(&limiter.at_once, || format!("{AT_ONCE} requests are being worked on")) {
         Ok(share) => share,
         Err(refusal) => return refusal.into_response(),
     };
@@ -164,7 +164,7 @@ pub(super) async fn admit(State(gate): State<RateLimiter>, mut request: Request,
     let reads = matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS")
         || request.uri().path().trim_end_matches('/').ends_with("/plan");
     // Also when the caller goes away in the middle.
-    let _changes = (!reads).then(|| Change(gate.looks.clone()));
+    let _changes = (!reads).then(|| Change(limiter.looks.clone()));
     let mut answer = std::pin::pin!(next.run(request));
     match timeout(REQUEST_DEADLINE, &mut answer).await {
         Ok(answer) => answer,

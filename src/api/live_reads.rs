@@ -1,4 +1,4 @@
-//! LiveReads at the whole cluster: whoever asks for the same at the same time shares one, and only a few are taken at once.
+//! Looks at the whole cluster: whoever asks for the same at the same time shares one, and only a few are taken at once.
 //!
 //! In a cluster of thousands of nodes a look costs tens of megabytes while it lasts. Fifty callers who each took one
 //! would take the service's memory away from the upgrades.

@@ -58,7 +58,7 @@ impl JobBody {
                 let options = self.options(None)?;
                 json!([options.strategy, options.rolling_update, options.failure_threshold])
             }
-            Operation::Rollback | Operation::Retry => self.own_manner()?,
+            Operation::Rollback | Operation::Retry => self.own_options()?,
         };
         let asked = json!({
             "operation": operation,

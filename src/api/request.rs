@@ -289,7 +289,7 @@ impl JobBody {
     }
 
     /// How the change is made as far as the body itself says so.
-    pub(super) fn own_manner(&self) -> Result<Value, ApiError> {
+    pub(super) fn own_options(&self) -> Result<Value, ApiError> {
         let rolling = self.rolling_update.as_ref().map(RollingBody::resolve).transpose();
         let rolling = rolling.map_err(ApiError::bad_request)?;
         Ok(json!([self.strategy, rolling, self.failure_threshold.map(|a| a.0)]))

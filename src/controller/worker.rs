@@ -68,7 +68,7 @@ pub(super) struct Worker {
     trouble: Trouble,
 }
 
-/// What a turn came to.
+/// What a tick came to.
 enum LoopOutcome {
     /// Something was done: look again at once.
     Again,
@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// One turn. Views are asked first: only when they call for something is the cluster read, and what is
+    /// One tick. Views are asked first: only when they call for something is the cluster read, and what is
     /// done is decided on that reading.
     async fn tick(&mut self) -> Result<LoopOutcome, kube::Error> {
         self.take_newer_record();
@@ -167,10 +167,10 @@ impl Worker {
     async fn carry_out(&mut self, decision: Decision) -> Result<LoopOutcome, kube::Error> {
         match decision {
             Decision::Record(status) => {
-                let active = status.rolling.iter().flat_map(|r| &r.active);
-                let kept: BTreeSet<String> = active.map(|claim| claim.node.clone()).collect();
                 let outcome = self.write(*status).await?;
-                self.released.retain(|node| kept.contains(node));
+                let rolling = self.record.status.as_ref().and_then(|s| s.rolling.as_ref());
+                self.released
+                    .retain(|node| rolling.is_some_and(|r| r.active.iter().any(|c| c.node == *node)));
                 Ok(outcome)
             }
             Decision::Act(action) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Decision;
 use super::fleet::{NodeState, Tenant};
 use super::rolling::node::{is_ours, must_leave};
-use crate::record::rolling::{Claim, ClaimState, RollingStatus};
+use crate::record::rolling::{Claim, ClaimState};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Reason, Step, Strategy};
 
 /// What a decision may rest on.
@@ -53,7 +53,7 @@ pub fn basis(record: &GcuUpgrade, decision: &Decision) -> Basis {
         Decision::Wait { .. } => Basis::Views(Vec::new()),
         Decision::ActAll(_) if rolls => Basis::Views(Vec::new()),
         Decision::Record(status) if rolls && is_about_claims(status, record) => {
-            Basis::Views(confirmations(&known(record), status))
+            Basis::Views(confirmations(record, status))
         }
         Decision::Record(_)
         | Decision::Act(_)
@@ -63,18 +63,18 @@ pub fn basis(record: &GcuUpgrade, decision: &Decision) -> Basis {
     }
 }
 
-fn known(record: &GcuUpgrade) -> RollingStatus {
-    record.status.as_ref().and_then(|s| s.rolling.clone()).unwrap_or_default()
+fn claims(status: &GcuUpgradeStatus) -> &[Claim] {
+    status.rolling.as_ref().map(|r| r.active.as_slice()).unwrap_or_default()
 }
 
-fn confirmations(known: &RollingStatus, status: &GcuUpgradeStatus) -> Vec<Confirm> {
-    let new: Vec<&Claim> = status.rolling.iter().flat_map(|r| &r.active).collect();
+fn confirmations(record: &GcuUpgrade, status: &GcuUpgradeStatus) -> Vec<Confirm> {
+    let (known, new) = (record.status.as_ref().map(claims).unwrap_or_default(), claims(status));
     let begins = new.iter().filter(|claim| {
-        let was = known.active.iter().find(|c| c.node == claim.node).map(|c| c.state);
+        let was = known.iter().find(|c| c.node == claim.node).map(|c| c.state);
         claim.state == ClaimState::Swapping && was == Some(ClaimState::Emptying)
     });
-    let dropped = known.active.iter().filter(|c| c.cordon && !new.iter().any(|claim| claim.node == c.node));
-    let begins = begins.map(|claim| Confirm::Emptied((*claim).clone()));
+    let dropped = known.iter().filter(|c| c.cordon && !new.iter().any(|claim| claim.node == c.node));
+    let begins = begins.map(|claim| Confirm::Emptied(claim.clone()));
     begins.chain(dropped.map(|c| Confirm::Released(c.node.clone()))).collect()
 }
 
@@ -83,9 +83,10 @@ fn confirmations(known: &RollingStatus, status: &GcuUpgradeStatus) -> Vec<Confir
 /// somebody has put an update strategy back: a view from before our own hold looks just so.
 fn is_about_claims(status: &GcuUpgradeStatus, record: &GcuUpgrade) -> bool {
     let of_lock = |s: &GcuUpgradeStatus| s.rolling.as_ref().map(|r| (r.giving_up.clone(), r.relocks));
-    let known = record.status_or_default();
-    status.step == Step::Rolling
-        && of_lock(status) == of_lock(&known)
-        && !status.is_because_of(Reason::WorkloadChanged)
-        && status.attempt == known.attempt
+    record.status.as_ref().is_some_and(|known| {
+        status.step == Step::Rolling
+            && of_lock(status) == of_lock(known)
+            && !status.is_because_of(Reason::WorkloadChanged)
+            && status.attempt == known.attempt
+    })
 }

@@ -35,27 +35,27 @@ use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Reason, Step, WaitRea
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
 
-pub(super) fn decide(turn: &StepContext<'_>) -> Decision {
+pub(super) fn decide(context: &StepContext<'_>) -> Decision {
     // The command is refused while the stack is down; a record that was edited by hand goes on until it is up.
-    if turn.record.spec.intent == Intent::Close
-        && matches!(turn.status.step, Step::Recorded | Step::WaitingRunning)
+    if context.record.spec.intent == Intent::Close
+        && matches!(context.status.step, Step::Recorded | Step::WaitingRunning)
     {
         let message = "closed by request; the gr is left as it is".to_owned();
-        return turn.end(Phase::Failed, Reason::Closed, message);
+        return context.end(Phase::Failed, Reason::Closed, message);
     }
-    if turn.status.goal == Goal::Target {
-        if turn.record.meta().deletion_timestamp.is_some() {
-            return turn.back("the record was deleted");
+    if context.status.goal == Goal::Target {
+        if context.record.meta().deletion_timestamp.is_some() {
+            return context.back("the record was deleted");
         }
-        if turn.record.spec.intent == Intent::Rollback {
-            return turn.back("rollback was asked for");
+        if context.record.spec.intent == Intent::Rollback {
+            return context.back("rollback was asked for");
         }
     }
-    if turn.status.step != Step::Recorded && turn.record.spec.attempt > turn.status.attempt {
-        let seconds = turn.seconds_for(turn.status.step);
-        return Decision::Record(turn.draft().retry(turn.record.spec.attempt, seconds));
+    if context.status.step != Step::Recorded && context.record.spec.attempt > context.status.attempt {
+        let seconds = context.seconds_for(context.status.step);
+        return Decision::Record(context.draft().retry(context.record.spec.attempt, seconds));
     }
-    turn.carry_out(turn.step())
+    context.carry_out(context.step())
 }
 
 impl StepContext<'_> {

@@ -52,40 +52,40 @@ const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(4);
 /// So often a strategy that somebody puts back is put aside again.
 const RELOCK_LIMIT: u32 = 3;
 
-pub(super) fn decide(turn: &StepContext<'_>) -> Decision {
-    if turn.record.spec.intent == Intent::Close
-        && let Some(decision) = turn.close_rolling()
+pub(super) fn decide(context: &StepContext<'_>) -> Decision {
+    if context.record.spec.intent == Intent::Close
+        && let Some(decision) = context.close_rolling()
     {
         return decision;
     }
-    if turn.status.goal == Goal::Target && turn.giving_up().is_none() {
-        if turn.record.meta().deletion_timestamp.is_some() {
-            return turn.turn_back("the record was deleted");
+    if context.status.goal == Goal::Target && context.giving_up().is_none() {
+        if context.record.meta().deletion_timestamp.is_some() {
+            return context.turn_back("the record was deleted");
         }
-        if turn.record.spec.intent == Intent::Rollback {
-            return turn.turn_back("rollback was asked for");
+        if context.record.spec.intent == Intent::Rollback {
+            return context.turn_back("rollback was asked for");
         }
     }
-    if turn.status.step != Step::Recorded && turn.record.spec.attempt > turn.status.attempt {
-        return turn.retry_rolling();
+    if context.status.step != Step::Recorded && context.record.spec.attempt > context.status.attempt {
+        return context.retry_rolling();
     }
-    let next = match turn.gr_is_somebody_elses() {
-        Some(why) => turn.abandon(&why),
-        None => match turn.status.step {
-            Step::Recorded => turn.recorded_rolling(),
-            Step::Locking => turn.locking(),
-            Step::Probing => turn.probing(),
-            Step::Patching => turn.patching(),
-            Step::Propagating => turn.propagating(),
-            Step::Rolling => return turn.rolling(),
-            Step::Restoring => turn.restoring(),
-            step => turn.fail(
+    let next = match context.gr_is_somebody_elses() {
+        Some(why) => context.abandon(&why),
+        None => match context.status.step {
+            Step::Recorded => context.recorded_rolling(),
+            Step::Locking => context.locking(),
+            Step::Probing => context.probing(),
+            Step::Patching => context.patching(),
+            Step::Propagating => context.propagating(),
+            Step::Rolling => return context.rolling(),
+            Step::Restoring => context.restoring(),
+            step => context.fail(
                 Reason::Conflict,
                 format!("the status says {step:?}, which is no step of a RollingUpdate"),
             ),
         },
     };
-    turn.carry_out(next)
+    context.carry_out(next)
 }
 
 /// The DaemonSets whose pods the rollout of this record replaces, on its present way.

@@ -26,6 +26,17 @@ fail() {
   echo "image: $*" >&2
   exit 1
 }
+# Where the program listens that writes its log to this file.
+address_of() {
+  local address
+  for _ in $(seq 300); do
+    address="$(sed -n 's/.*listening address=\([0-9.:]*\).*/\1/p' "$1")"
+    [ -z "$address" ] || break
+    sleep 0.1
+  done
+  [ -n "$address" ] || fail "it does not listen: $(cat "$1")"
+  echo "$address"
+}
 version="$(sed -n 's/^version = "\(.*\)"$/\1/p;T;q' Cargo.toml)"
 
 # From elsewhere than the repository, as build-image.sh does it. The first stage is not built, so its image is not asked for.
@@ -65,10 +76,7 @@ image crd | grep -q 'name: gcuupgrades.gum.enflame.com' || fail "it does not pri
 # root owns this one.
 "$program" sandbox --listen 127.0.0.1:0 --pod-start 10ms --kubeconfig-out "$work/sandbox" >"$work/cluster" 2>&1 &
 cluster=$!
-for _ in $(seq 300); do
-  ! grep -q 'listening address=' "$work/cluster" || break
-  sleep 0.1
-done
+address_of "$work/cluster" >/dev/null
 # The image has no certificates of authorities, and a client wants one even where it speaks plain HTTP. A pod has the
 # cluster's own; here it is anybody's.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=it -keyout /dev/null \
@@ -77,12 +85,7 @@ sed "s#server: #certificate-authority-data: $(base64 -w0 "$work/ca.pem"), server
 chroot --userspec 65532:65532 "$root" /gcu-upgrade-manager serve --listen 127.0.0.1:0 --blueprints / \
   --kubeconfig /kubeconfig --log-dir - >"$work/out" 2>&1 &
 pid=$!
-for _ in $(seq 100); do
-  address="$(sed -n 's/.*listening address=\([0-9.:]*\).*/\1/p' "$work/out")"
-  [ -z "$address" ] || break
-  sleep 0.1
-done
-[ -n "$address" ] || fail "it does not listen: $(cat "$work/out")"
+address="$(address_of "$work/out")"
 curl -fsS --retry 20 --retry-all-errors "http://$address/gum/v1/gr/enflame-gcu-resource" | grep -q '"readyResource": "5/5"' || fail "it does not serve"
 echo "image: serves"
 kill "$pid"

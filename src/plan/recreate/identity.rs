@@ -1,4 +1,4 @@
-//! GrIdentity gr, and whose pod, it is that stands there.
+//! Whose gr, and whose pod, it is that stands there.
 
 use crate::gr::{self, LiveGr};
 use crate::plan::PodState;
