@@ -11,6 +11,7 @@ mod body;
 mod browser;
 mod commands;
 mod envelope;
+mod etag;
 mod events;
 mod form;
 mod gr;
@@ -51,6 +52,7 @@ use crate::clock::Clock;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::plan::commands::Command;
+use crate::store::Stores;
 use auth::Guarded;
 use envelope::ApiError;
 use limits::{Limits, RateLimiter, Shares};
@@ -61,6 +63,8 @@ use patience::Patience;
 pub struct Context {
     /// The cluster.
     pub client: Client,
+    /// What watches have shown of it, where an upgrade is under way in this replica.
+    pub stores: Stores,
     /// For waits.
     pub clock: Clock,
     /// The blueprints.

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::lease::{self, Leadership};
 use crate::metrics::Metrics;
+use crate::store::Stores;
 use crate::{api, cluster, controller, record};
 
 /// How long workers may take to finish the calls that they have begun, when the service stops. A step that is cut
@@ -135,8 +136,10 @@ impl Service {
             keeping.spawn(named("the keeper", running));
             keeper
         });
+        let stores = Stores::new(client.clone());
         let context = controller::Context {
             client: client.clone(),
+            stores: stores.clone(),
             clock,
             own_node: own_node.clone(),
             keeper: keeper.clone(),
@@ -149,6 +152,7 @@ impl Service {
         acting.spawn(named("the controller", act(controller, lease, client.clone(), clock, leadership_tx)));
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", cluster::discovery::run(client.clone(), served_tx, unknown_tx)));
+        tasks.spawn(named("the watch of the grs", stores.grs.clone().run(served.clone())));
         tasks.spawn(named("CRD installation", cluster::install::run(client.clone(), crd_tx)));
         let signals = Signals {
             served: served.clone(),
@@ -165,6 +169,7 @@ impl Service {
         tasks.spawn(named("blueprint metrics", count_blueprints(catalog.clone(), metrics.clone())));
         let context = api::Context {
             client,
+            stores,
             clock,
             catalog,
             served,

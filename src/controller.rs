@@ -5,12 +5,10 @@
 
 mod act;
 mod events;
-mod fleet;
 mod history;
 mod holds;
 mod observe;
 mod sweep;
-mod view;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -30,7 +28,7 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::record::{FINALIZER, GcuUpgrade};
-use view::View;
+use crate::store::{Stores, View};
 use worker::Worker;
 
 /// Before a worker that ended unexpectedly is replaced.
@@ -47,6 +45,8 @@ struct Running {
 pub struct Context {
     /// The cluster.
     pub client: Client,
+    /// What watches have shown of it.
+    pub stores: Stores,
     /// The time.
     pub clock: Clock,
     /// The node that this service runs on: it is upgraded last.
@@ -67,7 +67,8 @@ pub async fn run(context: Context, seen: watch::Sender<bool>) {
     let client = context.client.clone();
     let wake = Arc::new(Notify::new());
     let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
-    let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished, wake.clone());
+    let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished);
+    records.wakes(&wake);
     let mut running: BTreeMap<String, Running> = BTreeMap::new();
     // The version in which a record ended: the view may lag behind and still show it as active.
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();

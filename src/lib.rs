@@ -6,7 +6,7 @@
 //! blueprints/*  ─► blueprint ─┐                    (watched directory, last good set)
 //! HTTP          ─► api ───────┴─► GcuUpgrade.spec  (target and previous manifest pinned inside)
 //!                                       │ watch
-//!                       controller: observe ─► Snapshot ─► plan::decide ─► Decision
+//!             store ─►  controller: observe ─► Snapshot ─► plan::decide ─► Decision
 //!                                                            ├─ Act    ─► one idempotent API call
 //!                                                            ├─ Record ─► GcuUpgrade.status
 //!                                                            └─ Wait   ─► GcuUpgrade.status, what for and since when
@@ -24,6 +24,7 @@
 //! | [`blueprint`] | files parsed, checked, hashed; the watched directory |
 //! | [`gr`] | the GcuResource as it is served: components, workloads, what an edit means |
 //! | [`observe`] | what the cluster says, as small values |
+//! | [`store`] | what watches have shown of it: one watch for each kind, shared by upgrades and readers |
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
 //! | [`explain`] | the plan, progress, why it is not progressing: pure; beside the core, which does not know it |
@@ -51,16 +52,20 @@
 //!
 //! # Where this differs from the first design, and why
 //!
-//! * Watches are opened for each active record, not for the whole service: an idle service holds two watches, and
-//!   what a Recreate costs the API server is a constant.
-//! * Views (what watches have seen) only wake up and explain. When they call for something, the cluster is read and
-//!   the decision is taken again on that reading.
+//! * Watches are open while somebody uses them: an idle service watches records, grs and DaemonSets, and what a Recreate
+//!   costs the API server is a constant. Pods are watched by the labels of the gr's components; those of users only on
+//!   nodes in work, each from when it is seen to carry the claim.
+//! * Views (what watches have seen) only wake up and explain. When they call for something, the gr and its workloads are
+//!   read and the decision is taken again on that reading. Nodes and pods are thousands: they are listed once, and what
+//!   is done to one is guarded by its version or UID. Nothing is decided about them before that list is complete.
 //! * A held step is still watched and goes on when its obstacle is gone: a hold in the middle of a Recreate must not
 //!   keep the stack down.
 //! * A RollingUpdate decides on views while nodes are in work, and on live reads at every change of step: each of its
 //!   calls is guarded by the version of the node or DaemonSet that was looked at, or by a pod's UID, and its claims
 //!   by the record's version; reading thousands of nodes for each step of each node would cost more than it tells.
-//!   Before a node's pods are replaced that node is read once more.
+//!   Before a claim is dropped its node is read once more.
+//! * A gr is answered from what its watch has shown, never older than what this process has written. Where the watch is
+//!   not known to be in sync, and where there is no such gr, the API server is asked.
 //! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
 //!   OnDelete this restarts nothing, and finds out operators that recreate their DaemonSets, ignore changes, or write
 //!   their own update strategy. For the last there is the [`keeper`]; without it they are refused.
@@ -102,4 +107,5 @@ pub mod plan;
 pub mod random;
 pub mod record;
 pub mod run;
+pub mod store;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 
 pub mod budgets;
 pub mod fleet;
+mod intern;
 pub mod refusals;
 mod sets;
 

@@ -14,6 +14,7 @@ pub mod size;
 mod status;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, ResourceExt};
@@ -306,9 +307,13 @@ pub fn number_of(gr: &str, name: &str) -> Option<u64> {
 
 /// The CRD as this version publishes it.
 pub fn crd() -> CustomResourceDefinition {
-    let mut crd = GcuUpgrade::crd();
-    limits::tighten(&mut crd);
-    let revision = (CRD_REVISION_ANNOTATION.to_owned(), CRD_REVISION.to_string());
-    crd.metadata.annotations.get_or_insert_default().extend([revision]);
-    crd
+    // Its schema is derived from the types, which takes longer than all else that a service does when it starts.
+    static CRD: LazyLock<CustomResourceDefinition> = LazyLock::new(|| {
+        let mut crd = GcuUpgrade::crd();
+        limits::tighten(&mut crd);
+        let revision = (CRD_REVISION_ANNOTATION.to_owned(), CRD_REVISION.to_string());
+        crd.metadata.annotations.get_or_insert_default().extend([revision]);
+        crd
+    });
+    CRD.clone()
 }

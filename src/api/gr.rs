@@ -1,9 +1,11 @@
 //! `/gum/v1/gr`: the grs and their workloads as the cluster serves them, and the delete.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Path;
 use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::runtime::wait::{self, await_condition, conditions};
 use serde_json::{Value, json};
@@ -14,6 +16,7 @@ use super::Context;
 use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
+use super::etag::{IfNoneMatch, tag_of};
 use super::query::{JobQuery, NoQuery};
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
 use crate::cluster::discovery::discover;
@@ -22,6 +25,7 @@ use crate::gr::{
     LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
 };
 use crate::plan::preflight::{Refusal, is_idle};
+use crate::store::ServedGr;
 use crate::telemetry::v1;
 
 /// How long a foreground delete waits unless `?wait` says otherwise.
@@ -152,7 +156,16 @@ fn next_page(list: &mut Value) -> Option<String> {
 }
 
 /// `GET /gum/v1/gr`
-pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
+pub(super) async fn list(
+    context: May<auth::List>,
+    known: IfNoneMatch,
+    _: NoQuery,
+) -> Result<Response, ApiError> {
+    if let Some(grs) = context.stores.grs.list() {
+        let all = || grs.iter().flat_map(|(_, grs)| grs);
+        let tag = tag_of(all());
+        return Ok(context.shares.rendered.reply(&known, "", &tag, || list_of(&grs)));
+    }
     let mut merged: Option<Value> = None;
     for api_version in context.served_apis().await? {
         let list = context.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
@@ -163,12 +176,33 @@ pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, 
             None => merged = Some(list),
         }
     }
-    Ok(Reply::with(merged.unwrap_or_default()))
+    Ok(Reply::with(merged.unwrap_or_default()).into_response())
+}
+
+/// As the API server lists them; with the newest of their versions, for the list itself has none here.
+fn list_of(grs: &[(String, Vec<Arc<ServedGr>>)]) -> Value {
+    let all = || grs.iter().flat_map(|(_, grs)| grs);
+    let newest = all().map(|gr| gr.number()).max().unwrap_or_default().to_string();
+    let version = grs.iter().find(|(_, grs)| !grs.is_empty()).or(grs.first()).map(|(version, _)| version);
+    json!({
+        "apiVersion": version,
+        "items": all().map(|gr| &gr.object).collect::<Vec<_>>(),
+        "kind": "GcuResourceList",
+        "metadata": { "resourceVersion": newest },
+    })
 }
 
 /// `GET /gum/v1/gr/{name}`
-pub(super) async fn get(context: May<auth::Get>, Name(name): Name, _: NoQuery) -> Result<Reply, ApiError> {
-    Ok(Reply::with(context.find(&name).await?.served))
+pub(super) async fn get(
+    context: May<auth::Get>,
+    Name(name): Name,
+    known: IfNoneMatch,
+    _: NoQuery,
+) -> Result<Response, ApiError> {
+    match context.stores.grs.get(&name) {
+        Some(gr) => Ok(context.shares.rendered.reply(&known, &name, &gr.tag(), || gr.object.clone())),
+        None => Ok(Reply::with(context.find(&name).await?.served).into_response()),
+    }
 }
 
 /// `GET /gum/v1/gr/{name}/resource/{kind}`
@@ -228,12 +262,16 @@ pub(super) async fn delete(
     let only_this = Preconditions { uid: Some(found.live.uid.clone()), ..Preconditions::default() };
     let mut params = DeleteParams::background().preconditions(only_this);
     params.dry_run = query.dry_run;
-    found.api.delete(&name, &params).await?;
+    let left = found.api.delete(&name, &params).await?;
     let by = context.asker.as_deref();
     info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, by, "delete accepted");
     if query.dry_run {
         let message = format!("gr {name} would be deleted; nothing was changed");
         return Ok(Reply::with(json!({ "dryRun": true, "message": message })));
+    }
+    match left.left() {
+        Some(gr) => context.stores.grs.wrote(&gr),
+        None => context.stores.grs.deleted(&name, &found.live.uid),
     }
     v1::delete_sent(&name);
     if body.policy == Policy::Foreground || query.wait.is_some() {

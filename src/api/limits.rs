@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::envelope::ApiError;
+use super::etag::Rendered;
 use super::live_reads::LiveReads;
 use super::patience::Patience;
 
@@ -55,6 +56,7 @@ pub struct Shares {
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     pub(super) looks: LiveReads,
+    pub(super) rendered: Rendered,
 }
 
 impl Default for Shares {
@@ -63,6 +65,7 @@ impl Default for Shares {
             waits: Arc::new(Semaphore::new(WAITS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
             looks: LiveReads::default(),
+            rendered: Rendered::default(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `/gum/v1/gr/{name}/nodes`: the components' pods on every node, old and new.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -18,7 +17,9 @@ use super::request::{Name, is_dns_subdomain};
 use crate::observe::fleet::{self, Interest};
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
+use crate::record::GcuUpgrade;
 use crate::record::rolling::{ClaimedPod, RollingStatus};
+use crate::store::concerns_nodes;
 
 /// `GET /gum/v1/gr/{name}/nodes`
 pub(super) async fn nodes(
@@ -56,18 +57,23 @@ pub(super) struct Nodes {
     /// The component of each workload, by namespace and name.
     components: BTreeMap<(String, String), String>,
     fleet: Fleet,
-    /// Each with when its deletion ends, if that has been asked for.
-    pods: Vec<(Arc<DaemonPod>, Option<Timestamp>)>,
 }
 
 impl Context {
     /// Whether the gr's DaemonSets have pods of another template than theirs, or that cannot be told.
     pub(super) async fn has_outdated_pods(&self, gr: &str) -> Result<bool, ApiError> {
         let seen = self.shares.looks.nodes(gr, Box::pin(self.look_at_nodes(gr))).await?;
-        Ok(seen.pods.iter().any(|(pod, _)| {
+        Ok(seen.fleet.pods.iter().any(|pod| {
             let set = seen.fleet.set(&pod.namespace, &pod.workload);
-            !pod.deleting && set.is_none_or(|set| set.hash.as_ref() != Some(&pod.hash))
+            !pod.is_deleting() && set.is_none_or(|set| set.hash.as_ref() != Some(&pod.hash))
         }))
+    }
+
+    /// The fleet as the watches behind an upgrade show it; `None` where this replica does not work on it, or nodes do
+    /// not matter to it yet.
+    pub(super) fn watched_fleet(&self, record: &GcuUpgrade) -> Option<Fleet> {
+        let seen = self.stores.watched(record)?.snapshot(record)?;
+        concerns_nodes(record).then_some(seen.fleet)
     }
 
     async fn look_at_nodes(&self, name: &str) -> Result<Nodes, ApiError> {
@@ -79,16 +85,22 @@ impl Context {
         let components =
             workloads.iter().map(|w| ((w.namespace.clone(), w.name.clone()), w.component.clone())).collect();
         let interest = Interest::default().with_workloads(workloads);
-        let (sets, pods) = tokio::try_join!(
-            fleet::live_sets(&self.client, &interest),
-            fleet::live_pods(&self.client, &interest)
-        )?;
+        let watched = preflight::active(&records).and_then(|record| self.watched_fleet(record));
+        let fleet = match watched {
+            Some(fleet) => fleet,
+            None => {
+                let (sets, pods) = tokio::try_join!(
+                    fleet::live_sets(&self.client, &interest),
+                    fleet::live_pods(&self.client, &interest)
+                )?;
+                Fleet { sets, pods, ..Fleet::default() }
+            }
+        };
         Ok(Nodes {
             record: record.map(ResourceExt::name_any),
             rolling: record.and_then(|r| r.status_or_default().rolling),
             components,
-            fleet: Fleet { sets, ..Fleet::default() },
-            pods,
+            fleet,
         })
     }
 }
@@ -139,7 +151,7 @@ impl Nodes {
     /// Whether a pod is, or was, on this node.
     fn names(&self, node: &str) -> bool {
         let rolling = self.rolling.as_ref();
-        self.pods.iter().any(|(pod, _)| pod.node == node)
+        self.fleet.pods.iter().any(|pod| pod.node == node)
             || rolling.is_some_and(|r| {
                 r.active.iter().any(|c| c.node == node) || r.recent.iter().any(|d| d.node == node)
             })
@@ -148,11 +160,11 @@ impl Nodes {
     fn view(&self, query: &NodesQuery) -> impl Serialize + use<'_> {
         let is_asked_for = |node: &str| query.node.as_ref().is_none_or(|wanted| wanted == node);
         let mut all: ByNode<'_> = BTreeMap::new();
-        for (pod, deleted_at) in self.pods.iter().filter(|(pod, _)| is_asked_for(&pod.node)) {
+        for pod in self.fleet.pods.iter().filter(|pod| is_asked_for(&pod.node)) {
             let component = self.components.get(&(pod.namespace.clone(), pod.workload.clone()));
             let shown =
                 all.entry(&pod.node).or_default().entry(component.unwrap_or(&pod.workload)).or_default();
-            shown.push(self.shown(pod, *deleted_at));
+            shown.push(self.shown(pod));
         }
         if query.all {
             self.add_replaced(&mut all);
@@ -165,21 +177,21 @@ impl Nodes {
         View { name: self.record.as_deref(), nodes: nodes.collect() }
     }
 
-    fn shown<'a>(&'a self, pod: &'a DaemonPod, deleted_at: Option<Timestamp>) -> PodView<'a> {
+    fn shown<'a>(&'a self, pod: &'a DaemonPod) -> PodView<'a> {
         let hash = self.fleet.set(&pod.namespace, &pod.workload).and_then(|s| s.hash.as_ref());
         let version = match hash {
             Some(hash) if *hash == pod.hash => "new",
             Some(_) => "old",
             None => "—",
         };
-        let phase = match (pod.deleting, pod.ready_since) {
+        let phase = match (pod.is_deleting(), pod.ready_since) {
             (true, _) => "terminating",
             (false, Some(_)) => "ready",
             (false, None) => "starting",
         };
         PodView {
             created_at: pod.created_at,
-            deleted_at,
+            deleted_at: pod.deleted_at,
             failure: pod.failure.as_deref(),
             phase,
             pod: &pod.name,
@@ -190,7 +202,7 @@ impl Nodes {
     /// The pods that the record has seen replaced. Each went at the latest when its successor was made.
     fn add_replaced<'a>(&'a self, all: &mut ByNode<'a>) {
         let Some(rolling) = &self.rolling else { return };
-        let there: BTreeSet<&str> = self.pods.iter().map(|(pod, _)| pod.uid.as_str()).collect();
+        let there: BTreeSet<&str> = self.fleet.pods.iter().map(|pod| pod.uid.as_str()).collect();
         let active = rolling.active.iter().map(|c| (&c.node, &c.pods, None));
         let done = rolling.recent.iter().map(|d| (&d.node, &d.pods, Some(d.at)));
         for (node, pods, done_at) in active.chain(done) {

@@ -54,7 +54,7 @@ impl Context {
     ) -> Result<Arc<Seen>, ApiError> {
         let live = found.map(|f| &f.live);
         let interest = interest(live, job);
-        let words = format!("{:?} {interest:?}", job.options.strategy);
+        let words = format!("{:?} {interest:?}", job.options);
         let look = async {
             let _turn = self.shares.looks.turn().await?;
             let budgets = async {
@@ -63,7 +63,8 @@ impl Context {
                     Strategy::Recreate => None,
                 }
             };
-            let (fleet, budgets) = tokio::join!(fleet::live(&self.client, &interest), budgets);
+            let options = job.options.rolling_update.clone().unwrap_or_default();
+            let (fleet, budgets) = tokio::join!(fleet::live(&self.client, &interest, &options), budgets);
             let fleet = Fleet { own_node: self.own_node.clone(), ..fleet? };
             Ok(Seen { fleet, budgets })
         };
@@ -112,12 +113,9 @@ impl Context {
 
 /// What of the cluster a job concerns.
 fn interest(live: Option<&LiveGr>, job: &UpgradeRequest) -> Interest {
-    let options = job.options.rolling_update.clone().unwrap_or_default();
     let there = live.map(|l| gr::workloads(&l.manifest, &l.status)).unwrap_or_default();
     let wanted = gr::workloads(&job.target.manifest, live.map_or(&Value::Null, |l| &l.status));
-    Interest::of_options(&options)
-        .with_pod_labels()
-        .with_node_labels(selector_keys(&job.target.manifest))
+    Interest::default()
         .with_workloads(there)
         .with_workloads(wanted)
         .with_workloads(live.map(candidates).unwrap_or_default())
@@ -127,11 +125,4 @@ fn interest(live: Option<&LiveGr>, job: &UpgradeRequest) -> Interest {
 /// Whatever workloads a gr may have.
 fn candidates(gr: &LiveGr) -> Vec<Workload> {
     gr::candidate_workloads(&gr.manifest, &gr.status)
-}
-
-/// The labels that any component's `nodeSelector` asks for.
-fn selector_keys(manifest: &Value) -> Vec<String> {
-    let selectors =
-        gr::components(manifest).into_iter().filter_map(|c| c.fields.get("nodeSelector")?.as_object());
-    selectors.flat_map(|s| s.keys().cloned()).collect()
 }

@@ -130,8 +130,17 @@ impl Context {
         let _turn = self.shares.looks.turn().await?;
         let found = self.find_if_any(name).await?;
         let live = found.as_ref().map(|f| &f.live);
-        let interest = Interest::of(record, live).with_pod_labels();
-        let (seen, budgets) = tokio::join!(fleet::live(&self.client, &interest), self.budgets());
+        let seen = async {
+            match self.watched_fleet(record) {
+                Some(seen) => Ok(seen),
+                None => {
+                    let interest = Interest::of(record, live);
+                    let options = record.spec.rolling_update.clone().unwrap_or_default();
+                    fleet::live(&self.client, &interest, &options).await
+                }
+            }
+        };
+        let (seen, budgets) = tokio::join!(seen, self.budgets());
         Ok(why(record, live, &seen?, budgets.as_deref(), now))
     }
 

@@ -10,6 +10,7 @@ use crate::cluster::{error_text, is_absent};
 use crate::observe::{gr_api, gr_api_of};
 use crate::plan::{FleetAction, GrAction};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
+use crate::store::Grs;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -46,16 +47,22 @@ impl From<Result<(), kube::Error>> for Outcome {
 }
 
 /// Makes a call on the gr or the record.
-pub(super) async fn act(client: &Client, record: &GcuUpgrade, action: &GrAction) -> Outcome {
+pub(super) async fn act(client: &Client, grs: &Grs, record: &GcuUpgrade, action: &GrAction) -> Outcome {
     let result = match action {
-        GrAction::Delete { uid, resource_version } => delete(client, record, uid, resource_version).await,
-        GrAction::Create { manifest, .. } => create(client, manifest).await,
+        GrAction::Delete { uid, resource_version } => {
+            delete(client, record, uid, resource_version).await.map(|left| match left {
+                Some(gr) => grs.wrote(&gr),
+                None => grs.deleted(&record.spec.gr, uid),
+            })
+        }
+        GrAction::Create { manifest, .. } => create(client, manifest).await.map(|gr| grs.wrote(&gr)),
         GrAction::Fence { uid, resource_version, mark } => {
-            patch_gr(client, record, uid, resource_version, mark, None).await
+            patch_gr(client, record, uid, resource_version, mark, None).await.map(|gr| grs.wrote(&gr))
         }
         GrAction::ReleaseRecord => release(client, record).await,
         GrAction::Patch { uid, resource_version, change, mark } => {
-            patch_gr(client, record, uid, resource_version, mark, Some(change)).await
+            let patched = patch_gr(client, record, uid, resource_version, mark, Some(change)).await;
+            patched.map(|gr| grs.wrote(&gr))
         }
     };
     result.into()
@@ -67,15 +74,21 @@ pub(super) async fn act_on_fleet(client: &Client, eviction: &str, action: &Fleet
     rolling::act(client, eviction, action).await.into()
 }
 
-async fn delete(client: &Client, record: &GcuUpgrade, uid: &str, version: &str) -> Result<(), kube::Error> {
+/// What is left of the gr, while finalizers keep it.
+async fn delete(
+    client: &Client,
+    record: &GcuUpgrade,
+    uid: &str,
+    version: &str,
+) -> Result<Option<DynamicObject>, kube::Error> {
     let only_this = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
     let params = DeleteParams::background().preconditions(only_this);
-    gr_api(client, record).delete(&record.spec.gr, &params).await.map(drop)
+    gr_api(client, record).delete(&record.spec.gr, &params).await.map(|left| left.left())
 }
 
-async fn create(client: &Client, manifest: &Value) -> Result<(), kube::Error> {
+async fn create(client: &Client, manifest: &Value) -> Result<DynamicObject, kube::Error> {
     let object: DynamicObject = serde_json::from_value(manifest.clone()).map_err(kube::Error::SerdeError)?;
-    gr_api_of(client, manifest).create(&PostParams::default(), &object).await.map(drop)
+    gr_api_of(client, manifest).create(&PostParams::default(), &object).await
 }
 
 /// Marks exactly the gr that was looked at, in the version that was looked at, and with it may change its spec.
@@ -86,17 +99,14 @@ async fn patch_gr(
     version: &str,
     mark: &str,
     change: Option<&Value>,
-) -> Result<(), kube::Error> {
+) -> Result<DynamicObject, kube::Error> {
     let annotations = json!({ crate::gr::MARK_ANNOTATION: mark });
     let metadata = json!({ "uid": uid, "resourceVersion": version, "annotations": annotations });
     let patch = match change {
         Some(change) => json!({ "metadata": metadata, "spec": change }),
         None => json!({ "metadata": metadata }),
     };
-    gr_api(client, record)
-        .patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .map(drop)
+    gr_api(client, record).patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch)).await
 }
 
 async fn release(client: &Client, record: &GcuUpgrade) -> Result<(), kube::Error> {

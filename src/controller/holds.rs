@@ -9,7 +9,6 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -17,9 +16,8 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::act::rolling::{label, let_go};
-use super::view::View;
 use crate::cluster::error_text;
-use crate::observe::fleet::{self, Interest, SeenPod};
+use crate::observe::fleet::{self, Interest};
 use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, Unreadable, needed_by, verdicts};
 use crate::record::GcuUpgrade;
@@ -35,9 +33,8 @@ const SAFETY_NET: Duration = Duration::from_secs(300);
 /// Runs until dropped. `active` are the records with something left to do, as they were last seen.
 pub(super) async fn run(context: Context, mut active: watch::Receiver<Vec<Arc<GcuUpgrade>>>) {
     let wake = Arc::new(Notify::new());
-    let api: Api<DaemonSet> = Api::all(context.client.clone());
-    let held = |d: DaemonSet| Some(fleet::set(&d)).filter(|s| s.lock.is_some());
-    let sets = View::start("held daemonsets", api, watcher::Config::default(), held, wake.clone());
+    let sets = context.stores.sets();
+    sets.wakes(&wake);
     // One of an earlier life may have been left behind.
     let mut guarded = context.keeper.is_some();
     // The replica that acted before may have been asked at another address.
@@ -45,7 +42,9 @@ pub(super) async fn run(context: Context, mut active: watch::Receiver<Vec<Arc<Gc
     let mut trouble = Trouble::default();
     loop {
         taken_over = taken_over || take_over_guard(&context).await;
-        let held = sets.items();
+        let all = sets.items();
+        let held: Vec<Arc<SetState>> =
+            all.iter().map(|set| set.state.clone()).filter(|set| set.lock.is_some()).collect();
         let records = active.borrow_and_update().clone();
         let needed = |set: &Arc<SetState>| needed_by(set, records.iter().map(AsRef::as_ref), &[]).is_some();
         // What an upgrade under way needs is not looked at: its status changes with every pod.
@@ -212,14 +211,12 @@ async fn with_hashes(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Ar
 }
 
 async fn pods(client: &Client, sets: &[Arc<SetState>]) -> Result<Vec<Arc<DaemonPod>>, kube::Error> {
-    let interest = Interest::of_sets(sets);
+    let interest = Interest::default().with_sets(sets);
     let mut pods = Vec::new();
     for namespace in interest.workloads.keys() {
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         fleet::each(api, ListParams::default(), |p| {
-            if let Some(SeenPod::Daemon(pod)) = fleet::pod(&p, &interest) {
-                pods.push(pod);
-            }
+            pods.extend(interest.daemon_pods(fleet::component_pod(&p)));
         })
         .await?;
     }

@@ -2,6 +2,7 @@
 
 mod guard;
 mod look;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,16 +18,18 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use super::act::{self, Outcome};
-use super::observe::Views;
 use super::{Context, events, history, sweep};
 use crate::cluster;
-use crate::observe::fleet::{self as observe_fleet, Interest};
-use crate::plan::basis::{Basis, Confirm, basis};
+use crate::observe::fleet as observe_fleet;
+use crate::plan::basis::{Basis, basis};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
+use crate::plan::rolling::node::is_ours;
 use crate::plan::{Decision, FleetAction, Guard, Snapshot, decide};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Strategy};
+use crate::store::{Views, concerns_nodes};
 use crate::telemetry::trouble::Trouble;
 use crate::telemetry::v1;
+use order::Order;
 
 /// Lets a burst of watch events be looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -47,7 +50,7 @@ pub(super) struct Worker {
     record: GcuUpgrade,
     updates: watch::Receiver<Arc<GcuUpgrade>>,
     wake: Arc<Notify>,
-    views: Views,
+    views: Arc<Views>,
     /// The last refusal, and when the call may be tried again.
     refused: Option<(String, Instant)>,
     /// The same for calls on nodes, pods and DaemonSets, by what they were about. Calls that were done are here
@@ -55,6 +58,8 @@ pub(super) struct Worker {
     suppressed: BTreeMap<String, (String, Instant)>,
     /// What the last trial of the webhook came to, and for how long that is believed.
     guard: Option<(Guard, Instant)>,
+    /// How many pods would have to leave each node, for the order of nodes.
+    order: Order,
     eviction: Option<&'static str>,
     /// Nodes that this worker has released.
     released: BTreeSet<String>,
@@ -86,7 +91,7 @@ impl Worker {
         wake: Arc<Notify>,
     ) -> Self {
         let record = updates.borrow().as_ref().clone();
-        let views = Views::start(&context.client, &record, wake.clone());
+        let views = context.stores.watch(&record, wake.clone());
         Self {
             context,
             record,
@@ -96,6 +101,7 @@ impl Worker {
             refused: None,
             suppressed: BTreeMap::new(),
             guard: None,
+            order: Order::default(),
             eviction: None,
             released: BTreeSet::new(),
             looked: None,
@@ -140,15 +146,23 @@ impl Worker {
         self.take_newer_record();
         let gr = self.views.gr();
         self.views.follow(&self.record, gr.as_ref());
-        if let Some(mut seen) = self.views.snapshot() {
-            seen.guard = self.known_guard();
-            let decision = self.decide(seen);
-            if let Basis::Views(confirm) = basis(&self.record, &decision) {
-                return match self.confirmed(&confirm).await? {
-                    true => self.carry_out(decision).await,
-                    false => Ok(self.look_again_soon().await),
-                };
+        if self.counts_tenants() {
+            self.order.count(&self.context.client, &self.record).await?;
+        }
+        match self.views.snapshot(&self.record) {
+            Some(mut seen) => {
+                seen.guard = self.known_guard();
+                let decision = self.decide(seen);
+                if let Basis::Views(dropped) = basis(&self.record, &decision) {
+                    return match self.are_released(&dropped).await? {
+                        true => self.carry_out(decision).await,
+                        false => Ok(self.look_again_soon().await),
+                    };
+                }
             }
+            // Of thousands of nodes and pods nothing is known yet: the end of the first list wakes.
+            None if concerns_nodes(&self.record) && gr.is_some() => return self.wait_for_views().await,
+            None => {}
         }
         let seen = match self.look().await {
             Ok(Some(seen)) => seen,
@@ -174,7 +188,8 @@ impl Worker {
                 Ok(outcome)
             }
             Decision::Act(action) => {
-                let outcome = act::act(&self.context.client, &self.record, &action).await;
+                let outcome =
+                    act::act(&self.context.client, &self.context.stores.grs, &self.record, &action).await;
                 Ok(self.acted(&action, outcome).await)
             }
             Decision::Guard(action) => {
@@ -187,26 +202,12 @@ impl Worker {
         }
     }
 
-    /// Whether all of it holds in the cluster as it is now.
-    async fn confirmed(&self, confirm: &[Confirm]) -> Result<bool, kube::Error> {
-        let interest = Interest::of(&self.record, None);
-        for one in confirm {
-            let holds = match one {
-                Confirm::Emptied(claim) => {
-                    let there =
-                        observe_fleet::live_tenants(&self.context.client, &interest, &claim.node).await?;
-                    Confirm::is_emptied(claim, &self.record, &there)
-                }
-                Confirm::Released(node) if self.released.contains(node) => true,
-                Confirm::Released(node) => {
-                    let nodes: Api<Node> = Api::all(self.context.client.clone());
-                    let node = cluster::get(&nodes, node).await?;
-                    node.is_none_or(|node| {
-                        Confirm::is_released(&self.record, &observe_fleet::node(&node, &interest))
-                    })
-                }
-            };
-            if !holds {
+    /// Whether none of these nodes carries our claim now.
+    async fn are_released(&self, dropped: &[String]) -> Result<bool, kube::Error> {
+        let nodes: Api<Node> = Api::all(self.context.client.clone());
+        for node in dropped.iter().filter(|node| !self.released.contains(*node)) {
+            let node = cluster::get(&nodes, node).await?;
+            if node.is_some_and(|node| is_ours(&self.record, &observe_fleet::node(&node))) {
                 return Ok(false);
             }
         }
@@ -240,10 +241,15 @@ impl Worker {
             let (text, rest) = match (outcome, action) {
                 (Outcome::Done, FleetAction::Hold { .. }) => (NOT_SEEN_YET.to_owned(), WATCH_LAG),
                 (Outcome::Done, _) => (NOT_SEEN_YET.to_owned(), SAFETY_NET),
-                (Outcome::LookAgain, FleetAction::Hold { .. } | FleetAction::Evict { .. }) => {
-                    (CHANGED.to_owned(), WATCH_LAG)
-                }
-                (Outcome::LookAgain, _) => (CHANGED.to_owned(), SAFETY_NET),
+                // A new version of a node in which nothing has changed wakes nobody.
+                (
+                    Outcome::LookAgain,
+                    FleetAction::Hold { .. }
+                    | FleetAction::Evict { .. }
+                    | FleetAction::Cordon { .. }
+                    | FleetAction::ReleaseNode { .. },
+                ) => (CHANGED.to_owned(), WATCH_LAG),
+                (Outcome::LookAgain, FleetAction::DeletePod { .. }) => (CHANGED.to_owned(), SAFETY_NET),
                 (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_BACKOFF),
             };
             self.suppressed.insert(action.subject(), (text, Instant::now() + rest));
@@ -266,6 +272,7 @@ impl Worker {
         seen.fleet.refusals =
             self.suppressed.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
         seen.fleet.own_node.clone_from(&self.context.own_node);
+        seen.fleet.busy = self.order.busy();
         seen.undisturbed_since = self.undisturbed_since;
         seen.not_released = self.context.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
         decide(&self.record, &seen, now)

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
 use crate::plan::budget::{Budget, blocking};
-use crate::plan::fleet::{DaemonPod, Fleet, NodeState, Tenant, matches};
+use crate::plan::fleet::{DaemonPod, Fleet, NodeState, Tenant};
 use crate::plan::impact::{self, Certainty, Change, ChangeKind, Impact, ScopedSet, impact_of};
 use crate::plan::pins::{self, Pin};
 use crate::plan::rolling::index::Index;
@@ -253,8 +253,8 @@ fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<Skipp
 fn canaries(options: &RollingUpdate, nodes: &mut [&NodeState], concerned: usize) -> Option<usize> {
     let canary = options.canary.as_ref()?;
     if !canary.node_selector.is_empty() {
-        nodes.sort_by_key(|n| !matches(&n.labels, &canary.node_selector));
-        return Some(nodes.iter().filter(|n| matches(&n.labels, &canary.node_selector)).count());
+        nodes.sort_by_key(|n| !n.labels.match_all(&canary.node_selector));
+        return Some(nodes.iter().filter(|n| n.labels.match_all(&canary.node_selector)).count());
     }
     Some(canary.nodes.map_or(nodes.len(), |n| n.of(concerned)).min(nodes.len()))
 }
@@ -296,7 +296,8 @@ fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize)
     let impact = restarts.values().map(|s| s.impact).max().unwrap_or(Impact::None);
     let drains =
         ask.strategy == Strategy::RollingUpdate && ask.options.drain.enabled && impact == Impact::Evict;
-    let leaving = index.tenants(&node.name).iter().filter(|t| drains && is_evicted(t, &ask.options.drain));
+    let tenants = index.tenants(&node.name).unwrap_or_default();
+    let leaving = tenants.iter().filter(|t| drains && is_evicted(t, &ask.options.drain));
     let mut names: Vec<String> = restarts.values().map(|s| s.component.clone()).collect();
     names.dedup();
     let uncertain = |(set, pod): &(usize, &DaemonPod)| {

@@ -136,7 +136,7 @@ fn blocked(
     index: &Index<'_>,
     budgets: Option<&[Budget]>,
 ) -> Vec<String> {
-    let tenants = index.tenants(&claim.node);
+    let tenants = index.tenants(&claim.node).unwrap_or_default();
     let evicted = calls.iter().filter_map(|call| match call {
         FleetAction::Evict { uid, .. } => tenants.iter().find(|t| t.uid == *uid),
         _ => None,

@@ -11,14 +11,16 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::intern::intern;
 pub use super::sets::{Template, set, template, with_hashes};
-use super::{controller_of, dead_node, pod_state};
+use super::{controller_of, daemonset_state, dead_node, pod_state};
 use crate::cluster::Pages;
 use crate::gr::{LiveGr, Workload, candidate_workloads};
 use crate::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant, matches};
-use crate::plan::workloads_concerned;
+use crate::plan::rolling::node::is_evicted;
+use crate::plan::{PodState, WorkloadState, workloads_concerned};
 use crate::record::GcuUpgrade;
-use crate::record::rolling::{Labels, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
+use crate::record::rolling::{Drain, NODE_ANNOTATION, RollingUpdate, SKIP_LABEL};
 
 /// The label that ties a pod, and a revision, to the template that it was made from.
 pub(super) const HASH_LABEL: &str = "controller-revision-hash";
@@ -26,28 +28,23 @@ pub(super) const HASH_LABEL: &str = "controller-revision-hash";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Extended resources of the vendor.
 const GCU_PREFIX: &str = "enflame.com/";
+/// Pods fetched with one call for the order of nodes: next to nothing is kept of them.
+const ORDER_PAGE: u32 = 500;
 
-/// What of the cluster is worth keeping: everything else is forgotten as it is read.
+/// The workloads of one gr. What is kept of nodes and pods is the same for every gr.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
-    /// The gr's DaemonSets and Deployments, by namespace.
+    /// Its DaemonSets and Deployments, by namespace.
     pub workloads: BTreeMap<String, BTreeSet<String>>,
-    /// The gr's UID: DaemonSets that it owns are of interest whatever their name.
+    /// Its UID: DaemonSets that it owns are of interest whatever their name.
     gr: Option<String>,
-    /// Labels of nodes that selectors ask for.
-    node_labels: BTreeSet<String>,
-    /// Pods with any of these sets of labels.
-    pods: Vec<Labels>,
-    /// The labels of every pod that is kept, for what selects pods by them.
-    pod_labels: bool,
 }
 
 impl Interest {
     /// What a record is interested in.
     pub fn of(record: &GcuUpgrade, gr: Option<&LiveGr>) -> Self {
-        let options = record.spec.rolling_update.clone().unwrap_or_default();
         let candidates = gr.map(|gr| candidate_workloads(&gr.manifest, &gr.status)).unwrap_or_default();
-        let mut interest = Self::of_options(&options)
+        let mut interest = Self::default()
             .with_workloads(workloads_concerned(record, gr))
             .with_workloads(candidates)
             .with_gr(gr);
@@ -64,17 +61,15 @@ impl Interest {
 
     /// Whether a DaemonSet is of interest.
     pub fn wants(&self, set: &SetState) -> bool {
-        let named = self.workloads.get(&set.namespace).is_some_and(|names| names.contains(&set.name));
-        named || self.gr.as_ref().is_some_and(|gr| set.owners.contains(gr))
+        self.names(&set.namespace, &set.name) || self.gr.as_ref().is_some_and(|gr| set.owners.contains(gr))
+    }
+
+    fn names(&self, namespace: &str, name: &str) -> bool {
+        self.workloads.get(namespace).is_some_and(|names| names.contains(name))
     }
 
     fn add(&mut self, namespace: &str, name: &str) {
         self.workloads.entry(namespace.to_owned()).or_default().insert(name.to_owned());
-    }
-
-    /// The same, with the labels of every pod that is kept: disruption budgets go by them.
-    pub fn with_pod_labels(self) -> Self {
-        Self { pod_labels: true, ..self }
     }
 
     /// The same, with these workloads.
@@ -83,81 +78,85 @@ impl Interest {
         self
     }
 
-    /// The same, with these labels of nodes.
-    pub fn with_node_labels(mut self, keys: impl IntoIterator<Item = String>) -> Self {
-        self.node_labels.extend(keys);
+    /// The same, with these DaemonSets.
+    pub fn with_sets(mut self, sets: &[Arc<SetState>]) -> Self {
+        sets.iter().for_each(|s| self.add(&s.namespace, &s.name));
         self
     }
 
-    /// Whether everything that `other` asks for is kept.
-    pub fn covers(&self, other: &Self) -> bool {
-        let workloads = other.workloads.iter().all(|(namespace, names)| {
-            self.workloads.get(namespace).is_some_and(|kept| names.is_subset(kept))
-        });
-        workloads
-            && self.node_labels == other.node_labels
-            && self.pods == other.pods
-            && (other.gr.is_none() || self.gr == other.gr)
+    /// Of the pods on a node those that are of no component.
+    pub fn tenants(&self, pods: impl IntoIterator<Item = Arc<Tenant>>) -> Vec<Arc<Tenant>> {
+        pods.into_iter().filter(|pod| !self.names(&pod.namespace, &pod.workload)).collect()
     }
 
-    /// These DaemonSets alone.
-    pub fn of_sets(sets: &[Arc<SetState>]) -> Self {
-        let mut interest = Self::default();
-        sets.iter().for_each(|s| interest.add(&s.namespace, &s.name));
-        interest
-    }
-
-    /// What the options of a rollout ask for.
-    pub fn of_options(options: &RollingUpdate) -> Self {
-        let canary = options.canary.iter().flat_map(|c| c.node_selector.keys());
-        let jobs = options.wait_for_jobs.iter().map(|j| j.selector.clone());
-        let selected = Some(options.drain.pod_selector.clone());
-        Self {
-            workloads: BTreeMap::new(),
-            gr: None,
-            node_labels: options.node_selector.keys().chain(canary).cloned().collect(),
-            pods: jobs.chain(selected).filter(|l| !l.is_empty()).collect(),
-            pod_labels: false,
-        }
+    /// Of the pods of components those of the DaemonSets of interest.
+    pub fn daemon_pods(&self, pods: impl IntoIterator<Item = SeenPod>) -> Vec<Arc<DaemonPod>> {
+        let ours = |pod| match pod {
+            SeenPod::Daemon(pod) if self.names(&pod.namespace, &pod.workload) => Some(pod),
+            _ => None,
+        };
+        pods.into_iter().filter_map(ours).collect()
     }
 }
 
-/// A pod that is of interest.
+/// A pod of a component.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SeenPod {
-    /// Of one of the gr's DaemonSets.
+    /// Of a DaemonSet, bound to a node.
     Daemon(Arc<DaemonPod>),
-    /// Any other that may have to leave.
-    Tenant(Arc<Tenant>),
+    /// Any other.
+    Other(Arc<PodState>),
 }
 
 impl SeenPod {
-    /// Puts it where it belongs.
-    pub fn join(self, fleet: &mut Fleet) {
+    /// What both strategies ask of a pod.
+    pub fn state(&self) -> PodState {
         match self {
-            Self::Daemon(pod) => fleet.pods.push(pod),
-            Self::Tenant(tenant) => fleet.tenants.push(tenant),
+            Self::Daemon(pod) => daemon_state(pod),
+            Self::Other(pod) => pod.as_ref().clone(),
         }
     }
 }
 
-/// A node, with the labels that are of interest.
-pub fn node(node: &Node, interest: &Interest) -> Arc<NodeState> {
+/// What both strategies ask of a pod.
+pub fn daemon_state(pod: &DaemonPod) -> PodState {
+    PodState {
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        workload: pod.workload.clone(),
+        node: Some(pod.node.clone()),
+        deleting: pod.is_deleting(),
+        created_at: pod.created_at,
+        failure: pod.failure.clone(),
+    }
+}
+
+/// A DaemonSet, as both strategies see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenSet {
+    /// But for its hash: see [`with_hashes`].
+    pub state: Arc<SetState>,
+    /// How far it is rolled out, and the labels of its pods.
+    pub workload: WorkloadState,
+}
+
+/// A DaemonSet, as both strategies see it.
+pub fn seen_set(daemonset: &DaemonSet) -> Arc<SeenSet> {
+    Arc::new(SeenSet { state: set(daemonset), workload: daemonset_state(daemonset) })
+}
+
+/// A node.
+pub fn node(node: &Node) -> Arc<NodeState> {
     let spec = node.spec.as_ref();
     let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
-    let labels = node.labels();
     let gcus = allocatable.into_iter().flatten().filter(|(name, _)| name.starts_with(GCU_PREFIX));
     Arc::new(NodeState {
         name: node.name_any(),
         resource_version: node.resource_version().unwrap_or_default(),
         ready: dead_node(node).is_none(),
         cordoned: spec.and_then(|s| s.unschedulable).unwrap_or_default(),
-        opted_out: labels.get(SKIP_LABEL).is_some_and(|v| v == "true"),
-        labels: labels
-            .iter()
-            .filter(|(key, _)| interest.node_labels.contains(*key))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
+        opted_out: node.labels().get(SKIP_LABEL).is_some_and(|v| v == "true"),
+        labels: node.labels().iter().map(|(key, value)| (intern(key), intern(value))).collect(),
         mark: node
             .annotations()
             .get(NODE_ANNOTATION)
@@ -166,50 +165,52 @@ pub fn node(node: &Node, interest: &Interest) -> Arc<NodeState> {
     })
 }
 
-/// A pod, if it is bound to a node, has not ended and is of interest.
-pub fn pod(pod: &Pod, interest: &Interest) -> Option<SeenPod> {
+/// A pod that was selected as a component's, unless it has ended.
+pub fn component_pod(pod: &Pod) -> Option<SeenPod> {
+    let state = pod_state(pod)?;
+    let daemonset = controller_of(pod).filter(|o| o.kind == "DaemonSet");
+    let hash = pod.labels().get(HASH_LABEL);
+    let node = state.node.as_ref().filter(|n| !n.is_empty());
+    let (Some(owner), Some(hash), Some(node)) = (daemonset, hash, node) else {
+        return Some(SeenPod::Other(Arc::new(state)));
+    };
+    Some(SeenPod::Daemon(Arc::new(DaemonPod {
+        owner: owner.uid.clone(),
+        uid: pod.uid().unwrap_or_default(),
+        hash: hash.clone(),
+        created_at: state.created_at,
+        ready_since: ready_since(pod),
+        node: node.clone(),
+        namespace: state.namespace,
+        name: state.name,
+        workload: state.workload,
+        deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|t| t.0),
+        failure: state.failure,
+    })))
+}
+
+/// Any pod, if it is bound to a node and has not ended.
+pub fn tenant(pod: &Pod) -> Option<Arc<Tenant>> {
     let spec = pod.spec.as_ref()?;
     let node = spec.node_name.clone().filter(|n| !n.is_empty())?;
     let state = pod_state(pod)?;
-    let ours = interest.workloads.get(&state.namespace).is_some_and(|w| w.contains(&state.workload));
-    let daemonset = controller_of(pod).filter(|o| o.kind == "DaemonSet");
-    let hash = pod.labels().get(HASH_LABEL);
-    if let (true, Some(owner), Some(hash)) = (ours, daemonset, hash) {
-        return Some(SeenPod::Daemon(Arc::new(DaemonPod {
-            owner: owner.uid.clone(),
-            uid: pod.uid().unwrap_or_default(),
-            hash: hash.clone(),
-            created_at: created_at(pod),
-            ready_since: ready_since(pod),
-            node,
-            namespace: state.namespace,
-            name: state.name,
-            workload: state.workload,
-            deleting: state.deleting,
-            failure: state.failure,
-        })));
-    }
-    let gcus = gcus_of(pod);
-    let selected = interest.pods.iter().any(|wanted| matches(pod.labels(), wanted));
-    if ours || (gcus == 0 && !selected) {
-        return None;
-    }
     let on_disk = |v: &k8s_openapi::api::core::v1::Volume| {
         v.empty_dir.as_ref().is_some_and(|e| e.medium.as_deref() != Some("Memory"))
     };
-    Some(SeenPod::Tenant(Arc::new(Tenant {
+    Some(Arc::new(Tenant {
         uid: pod.uid().unwrap_or_default(),
-        labels: if selected || interest.pod_labels { pod.labels().clone() } else { Labels::new() },
-        gcus,
-        keeper: keeper(pod),
+        labels: pod.labels().clone(),
+        gcus: gcus_of(pod),
+        recreated_by: recreated_by(pod),
         empty_dir: spec.volumes.iter().flatten().any(on_disk),
-        created_at: created_at(pod),
+        created_at: state.created_at,
         tolerates_cordon: spec.tolerations.iter().flatten().any(tolerates_cordon),
         node,
         namespace: state.namespace,
         name: state.name,
+        workload: state.workload,
         deleting: state.deleting,
-    })))
+    }))
 }
 
 pub(super) fn created_at(pod: &Pod) -> Timestamp {
@@ -227,7 +228,7 @@ fn tolerates_cordon(toleration: &Toleration) -> bool {
     cordon && matches!(effect, "" | "NoSchedule")
 }
 
-fn keeper(pod: &Pod) -> RecreatedBy {
+fn recreated_by(pod: &Pod) -> RecreatedBy {
     let controller = controller_of(pod);
     let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     match controller.map(|o| o.kind.as_str()) {
@@ -258,31 +259,71 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0))
 }
 
-/// Reads the whole fleet now, in two rounds. Pods come after nodes: whatever was bound before a cordon that is seen is
-/// seen, too.
+/// Reads the whole fleet now, in two rounds, for a plan: of the pods of users those that such a rollout may have to
+/// wait for or to evict. Pods come after nodes: whatever was bound before a cordon that is seen is seen, too.
 ///
 /// # Errors
 /// The API server's, as they come.
-pub async fn live(client: &Client, interest: &Interest) -> Result<Fleet, kube::Error> {
+pub async fn live(
+    client: &Client,
+    interest: &Interest,
+    options: &RollingUpdate,
+) -> Result<Fleet, kube::Error> {
     let nodes = async {
         let mut nodes = Vec::new();
         let api = Api::<Node>::all(client.clone());
-        each(api, ListParams::default(), |n| nodes.push(node(&n, interest))).await?;
+        each(api, ListParams::default(), |n| nodes.push(node(&n))).await?;
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(nodes)
     };
     let (sets, nodes) = tokio::try_join!(wanted_sets(client, interest), nodes)?;
     let mut fleet = Fleet { nodes, ..Fleet::default() };
-    let mut interest = interest.clone();
-    sets.iter().for_each(|s| interest.add(&s.namespace, &s.name));
+    let interest = interest.clone().with_sets(&sets);
+    let matters = |pod: &Tenant| {
+        let jobs = options.wait_for_jobs.as_ref().map(|jobs| &jobs.selector);
+        let mut selectors = jobs.into_iter().chain([&options.drain.pod_selector]).filter(|l| !l.is_empty());
+        pod.gcus > 0 || selectors.any(|selector| matches(&pod.labels, selector))
+    };
     let pods = each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| {
-        pod(&p, &interest).into_iter().for_each(|seen| seen.join(&mut fleet));
+        fleet.pods.extend(interest.daemon_pods(component_pod(&p)));
+        for tenant in interest.tenants(tenant(&p)).into_iter().filter(|pod| matters(pod)) {
+            fleet.tenants.entry(tenant.node.clone()).or_default().push(tenant);
+        }
     });
     let (sets, ()) = tokio::try_join!(hashed(client, sets), pods)?;
-    Ok(Fleet { sets, ..fleet })
+    let leaving = |tenants: &[Arc<Tenant>]| tenants.iter().filter(|t| is_evicted(t, &options.drain)).count();
+    let busy = fleet.tenants.iter().map(|(node, tenants)| (node.clone(), leaving(tenants))).collect();
+    Ok(Fleet { sets, busy: Some(Arc::new(busy)), ..fleet })
 }
 
-/// Reads the DaemonSets now, with their hashes.
+/// How many pods would have to leave each node now, for the order of nodes; only nodes with some are named.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn busy(client: &Client, drain: &Drain) -> Result<BTreeMap<String, usize>, kube::Error> {
+    let mut busy = BTreeMap::new();
+    let params = ListParams::default().limit(ORDER_PAGE);
+    each(Api::<Pod>::all(client.clone()), params, |p| {
+        if let Some(tenant) = tenant(&p).filter(|pod| is_evicted(pod, drain)) {
+            let leaving: &mut usize = busy.entry(tenant.node.clone()).or_default();
+            *leaving = leaving.saturating_add(1);
+        }
+    })
+    .await?;
+    Ok(busy)
+}
+
+/// Every DaemonSet of one namespace, or of all, now.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn sets_in(api: Api<DaemonSet>) -> Result<Vec<Arc<SeenSet>>, kube::Error> {
+    let mut sets = Vec::new();
+    each(api, ListParams::default(), |d| sets.push(seen_set(&d))).await?;
+    Ok(sets)
+}
+
+/// Reads the DaemonSets of interest now, with their hashes.
 ///
 /// # Errors
 /// The API server's, as they come.
@@ -291,16 +332,15 @@ pub async fn live_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<S
 }
 
 async fn wanted_sets(client: &Client, interest: &Interest) -> Result<Vec<Arc<SetState>>, kube::Error> {
-    let mut sets = Vec::new();
-    each(Api::<DaemonSet>::all(client.clone()), ListParams::default(), |d| {
-        sets.push(set(&d));
-    })
-    .await?;
-    sets.retain(|s| interest.wants(s));
-    Ok(sets)
+    let sets = sets_in(Api::all(client.clone())).await?.into_iter().map(|set| set.state.clone());
+    Ok(sets.filter(|set| interest.wants(set)).collect())
 }
 
-async fn hashed(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc<SetState>>, kube::Error> {
+/// Gives DaemonSets their hashes, as they are now.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn hashed(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc<SetState>>, kube::Error> {
     let namespaces: BTreeSet<&String> = sets.iter().map(|s| &s.namespace).collect();
     let all = namespaces.into_iter().map(async |namespace| {
         let mut templates = Vec::new();
@@ -312,21 +352,16 @@ async fn hashed(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc<Set
     Ok(with_hashes(sets, &templates))
 }
 
-/// The pods of the DaemonSets of interest now, each with when its deletion ends if that has been asked for.
+/// The pods of the DaemonSets of interest now.
 ///
 /// # Errors
 /// The API server's, as they come.
-pub async fn live_pods(
-    client: &Client,
-    interest: &Interest,
-) -> Result<Vec<(Arc<DaemonPod>, Option<Timestamp>)>, kube::Error> {
+pub async fn live_pods(client: &Client, interest: &Interest) -> Result<Vec<Arc<DaemonPod>>, kube::Error> {
     let all = interest.workloads.keys().map(async |namespace| {
         let mut pods = Vec::new();
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         each(api, ListParams::default(), |p| {
-            if let Some(SeenPod::Daemon(pod)) = pod(&p, interest) {
-                pods.push((pod, p.metadata.deletion_timestamp.as_ref().map(|t| t.0)));
-            }
+            pods.extend(interest.daemon_pods(component_pod(&p)));
         })
         .await?;
         Ok::<_, kube::Error>(pods)
@@ -334,23 +369,14 @@ pub async fn live_pods(
     Ok(try_join_all(all).await?.into_iter().flatten().collect())
 }
 
-/// The tenants of one node now.
+/// Every pod on a node now.
 ///
 /// # Errors
 /// The API server's, as they come.
-pub async fn live_tenants(
-    client: &Client,
-    interest: &Interest,
-    name: &str,
-) -> Result<Vec<Arc<Tenant>>, kube::Error> {
+pub async fn live_tenants(client: &Client, node: &str) -> Result<Vec<Arc<Tenant>>, kube::Error> {
     let mut tenants = Vec::new();
-    let there = ListParams::default().fields(&format!("spec.nodeName={name}"));
-    each(Api::<Pod>::all(client.clone()), there, |p| {
-        if let Some(SeenPod::Tenant(tenant)) = pod(&p, interest) {
-            tenants.push(tenant);
-        }
-    })
-    .await?;
+    let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    each(Api::<Pod>::all(client.clone()), there, |p| tenants.extend(tenant(&p))).await?;
     Ok(tenants)
 }
 

@@ -20,8 +20,12 @@ pub struct Fleet {
     pub nodes: Vec<Arc<NodeState>>,
     /// Pods of the gr's DaemonSets that have not ended.
     pub pods: Vec<Arc<DaemonPod>>,
-    /// Other pods that hold a GCU, or that the request selects, and have not ended.
-    pub tenants: Vec<Arc<Tenant>>,
+    /// The pods of users that have not ended, by node, of the nodes of which they are known.
+    pub tenants: BTreeMap<String, Vec<Arc<Tenant>>>,
+    /// Why they are not known, by node, where that is known.
+    pub unread: BTreeMap<String, String>,
+    /// How many pods would have to leave each node, as last counted, for the order of nodes.
+    pub busy: Option<Arc<BTreeMap<String, usize>>>,
     /// The gr's DaemonSets.
     pub sets: Vec<Arc<SetState>>,
     /// The node that this service runs on.
@@ -46,7 +50,7 @@ pub struct NodeState {
     /// Its label says that it is to be left alone.
     pub opted_out: bool,
     /// Its labels.
-    pub labels: Labels,
+    pub labels: NodeLabels,
     /// Who has claimed it, if anyone.
     pub mark: Option<Mark>,
     /// Extended resources under `enflame.com/` that it offers, summed up.
@@ -79,8 +83,8 @@ pub struct DaemonPod {
     pub node: String,
     /// Its `controller-revision-hash`.
     pub hash: String,
-    /// Its deletion has been asked for.
-    pub deleting: bool,
+    /// When its deletion ends, if that has been asked for.
+    pub deleted_at: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// Since when it is ready, if it is.
@@ -106,8 +110,10 @@ pub struct Tenant {
     pub gcus: i64,
     /// Its deletion has been asked for.
     pub deleting: bool,
+    /// The name of the workload that it belongs to.
+    pub workload: String,
     /// Who makes another when it is gone.
-    pub keeper: RecreatedBy,
+    pub recreated_by: RecreatedBy,
     /// It keeps data in an emptyDir volume on disk.
     pub empty_dir: bool,
     /// When it was created.
@@ -180,7 +186,54 @@ pub fn version_of(name: &str, resource_version: &str) -> String {
     format!("{name}@{resource_version}")
 }
 
+impl DaemonPod {
+    /// Whether its deletion has been asked for.
+    pub fn is_deleting(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+}
+
+/// The labels of a node, sorted. Nodes have most of their labels' texts in common, which are shared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeLabels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl NodeLabels {
+    /// The value of a label.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
+        self.0.get(found).map(|(_, value)| value.as_ref())
+    }
+
+    /// Whether all of `wanted` is among them.
+    pub fn match_all(&self, wanted: &Labels) -> bool {
+        wanted.iter().all(|(key, value)| self.get(key) == Some(value))
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<str>)> for NodeLabels {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(labels: I) -> Self {
+        let mut labels: Vec<_> = labels.into_iter().collect();
+        labels.sort();
+        Self(labels.into())
+    }
+}
+
 impl NodeState {
+    /// Whether nothing but its version tells them apart.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let Self { name, resource_version: _, ready, cordoned, opted_out, labels, mark, gcus } = self;
+        (name, ready, cordoned, opted_out, labels, mark, gcus)
+            == (
+                &other.name,
+                &other.ready,
+                &other.cordoned,
+                &other.opted_out,
+                &other.labels,
+                &other.mark,
+                &other.gcus,
+            )
+    }
+
     /// What answers to calls on it, as it was seen, are remembered by.
     pub fn subject(&self) -> String {
         version_of(&self.name, &self.resource_version)

@@ -114,7 +114,7 @@ pub fn kept_by_pods<'p>(set: &SetState, pods: impl IntoIterator<Item = &'p Daemo
     for pod in pods {
         seen.insert(pod.node.as_str());
         // One whose deletion has been asked for is replaced in any case.
-        if pod.hash != *hash && !pod.deleting {
+        if pod.hash != *hash && !pod.is_deleting() {
             outdated.insert(pod.node.clone());
         }
     }

@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::Worker;
+use super::{LoopOutcome, Worker};
 use crate::cluster;
 use crate::controller::act::Outcome;
 use crate::controller::observe;
@@ -31,6 +31,16 @@ impl Worker {
         }
         self.undisturbed_since.get_or_insert(self.context.clock.now());
         Ok(Some(seen))
+    }
+
+    /// Nothing is decided before the views have their first lists; why one cannot be had is said like any read that
+    /// fails.
+    pub(super) async fn wait_for_views(&mut self) -> Result<LoopOutcome, kube::Error> {
+        let Some(trouble) = self.views.trouble() else { return Ok(LoopOutcome::Until(None)) };
+        self.undisturbed_since = None;
+        let error = kube::Error::Service(trouble.into());
+        self.say_that_it_cannot_look(&error).await;
+        Err(error)
     }
 
     /// A read that keeps failing is said in the record, which can be written all the same where it is only that

@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::{Ask, PlannedNode, deployed};
 use crate::gr::{WorkloadKind, workloads_of};
-use crate::plan::fleet::matches;
 use crate::plan::impact::{Certainty, Change, ChangeKind, Impact};
 use crate::record::rolling::{Labels, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
@@ -53,7 +52,7 @@ fn nothing_left(ask: &Ask<'_>) -> Vec<String> {
     let mut all = Vec::new();
     for component in deployed(ask.target) {
         let Some(wanted) = selector(component.fields).filter(|labels| !labels.is_empty()) else { continue };
-        if !ask.fleet.nodes.iter().any(|n| matches(&n.labels, &wanted)) {
+        if !ask.fleet.nodes.iter().any(|n| n.labels.match_all(&wanted)) {
             all.push(format!(
                 "{}: no node has the labels of its nodeSelector: nothing of it would run",
                 component.key
@@ -167,8 +166,8 @@ fn left_out(ask: &Ask<'_>, skipped: &[SkippedNode]) -> Vec<String> {
 
 /// A Recreate evicts nobody.
 fn holders(ask: &Ask<'_>, nodes: &[PlannedNode]) -> Vec<String> {
-    let on = |node: &str| nodes.iter().any(|n| n.node == node);
-    let holders = ask.fleet.tenants.iter().filter(|t| t.gcus > 0 && on(&t.node)).count();
+    let on = |node: &PlannedNode| ask.fleet.tenants.get(&node.node).into_iter().flatten();
+    let holders = nodes.iter().flat_map(on).filter(|t| t.gcus > 0).count();
     if holders == 0 {
         return Vec::new();
     }

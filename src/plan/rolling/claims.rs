@@ -160,7 +160,7 @@ impl StepContext<'_> {
             // A new pod of what does not change replaces nothing, and a claim would have nothing to wait for.
             let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed);
             let new = changed && !outdated && pod.created_at >= begun;
-            (new && pod.ready_since.is_none()) || (outdated && pod.deleting)
+            (new && pod.ready_since.is_none()) || (outdated && pod.is_deleting())
         })
     }
 

@@ -1,7 +1,9 @@
 //! One claimed node, before its pods are replaced: cordon, wait for jobs, evict; and what comes to it meanwhile.
 
+use std::sync::Arc;
+
 use super::node::{Move, NOT_READY_SETTLES, Node, NodeAssessment, Stage, named};
-use super::node::{cannot_be_evicted, must_leave};
+use super::node::{cannot_be_evicted, must_leave, needs_tenants};
 use crate::plan::FleetAction;
 use crate::plan::fleet::{Tenant, matches};
 use crate::plan::status::after;
@@ -23,11 +25,14 @@ impl Node<'_> {
     /// Waits for jobs, then evicts.
     fn empty(&self) -> NodeAssessment {
         let options = self.options();
-        let tenants = self.index.tenants(&self.node.name);
+        let Some(tenants) = self.tenants() else { return self.being_read() };
         if let Some(jobs) = &options.wait_for_jobs {
             let until = after(self.claim.since, jobs.timeout_seconds);
-            let running: Vec<&Tenant> =
-                tenants.iter().copied().filter(|t| matches(&t.labels, &jobs.selector)).collect();
+            let running: Vec<&Tenant> = tenants
+                .iter()
+                .map(AsRef::as_ref)
+                .filter(|t: &&Tenant| matches(&t.labels, &jobs.selector))
+                .collect();
             if !running.is_empty() && self.now < until {
                 let mut look = NodeAssessment::wait(
                     Stage::WaitingForJobs,
@@ -37,8 +42,11 @@ impl Node<'_> {
                 return look;
             }
         }
-        let leaving: Vec<&Tenant> =
-            tenants.iter().copied().filter(|t| must_leave(self.claim, t, &options.drain)).collect();
+        let leaving: Vec<&Tenant> = tenants
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|t: &&Tenant| must_leave(self.claim, t, &options.drain))
+            .collect();
         if leaving.is_empty() {
             // A node that is not ready is not known to be empty, and nothing would start on it.
             let next = if self.node.ready { Move::Swap } else { Move::Call(Vec::new()) };
@@ -47,6 +55,20 @@ impl Node<'_> {
             return look;
         }
         self.evict(&leaving, &options.drain, true)
+    }
+
+    /// The pods of users on the node; `None` while it is not known whether there are any.
+    fn tenants(&self) -> Option<&[Arc<Tenant>]> {
+        let known = self.index.tenants(&self.node.name);
+        known.or_else(|| (!needs_tenants(self.claim, &self.options())).then_some(&[]))
+    }
+
+    fn being_read(&self) -> NodeAssessment {
+        let why = self.index.fleet.unread.get(&self.node.name).map(String::as_str);
+        let why = why.unwrap_or("the pods on it are being read");
+        let mut look = NodeAssessment::wait(Stage::Evicting, why);
+        look.until = Some(self.claim.deadline);
+        look
     }
 
     fn cordon(&self) -> NodeAssessment {
@@ -139,9 +161,9 @@ impl Node<'_> {
     /// Pods that have come since the node was emptied: they would lose their GCU with the next pod that is replaced.
     pub(super) fn arrived(&self) -> Option<NodeAssessment> {
         let drain = self.options().drain;
-        let here = self.index.tenants(&self.node.name);
+        let Some(here) = self.tenants() else { return Some(self.being_read()) };
         let arrived: Vec<&Tenant> =
-            here.iter().copied().filter(|t| must_leave(self.claim, t, &drain)).collect();
+            here.iter().map(AsRef::as_ref).filter(|t: &&Tenant| must_leave(self.claim, t, &drain)).collect();
         (!arrived.is_empty()).then(|| self.evict(&arrived, &drain, false))
     }
 }

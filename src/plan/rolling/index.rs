@@ -1,6 +1,7 @@
 //! The fleet, sorted by node once for each decision.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
@@ -18,7 +19,6 @@ pub struct Index<'a> {
     /// The position of the first DaemonSet whose pods are replaced.
     pub first: usize,
     pods: HashMap<&'a str, Vec<(usize, &'a DaemonPod)>>,
-    tenants: HashMap<&'a str, Vec<&'a Tenant>>,
 }
 
 impl<'a> Index<'a> {
@@ -31,8 +31,7 @@ impl<'a> Index<'a> {
             .enumerate()
             .filter_map(|(position, (_, state))| Some((state.as_ref()?.uid.as_str(), position)))
             .collect();
-        let mut index =
-            Self { fleet, sets, unsettled, first: 0, pods: HashMap::new(), tenants: HashMap::new() };
+        let mut index = Self { fleet, sets, unsettled, first: 0, pods: HashMap::new() };
         let position = |pod: &DaemonPod| positions.get(pod.owner.as_str()).copied();
         let changes = index.sets.iter().position(|(s, _)| s.changed || s.unfinished);
         let outdated = fleet.pods.iter().filter_map(|pod| Some((position(pod)?, pod)));
@@ -43,9 +42,6 @@ impl<'a> Index<'a> {
                 index.pods.entry(&pod.node).or_default().push((set, pod));
             }
         }
-        for tenant in &fleet.tenants {
-            index.tenants.entry(&tenant.node).or_default().push(tenant);
-        }
         index
     }
 
@@ -54,9 +50,9 @@ impl<'a> Index<'a> {
         self.pods.get(node).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The other pods on a node that may have to leave.
-    pub fn tenants(&self, node: &str) -> &[&'a Tenant] {
-        self.tenants.get(node).map(Vec::as_slice).unwrap_or_default()
+    /// The other pods on a node, where they are known.
+    pub fn tenants(&self, node: &str) -> Option<&'a [Arc<Tenant>]> {
+        self.fleet.tenants.get(node).map(Vec::as_slice)
     }
 
     /// Nodes with pods of the DaemonSets concerned.

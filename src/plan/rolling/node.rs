@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::index::Index;
 use super::trouble::opted_out;
 
-pub use super::drain::{cannot_be_evicted, is_evicted, must_leave};
+pub use super::drain::{cannot_be_evicted, is_evicted, must_leave, needs_tenants};
 use crate::plan::FleetAction;
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
 use crate::plan::impact::Impact;
@@ -174,7 +174,7 @@ impl Node<'_> {
     fn swapping(&self) -> NodeAssessment {
         if let Some(more) = self.newly_outdated() {
             let pods = self.index.pods(&self.node.name);
-            let well = pods.iter().all(|(_, pod)| pod.ready_since.is_some() && !pod.deleting);
+            let well = pods.iter().all(|(_, pod)| pod.ready_since.is_some() && !pod.is_deleting());
             if self.claim.cordon && !self.is_ours() && well {
                 // It was done and released, and then the gr was put back: it has to be emptied again.
                 return NodeAssessment::new(Stage::Releasing, "released", Move::GiveBack);
@@ -198,7 +198,7 @@ impl Node<'_> {
             }
             if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
                 if scoped.impact == Impact::Evict
-                    && !old.deleting
+                    && !old.is_deleting()
                     && let Some(look) = self.arrived()
                 {
                     return look;
@@ -206,7 +206,7 @@ impl Node<'_> {
                 return self.replace(&scoped.component, old);
             }
             let hash = state.and_then(|s| s.hash.as_ref());
-            let new = here.iter().find(|p| hash == Some(&p.hash) && !p.deleting);
+            let new = here.iter().find(|p| hash == Some(&p.hash) && !p.is_deleting());
             match new {
                 None => {
                     let refused = state.and_then(|s| s.refused.as_ref());
@@ -254,7 +254,7 @@ impl Node<'_> {
     }
 
     fn replace(&self, component: &str, old: &DaemonPod) -> NodeAssessment {
-        if old.deleting {
+        if old.is_deleting() {
             return self.swap_wait(format!("{component}: pod {} is terminating", old.name));
         }
         if let Some(refusal) = self.index.fleet.refusals.get(&old.uid) {

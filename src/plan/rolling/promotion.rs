@@ -2,7 +2,6 @@
 
 use super::index::Index;
 use super::stop::Stop;
-use crate::plan::fleet::matches;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::Phase;
@@ -57,7 +56,7 @@ impl StepContext<'_> {
     /// How many labelled canary nodes are still to be taken; `None` when it is not these that come first.
     pub(super) fn canaries(&self, index: &Index<'_>, rolling: &RollingStatus) -> Option<usize> {
         let selector = self.canary_selector(rolling)?;
-        Some(self.free(index, rolling).filter(|n| matches(&n.labels, &selector)).count())
+        Some(self.free(index, rolling).filter(|n| n.labels.match_all(&selector)).count())
     }
 
     pub(super) fn canary_selector(&self, rolling: &RollingStatus) -> Option<Labels> {

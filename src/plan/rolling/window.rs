@@ -9,10 +9,10 @@ use jiff::Timestamp;
 
 use super::RELOCK_LIMIT;
 use super::index::Index;
-use super::node::{self, is_evicted};
+use super::node;
 use super::stop::Stop;
 use super::trouble::{first_trouble, is, opted_out};
-use crate::plan::fleet::{Mark, NodeState, matches};
+use crate::plan::fleet::{Mark, NodeState};
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::plan::{Decision, FleetAction};
@@ -141,7 +141,7 @@ impl StepContext<'_> {
             .populated()
             .filter(move |name| !claimed.contains(name) && index.first_outdated(name).is_some())
             .filter_map(|name| index.fleet.node(name))
-            .filter(move |node| matches(&node.labels, &selector))
+            .filter(move |node| node.labels.match_all(&selector))
             .filter(move |node| why_skipped(node, rolling, &self.record.spec.skip).is_none())
     }
 
@@ -149,7 +149,7 @@ impl StepContext<'_> {
     fn candidates<'f>(&self, index: &'f Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
         let options = self.options();
         let canaries = self.canary_selector(rolling);
-        let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| matches(&node.labels, c));
+        let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| node.labels.match_all(c));
         let mut nodes: Vec<&NodeState> = self.free(index, rolling).filter(wanted).collect();
         in_order(&mut nodes, index, &options);
         nodes
@@ -245,16 +245,15 @@ impl StepContext<'_> {
 /// The nodes that a rollout may work on at all.
 pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f NodeState> {
     let nodes = index.populated().filter_map(|name| index.fleet.node(name));
-    nodes.filter(|node| matches(&node.labels, &options.node_selector)).collect()
+    nodes.filter(|node| node.labels.match_all(&options.node_selector)).collect()
 }
 
 /// Puts nodes into the order in which they are taken: the one that this service runs on comes last.
 pub fn in_order(nodes: &mut [&NodeState], index: &Index<'_>, options: &RollingUpdate) {
-    let tenants =
-        |n: &NodeState| index.tenants(&n.name).iter().filter(|t| is_evicted(t, &options.drain)).count();
+    let busy = |n: &NodeState| index.fleet.busy.as_ref().and_then(|busy| busy.get(&n.name)).copied();
     nodes.sort_by_cached_key(|n| {
         let own = index.fleet.own_node.as_deref() == Some(n.name.as_str());
-        (own, if options.order == Order::IdleFirst { tenants(n) } else { 0 }, n.name.clone())
+        (own, if options.order == Order::IdleFirst { busy(n) } else { None }, n.name.clone())
     });
 }
 

@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::LiveGr;
-use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
+use gcu_upgrade_manager::plan::fleet::{
+    DaemonPod, Fleet, Mark, NodeLabels, NodeState, RecreatedBy, SetState, Tenant,
+};
 use gcu_upgrade_manager::plan::hold::verdicts;
 use gcu_upgrade_manager::plan::{Decision, FleetAction, GrAction, Snapshot, WorkloadState, decide};
 use gcu_upgrade_manager::record::rolling::{Amount, Hold, Labels, NodeMark, RollingUpdate};
@@ -195,7 +197,7 @@ impl World {
                 ready: machine.ready,
                 cordoned: machine.marked,
                 opted_out: false,
-                labels: Labels::new(),
+                labels: NodeLabels::default(),
                 mark: machine.marked.then_some(Mark::Claimed(mark)),
                 gcus: if serves { 8 } else { 0 },
             }));
@@ -208,14 +210,19 @@ impl World {
                     owner: format!("set-{}", NAMES[kind]),
                     node: name.clone(),
                     hash: format!("h{}", pod.template),
-                    deleting: pod.life == Life::Deleting,
+                    deleted_at: (pod.life == Life::Deleting).then(now),
                     created_at: ago(1000),
                     ready_since: (pod.life == Life::Ready).then(|| ago(500)),
                     failure: (pod.life == Life::Failing).then(|| "image cannot be pulled".to_owned()),
                 }));
             }
-            if machine.tenant != TenantPod::Gone {
-                fleet.tenants.push(Arc::new(Tenant {
+            // Who is on a node is looked at when it is seen to carry the claim.
+            if machine.marked {
+                fleet.tenants.insert(name.clone(), Vec::new());
+            }
+            if let Some(tenants) = fleet.tenants.get_mut(&name).filter(|_| machine.tenant != TenantPod::Gone)
+            {
+                tenants.push(Arc::new(Tenant {
                     namespace: "default".to_owned(),
                     name: format!("tenant-{number}"),
                     uid: format!("tenant-{number}"),
@@ -223,7 +230,8 @@ impl World {
                     labels: Labels::new(),
                     gcus: 1,
                     deleting: machine.tenant == TenantPod::Leaving,
-                    keeper: RecreatedBy::Controller,
+                    workload: String::new(),
+                    recreated_by: RecreatedBy::Controller,
                     empty_dir: false,
                     created_at: ago(5000),
                     tolerates_cordon: false,

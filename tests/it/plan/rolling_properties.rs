@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::merge_patch;
 use gcu_upgrade_manager::plan::FleetAction;
-use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
+use gcu_upgrade_manager::plan::fleet::{
+    DaemonPod, Fleet, Mark, NodeLabels, NodeState, RecreatedBy, SetState, Tenant,
+};
 use gcu_upgrade_manager::plan::rolling::node::is_ours;
 use gcu_upgrade_manager::record::rolling::{
     Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, OnTimeout, RollingStatus,
@@ -160,7 +162,7 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
             ready: thrown.ready,
             cordoned: thrown.cordoned,
             opted_out: thrown.opted_out,
-            labels: Labels::new(),
+            labels: NodeLabels::default(),
             mark: [None, Some(mark("u")), Some(mark("other"))][usize::from(thrown.mark)].clone(),
             gcus: 8,
         }));
@@ -172,13 +174,14 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
             owner: "set".to_owned(),
             node: name.clone(),
             hash: if thrown.new { "new" } else { "old" }.to_owned(),
-            deleting: thrown.deleting,
+            deleted_at: (thrown.deleting).then(now),
             created_at: ago(900),
             ready_since: thrown.well.then(|| ago(500)),
             failure: None,
         }));
+        let tenants = fleet.tenants.entry(name.clone()).or_default();
         if thrown.tenant {
-            fleet.tenants.push(Arc::new(Tenant {
+            tenants.push(Arc::new(Tenant {
                 namespace: "default".to_owned(),
                 name: format!("tenant-{number}"),
                 uid: format!("tenant-{number}"),
@@ -186,7 +189,8 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
                 labels: Labels::new(),
                 gcus: 1,
                 deleting: false,
-                keeper: if thrown.bare { RecreatedBy::Nobody } else { RecreatedBy::Controller },
+                workload: String::new(),
+                recreated_by: if thrown.bare { RecreatedBy::Nobody } else { RecreatedBy::Controller },
                 empty_dir: false,
                 created_at: ago(5000),
                 tolerates_cordon: false,
@@ -256,9 +260,9 @@ proptest! {
                         prop_assert!(!seen.fleet.node(&node).unwrap().cordoned, "somebody's cordon is taken over");
                     }
                     FleetAction::Evict { name, .. } => {
-                        let tenant = seen.fleet.tenants.iter().find(|t| t.name == name).unwrap();
+                        let tenant = seen.fleet.tenants.values().flatten().find(|t| t.name == name).unwrap();
                         prop_assert!(claimed.contains(tenant.node.as_str()) && !paused);
-                        prop_assert_eq!(tenant.keeper, RecreatedBy::Controller, "nobody would make another");
+                        prop_assert_eq!(tenant.recreated_by, RecreatedBy::Controller, "nobody would make another");
                         prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()), "evicted before the cordon");
                     }
                     FleetAction::ReleaseNode { node, .. } => {
@@ -287,9 +291,31 @@ proptest! {
                 FleetAction::Evict { name, .. } | FleetAction::DeletePod { name, .. } => name,
                 _ => continue,
             };
-            if let Some(tenant) = seen.fleet.tenants.iter().find(|t| t.name == *name) {
+            if let Some(tenant) = seen.fleet.tenants.values().flatten().find(|t| t.name == *name) {
                 prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()), "{action:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_node_of_which_it_is_not_known_who_is_on_it_is_not_swapped(nodes in vec(thrown(), 1..8)) {
+        let (record, mut seen) = cluster(&nodes, 8, Intent::Run);
+        seen.fleet.tenants.clear();
+        let before = record.status_or_default().rolling.unwrap();
+        let is_emptying = |node: &str| {
+            before.active.iter().any(|c| c.node == node && c.state == ClaimState::Emptying)
+        };
+        match decide(&record, &seen, now()) {
+            Decision::Record(status) => for claim in status.rolling.unwrap().active {
+                prop_assert!(
+                    claim.state != ClaimState::Swapping || !is_emptying(&claim.node),
+                    "{} begins to swap", claim.node
+                );
+            },
+            Decision::ActAll(actions) => for action in actions {
+                prop_assert!(!matches!(action, FleetAction::DeletePod { .. }), "{action:?}");
+            },
+            _ => {}
         }
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use gcu_upgrade_manager::plan::FleetAction;
 use gcu_upgrade_manager::plan::commands::nodes::{self, Skipping};
-use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeState, RecreatedBy, SetState, Tenant};
+use gcu_upgrade_manager::plan::fleet::{
+    DaemonPod, Fleet, Mark, NodeLabels, NodeState, RecreatedBy, SetState, Tenant,
+};
 use gcu_upgrade_manager::plan::preflight::{Refusal, fits, may_start};
 use gcu_upgrade_manager::record::rolling::{
     Amount, Claim, ClaimState, ClaimedPod, Drain, GivingUp, Hold, Labels, LockedSet, OnTimeout,
@@ -181,7 +183,7 @@ impl World {
                 ready: true,
                 cordoned: false,
                 opted_out: false,
-                labels: Labels::new(),
+                labels: NodeLabels::default(),
                 mark: None,
                 gcus: 8,
             }));
@@ -196,7 +198,7 @@ impl World {
                     owner: l.uid.clone(),
                     node: node.clone(),
                     hash: "old".to_owned(),
-                    deleting: false,
+                    deleted_at: None,
                     created_at: ago(900),
                     ready_since: Some(ago(500)),
                     failure: None,
@@ -217,13 +219,15 @@ impl World {
                 labels: Labels::new(),
                 gcus: 1,
                 deleting: false,
-                keeper: RecreatedBy::Nobody,
+                workload: String::new(),
+                recreated_by: RecreatedBy::Nobody,
                 empty_dir: false,
                 created_at: ago(5000),
                 tolerates_cordon: false,
             })
         };
-        self.seen.fleet.tenants = self.seen.fleet.nodes.iter().map(tenant).collect();
+        let of_node = |node: &Arc<NodeState>| (node.name.clone(), vec![tenant(node)]);
+        self.seen.fleet.tenants = self.seen.fleet.nodes.iter().map(of_node).collect();
         self
     }
 

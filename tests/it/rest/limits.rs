@@ -69,11 +69,12 @@ async fn beyond_256_requests_at_once_one_more_is_503_and_probes_are_answered() {
         fault: Fault::Hang,
     });
     let mut requests = JoinSet::new();
+    let driver = format!("{GR}/resource/driver");
     for _ in 0..256 {
-        requests.spawn(harness.router().oneshot(Request::get(GR).body(Body::empty()).unwrap()));
+        requests.spawn(harness.router().oneshot(Request::get(&driver).body(Body::empty()).unwrap()));
     }
     sleep(Duration::from_secs(1)).await;
-    let answer = harness.must("GET", GR, "").await;
+    let answer = harness.must("GET", &driver, "").await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(answer.error().contains("256 requests are being worked on"), "{}", answer.text);
     assert_eq!(harness.must("GET", "/readyz", "").await.status, 200);

@@ -23,8 +23,7 @@ async fn an_api_server_that_is_away_is_503_in_the_envelope_and_no_crash() {
         (Fault::Answer(403), 403, "made up by a fault: Forbidden"),
     ] {
         for (on, method, path, operation) in [
-            ("GET gcuresources/", "GET", GR.to_owned(), "Get"),
-            ("GET /gcuresources", "GET", "/gum/v1/gr".to_owned(), "List"),
+            ("GET gcuresources/", "GET", format!("{GR}/resource/driver"), "Get"),
             ("GET daemonsets/", "GET", format!("{GR}/resource/driver"), "Get"),
             ("GET gcuupgrades", "GET", "/gum/v1/upgrades".to_owned(), "List"),
             ("GET gcuupgrades", "DELETE", GR.to_owned(), "Delete"),

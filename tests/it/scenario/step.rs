@@ -495,8 +495,7 @@ async fn says_that_it_is_away(harness: &Harness) {
         _ => "",
     };
     if !why.is_empty() {
-        let path = format!("/gum/v1/gr/{}", harness.gr());
-        let answer = harness.must("GET", &path, "").await;
+        let answer = harness.must("GET", "/gum/v1/upgrades", "").await;
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert!(answer.error().contains(why), "REST says {why:?}: {}", answer.text);
         assert_eq!(harness.must("GET", "/livez", "").await.status, 200);

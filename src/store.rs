@@ -1,0 +1,165 @@
+//! What watches have shown of the cluster: one watch for each kind, shared by all upgrades and by the API. A watch lasts
+//! as long as somebody uses it, so an idle service has none of these.
+//!
+//! Nothing here knows who reads it: what is kept of an object is the same for everybody.
+
+mod grs;
+mod scope;
+mod view;
+mod views;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::Notify;
+
+use crate::observe::deployment_state;
+use crate::observe::fleet::{self, SeenPod, SeenSet, Template};
+use crate::observe::refusals::{self, Refusal};
+use crate::plan::WorkloadState;
+use crate::plan::fleet::{NodeState, Tenant};
+use crate::record::GcuUpgrade;
+pub use grs::{Grs, ServedGr};
+pub use scope::Scope;
+pub use view::{Habits, View};
+pub use views::{Views, concerns_nodes, join_refusals, pods_of};
+
+/// Objects fetched with one call: whole objects are large, and only what is kept of them may stay in memory.
+const PAGE: u32 = 200;
+
+/// Every watch that is open.
+#[derive(Clone)]
+pub struct Stores {
+    client: Client,
+    open: Arc<Mutex<Open>>,
+    /// The grs, for readers.
+    pub grs: Grs,
+}
+
+/// By what each is about; `()` where there is one for the whole cluster.
+#[derive(Default)]
+struct Open {
+    nodes: Slots<(), Arc<NodeState>>,
+    sets: Slots<(), Arc<SeenSet>>,
+    /// By namespace.
+    deployments: Slots<String, WorkloadState>,
+    /// By namespace.
+    templates: Slots<String, Template>,
+    /// By namespace.
+    refusals: Slots<String, Refusal>,
+    /// By namespace and label selector.
+    pods: Slots<(String, String), SeenPod>,
+    /// By node.
+    tenants: Slots<String, Arc<Tenant>>,
+    /// By the record's name.
+    records: BTreeMap<String, Weak<Views>>,
+}
+
+type Slots<K, T> = BTreeMap<K, Weak<View<T>>>;
+
+impl Stores {
+    /// None is open yet.
+    pub fn new(client: Client) -> Self {
+        Self { grs: Grs::new(client.clone()), client, open: Arc::default() }
+    }
+
+    /// What is watched for a record from now on; every change wakes this.
+    pub fn watch(&self, record: &GcuUpgrade, wake: Arc<Notify>) -> Arc<Views> {
+        let views = Arc::new(Views::start(&self.client, self.clone(), record, wake));
+        let name = record.metadata.name.clone().unwrap_or_default();
+        let mut open = self.open();
+        open.records.retain(|_, views| views.strong_count() > 0);
+        open.records.insert(name, Arc::downgrade(&views));
+        views
+    }
+
+    /// What is watched for a record, if this replica works on it.
+    pub fn watched(&self, record: &GcuUpgrade) -> Option<Arc<Views>> {
+        self.open().records.get(record.metadata.name.as_ref()?)?.upgrade()
+    }
+
+    /// Every node.
+    pub fn nodes(&self) -> Arc<View<Arc<NodeState>>> {
+        // A kubelet reports every few minutes that nothing has changed: that is a new version of its node.
+        let differs = |old: &Arc<NodeState>, new: &Arc<NodeState>| !old.is_alike(new);
+        let api: Api<Node> = Api::all(self.client.clone());
+        shared(&mut self.open().nodes, (), || {
+            let habits = Habits { differs, lists_again: false };
+            View::start_with("nodes", api, pages(), |n| Some(fleet::node(&n)), habits)
+        })
+    }
+
+    /// Every DaemonSet.
+    pub fn sets(&self) -> Arc<View<Arc<SeenSet>>> {
+        let api: Api<DaemonSet> = Api::all(self.client.clone());
+        shared(&mut self.open().sets, (), || {
+            View::start("daemonsets", api, pages(), |d| Some(fleet::seen_set(&d)))
+        })
+    }
+
+    /// The Deployments of a namespace.
+    pub fn deployments(&self, namespace: &str) -> Arc<View<WorkloadState>> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        shared(&mut self.open().deployments, namespace.to_owned(), || {
+            View::start("deployments", api, pages(), |d| Some(deployment_state(&d)))
+        })
+    }
+
+    /// The templates of the DaemonSets of a namespace.
+    pub fn templates(&self, namespace: &str) -> Arc<View<Template>> {
+        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);
+        shared(&mut self.open().templates, namespace.to_owned(), || {
+            View::start("revisions", api, pages(), |r| fleet::template(&r))
+        })
+    }
+
+    /// Pods that DaemonSets of a namespace could not create.
+    pub fn refusals(&self, namespace: &str) -> Arc<View<Refusal>> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        shared(&mut self.open().refusals, namespace.to_owned(), || {
+            View::start("events", api, pages().fields(refusals::SELECTOR), |e| refusals::refusal(&e))
+        })
+    }
+
+    /// The pods of components, by namespace and label selector.
+    pub fn pods(&self, namespace: &str, selector: &str) -> Arc<View<SeenPod>> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        shared(&mut self.open().pods, (namespace.to_owned(), selector.to_owned()), || {
+            View::start("pods", api, pages().labels(selector), |p| fleet::component_pod(&p))
+        })
+    }
+
+    /// Every pod on a node, listed anew: whoever has to know who is there from a certain moment on needs a list of a
+    /// later one.
+    pub fn list_tenants(&self, node: &str) -> Arc<View<Arc<Tenant>>> {
+        let api: Api<Pod> = Api::all(self.client.clone());
+        let on_it = pages().fields(&format!("spec.nodeName={node}"));
+        let mut open = self.open();
+        open.tenants.remove(node);
+        shared(&mut open.tenants, node.to_owned(), || {
+            View::start("the pods of a node", api, on_it, |p| fleet::tenant(&p))
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pages() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+fn shared<K: Ord, T>(slots: &mut Slots<K, T>, key: K, start: impl FnOnce() -> View<T>) -> Arc<View<T>> {
+    if let Some(open) = slots.get(&key).and_then(Weak::upgrade) {
+        return open;
+    }
+    slots.retain(|_, slot| slot.strong_count() > 0);
+    let view = Arc::new(start());
+    slots.insert(key, Arc::downgrade(&view));
+    view
+}

@@ -1,0 +1,232 @@
+//! A view: what a watch has shown, kept as small values of our own instead of whole objects.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::cluster::watch_text;
+use crate::telemetry::trouble::Trouble;
+
+/// First and longest pause before a watch that was interrupted is begun anew with a list.
+const LISTS_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How a view deals with what it is told.
+pub struct Habits<T> {
+    /// Whether a difference is worth waking for.
+    pub differs: fn(&T, &T) -> bool,
+    /// A watch that is taken up again does not say so until something changes. Where it matters whether the view is
+    /// in sync, it lists again instead.
+    pub lists_again: bool,
+}
+
+/// What one watch has shown. The watch ends when the view is dropped.
+pub struct View<T> {
+    state: Arc<Mutex<State<T>>>,
+    task: AbortHandle,
+}
+
+struct State<T> {
+    items: BTreeMap<String, T>,
+    /// Filled during a relist, swapped in when that is complete: readers never see half a list.
+    relist: BTreeMap<String, T>,
+    /// The first list has arrived.
+    ready: bool,
+    /// Nothing has gone wrong with the watch since the last list.
+    in_sync: bool,
+    /// Why it has not, if that is known.
+    trouble: Option<String>,
+    /// Who is woken by changes.
+    wakes: Vec<Weak<Notify>>,
+}
+
+impl<T: Clone + PartialEq + Send + 'static> View<T> {
+    /// Watches `api` and keeps what `parse` makes of each object (`None`: not of interest). `what` names the view in
+    /// logs.
+    pub fn start<K>(
+        what: &'static str,
+        api: Api<K>,
+        config: watcher::Config,
+        parse: impl Fn(K) -> Option<T> + Send + 'static,
+    ) -> Self
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        Self::start_with(
+            what,
+            api,
+            config,
+            parse,
+            Habits { differs: |old, new| old != new, lists_again: false },
+        )
+    }
+
+    /// The same, with habits of its own.
+    pub fn start_with<K>(
+        what: &'static str,
+        api: Api<K>,
+        config: watcher::Config,
+        parse: impl Fn(K) -> Option<T> + Send + 'static,
+        habits: Habits<T>,
+    ) -> Self
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = state.clone();
+        let task = tokio::spawn(async move {
+            let mut trouble = Trouble::default();
+            let begin = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+            let (mut events, mut pause) = (begin(), LISTS_AGAIN.0);
+            while let Some(event) = events.next().await {
+                let interrupted = match event {
+                    Ok(event) => {
+                        lock(&shared).hear(event, &parse, habits.differs);
+                        false
+                    }
+                    Err(error) => {
+                        let (why, ready) = (watch_text(&error), lock(&shared).miss(what, &error));
+                        if ready {
+                            debug!("watch on {what} interrupted, resuming: {why}");
+                        } else if let Some(line) = trouble.again(&why) {
+                            warn!("cannot watch {what} yet, trying again: {line}");
+                        }
+                        ready
+                    }
+                };
+                if interrupted && habits.lists_again {
+                    sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(LISTS_AGAIN.1);
+                    events = begin();
+                } else if lock(&shared).in_sync {
+                    pause = LISTS_AGAIN.0;
+                }
+            }
+        });
+        Self { state, task: task.abort_handle() }
+    }
+
+    /// Wakes this from now on, at every change of what is kept.
+    pub fn wakes(&self, wake: &Arc<Notify>) {
+        let mut state = lock(&self.state);
+        state.wakes.retain(|other| other.strong_count() > 0);
+        if !state.wakes.iter().any(|other| other.as_ptr() == Arc::as_ptr(wake)) {
+            state.wakes.push(Arc::downgrade(wake));
+        }
+    }
+
+    /// Everything in view, by namespace and name.
+    pub fn items(&self) -> Vec<T> {
+        lock(&self.state).items.values().cloned().collect()
+    }
+
+    /// What is in view under this name, of a kind without namespaces.
+    pub fn get(&self, name: &str) -> Option<T> {
+        lock(&self.state).items.get(&format!("/{name}")).cloned()
+    }
+
+    /// Whether nothing has gone wrong with the watch since the last list.
+    pub fn is_in_sync(&self) -> bool {
+        lock(&self.state).in_sync
+    }
+
+    /// Whether the first list has arrived.
+    pub fn is_ready(&self) -> bool {
+        lock(&self.state).ready
+    }
+
+    /// Why the first list has not arrived, if that is known.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.state).trouble.clone()
+    }
+}
+
+impl<T> Drop for View<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        let (items, relist) = (BTreeMap::new(), BTreeMap::new());
+        Self { items, relist, ready: false, in_sync: false, trouble: None, wakes: Vec::new() }
+    }
+}
+
+impl<T> State<T> {
+    fn wake(&self) {
+        self.wakes.iter().filter_map(Weak::upgrade).for_each(|wake| wake.notify_one());
+    }
+
+    /// Takes in what the watch tells, and wakes whom that concerns.
+    fn hear<K: Resource>(
+        &mut self,
+        event: watcher::Event<K>,
+        parse: &impl Fn(K) -> Option<T>,
+        differs: fn(&T, &T) -> bool,
+    ) {
+        if self.apply(event, parse, differs) {
+            self.wake();
+        }
+    }
+
+    /// The watch has failed. Whether there was a list before.
+    fn miss(&mut self, what: &str, error: &watcher::Error) -> bool {
+        self.in_sync = false;
+        if !self.ready {
+            self.trouble = Some(format!("cannot watch {what}: {}", watch_text(error)));
+            self.wake();
+        }
+        self.ready
+    }
+
+    /// Whether this changes what is kept.
+    fn apply<K: Resource>(
+        &mut self,
+        event: watcher::Event<K>,
+        parse: &impl Fn(K) -> Option<T>,
+        differs: fn(&T, &T) -> bool,
+    ) -> bool {
+        match event {
+            watcher::Event::Init => self.relist.clear(),
+            watcher::Event::InitApply(object) => {
+                let key = key(&object);
+                self.relist.extend(parse(object).map(|item| (key, item)));
+            }
+            watcher::Event::InitDone => {
+                self.items = std::mem::take(&mut self.relist);
+                (self.ready, self.in_sync) = (true, true);
+                self.trouble = None;
+                return true;
+            }
+            watcher::Event::Apply(object) => {
+                let key = key(&object);
+                let Some(item) = parse(object) else { return self.items.remove(&key).is_some() };
+                let differs = self.items.get(&key).is_none_or(|old| differs(old, &item));
+                self.items.insert(key, item);
+                return differs;
+            }
+            watcher::Event::Delete(object) => return self.items.remove(&key(&object)).is_some(),
+        }
+        false
+    }
+}
+
+fn key<K: Resource>(object: &K) -> String {
+    let meta = object.meta();
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
