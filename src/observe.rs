@@ -4,6 +4,7 @@
 pub mod budgets;
 pub mod fleet;
 mod intern;
+pub mod live;
 pub mod refusals;
 mod sets;
 

@@ -14,7 +14,8 @@ use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::query::NodesQuery;
 use super::request::{Name, is_dns_subdomain};
-use crate::observe::fleet::{self, Interest};
+use crate::observe::fleet::Interest;
+use crate::observe::live;
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
 use crate::record::GcuUpgrade;
@@ -90,8 +91,8 @@ impl Context {
             Some(fleet) => fleet,
             None => {
                 let (sets, pods) = tokio::try_join!(
-                    fleet::live_sets(&self.client, &interest),
-                    fleet::live_pods(&self.client, &interest)
+                    live::sets(&self.client, &interest),
+                    live::daemon_pods(&self.client, &interest)
                 )?;
                 Fleet { sets, pods, ..Fleet::default() }
             }

@@ -17,7 +17,8 @@ use super::request::{JobBody, Name};
 use super::upgrade_request::UpgradeRequest;
 use crate::explain::preview::{Ask, Preview, preview};
 use crate::gr::{self, LiveGr, Workload};
-use crate::observe::fleet::{self, Interest};
+use crate::observe::fleet::Interest;
+use crate::observe::live;
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::pins;
@@ -64,7 +65,7 @@ impl Context {
                 }
             };
             let options = job.options.rolling_update.clone().unwrap_or_default();
-            let (fleet, budgets) = tokio::join!(fleet::live(&self.client, &interest, &options), budgets);
+            let (fleet, budgets) = tokio::join!(live::fleet(&self.client, &interest, &options), budgets);
             let fleet = Fleet { own_node: self.own_node.clone(), ..fleet? };
             Ok(Seen { fleet, budgets })
         };
@@ -101,7 +102,7 @@ impl Context {
     ) -> Result<(), ApiError> {
         let (Some(found), Strategy::RollingUpdate) = (found, job.options.strategy) else { return Ok(()) };
         let live = &found.live;
-        let sets = fleet::live_sets(&self.client, &interest(Some(live), job)).await?;
+        let sets = live::sets(&self.client, &interest(Some(live), job)).await?;
         let refused = pins::resolve(&live.manifest, &job.target.manifest, live, &sets).refused;
         if refused.is_empty() {
             return Ok(());

@@ -16,7 +16,7 @@ use crate::cluster::error_text;
 use crate::explain::progress::progress;
 use crate::explain::why::{Why, why};
 use crate::observe::fleet::Interest;
-use crate::observe::{budgets, fleet};
+use crate::observe::{budgets, live};
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::preflight;
@@ -136,7 +136,7 @@ impl Context {
                 None => {
                     let interest = Interest::of(record, live);
                     let options = record.spec.rolling_update.clone().unwrap_or_default();
-                    fleet::live(&self.client, &interest, &options).await
+                    live::fleet(&self.client, &interest, &options).await
                 }
             }
         };

@@ -5,7 +5,7 @@ use kube::{Api, Client};
 use tracing::{debug, info};
 
 use crate::cluster::error_text;
-use crate::observe::fleet::each;
+use crate::observe::live::each;
 use crate::record::brief::{self, Brief};
 use crate::record::{GcuUpgrade, HISTORY_LIMIT};
 

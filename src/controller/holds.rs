@@ -18,6 +18,7 @@ use super::Context;
 use super::act::rolling::{label, let_go};
 use crate::cluster::error_text;
 use crate::observe::fleet::{self, Interest};
+use crate::observe::live;
 use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, Unreadable, needed_by, verdicts};
 use crate::record::GcuUpgrade;
@@ -193,7 +194,7 @@ async fn release(client: &Client, set: &SetState) -> (bool, Option<String>) {
 async fn held_sets(client: &Client) -> Result<Vec<Arc<SetState>>, kube::Error> {
     let mut sets = Vec::new();
     let api: Api<DaemonSet> = Api::all(client.clone());
-    fleet::each(api, ListParams::default(), |d| {
+    live::each(api, ListParams::default(), |d| {
         sets.extend(Some(fleet::set(&d)).filter(|s| s.lock.is_some()));
     })
     .await?;
@@ -205,7 +206,7 @@ async fn with_hashes(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Ar
     let namespaces: BTreeSet<String> = sets.iter().map(|s| s.namespace.clone()).collect();
     for namespace in &namespaces {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
-        fleet::each(api, ListParams::default(), |r| templates.extend(fleet::template(&r))).await?;
+        live::each(api, ListParams::default(), |r| templates.extend(fleet::template(&r))).await?;
     }
     Ok(fleet::with_hashes(sets, &templates))
 }
@@ -215,7 +216,7 @@ async fn pods(client: &Client, sets: &[Arc<SetState>]) -> Result<Vec<Arc<DaemonP
     let mut pods = Vec::new();
     for namespace in interest.workloads.keys() {
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        fleet::each(api, ListParams::default(), |p| {
+        live::each(api, ListParams::default(), |p| {
             pods.extend(interest.daemon_pods(fleet::component_pod(&p)));
         })
         .await?;
@@ -226,7 +227,7 @@ async fn pods(client: &Client, sets: &[Arc<SetState>]) -> Result<Vec<Arc<DaemonP
 async fn records(client: &Client) -> Result<(Vec<GcuUpgrade>, Vec<Unreadable>), kube::Error> {
     let (mut records, mut unreadable) = (Vec::new(), Vec::new());
     let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
-    fleet::each(api, ListParams::default(), |record| match record.0 {
+    live::each(api, ListParams::default(), |record| match record.0 {
         Ok(record) => records.push(record),
         Err(invalid) => unreadable
             .push((invalid.metadata.name.unwrap_or_default(), invalid.metadata.uid.unwrap_or_default())),

@@ -10,8 +10,8 @@ use kube::{Api, Client};
 
 use crate::cluster;
 use crate::gr::WorkloadKind;
-use crate::observe::fleet::{self, Interest, SeenSet};
-use crate::observe::{deployment_state, gr_api, parse_gr, pod_state};
+use crate::observe::fleet::{Interest, SeenSet};
+use crate::observe::{deployment_state, gr_api, live, parse_gr, pod_state};
 use crate::plan::fleet::Fleet;
 use crate::plan::{PodState, Snapshot, WorkloadState};
 use crate::record::{GcuUpgrade, Step, Strategy};
@@ -22,7 +22,7 @@ use crate::store::{Scope, Views, concerns_nodes, join_refusals, pods_of};
 ///
 /// # Errors
 /// The API server's, as they come.
-pub(super) async fn live(
+pub(super) async fn look(
     client: &Client,
     record: &GcuUpgrade,
     views: &Views,
@@ -40,11 +40,11 @@ pub(super) async fn live(
     if record.spec.strategy == Strategy::RollingUpdate {
         let interest = Interest::of(record, gr.as_ref());
         let sets = sets.iter().map(|set| &set.state).filter(|set| interest.wants(set)).cloned().collect();
-        let sets = fleet::hashed(client, sets).await?;
+        let sets = live::hashed(client, sets).await?;
         // Until nodes are touched it is the DaemonSets alone that count.
         seen.fleet =
             if concerns_nodes(record) { views.fleet(sets) } else { Fleet { sets, ..Fleet::default() } };
-        seen.pods = pods_of(&seen.fleet);
+        seen.pods = pods_of(record, &seen.fleet);
     } else {
         // Pods are read after workloads: none comes from one that is seen to be gone.
         seen.pods = match record.status_or_default().step {
@@ -64,17 +64,17 @@ async fn list_sets(
     scope: &Scope,
 ) -> Result<Vec<Arc<SeenSet>>, kube::Error> {
     if record.spec.strategy == Strategy::RollingUpdate {
-        return fleet::sets_in(Api::all(client.clone())).await;
+        return live::sets_in(Api::all(client.clone())).await;
     }
     let namespaces = scope.namespaces_of(WorkloadKind::DaemonSet);
-    let all = namespaces.map(|namespace| fleet::sets_in(Api::namespaced(client.clone(), namespace)));
+    let all = namespaces.map(|namespace| live::sets_in(Api::namespaced(client.clone(), namespace)));
     Ok(try_join_all(all).await?.into_iter().flatten().collect())
 }
 
 async fn list_deployments(client: &Client, namespace: &str) -> Result<Vec<WorkloadState>, kube::Error> {
     let mut found = Vec::new();
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    fleet::each(api, ListParams::default(), |d| found.push(deployment_state(&d))).await?;
+    live::each(api, ListParams::default(), |d| found.push(deployment_state(&d))).await?;
     Ok(found)
 }
 
@@ -83,7 +83,7 @@ async fn list_pods(client: &Client, scope: &Scope) -> Result<Vec<PodState>, kube
         let mut pods = Vec::new();
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
         let params = ListParams::default().labels(&selector);
-        fleet::each(api, params, |p| pods.extend(pod_state(&p))).await?;
+        live::each(api, params, |p| pods.extend(pod_state(&p))).await?;
         Ok::<_, kube::Error>(pods)
     });
     Ok(try_join_all(lists).await?.into_iter().flatten().collect())

@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 use super::act::{Outcome, act_on_fleet};
 use crate::cluster::{self, Pages, error_text};
-use crate::observe::fleet::{each, node};
+use crate::observe::fleet::node;
+use crate::observe::live::each;
 use crate::plan::fleet::Mark;
 use crate::plan::rolling::node::release;
 use crate::record::brief::{self, Brief};

@@ -31,8 +31,10 @@ use crate::telemetry::trouble::Trouble;
 use crate::telemetry::v1;
 use order::Order;
 
-/// Lets a burst of watch events be looked at once.
+/// Lets a burst of watch events be looked at once: so long, and so much longer for each node. A decision takes as much
+/// longer, and what is decided in a large cluster is not in a hurry.
 const DEBOUNCE: Duration = Duration::from_millis(10);
+const DEBOUNCE_FOR_EACH_NODE: Duration = Duration::from_micros(10);
 /// Nothing polls; this only bounds the harm of a wake-up that was lost.
 const SAFETY_NET: Duration = Duration::from_secs(300);
 /// How long a watch may usually lag behind.
@@ -149,6 +151,7 @@ impl Worker {
         if self.counts_tenants() {
             self.order.count(&self.context.client, &self.record).await?;
         }
+        let mut called = false;
         match self.views.snapshot(&self.record) {
             Some(mut seen) => {
                 seen.guard = self.known_guard();
@@ -159,6 +162,7 @@ impl Worker {
                         false => Ok(self.look_again_soon().await),
                     };
                 }
+                called = true;
             }
             // Of thousands of nodes and pods nothing is known yet: the end of the first list wakes.
             None if concerns_nodes(&self.record) && gr.is_some() => return self.wait_for_views().await,
@@ -175,7 +179,14 @@ impl Worker {
         };
         self.views.follow(&self.record, seen.gr.as_ref());
         let decision = self.decide(seen);
-        self.carry_out(decision).await
+        match self.carry_out(decision).await? {
+            // The views are ahead of what was read: nothing need wake when that has caught up.
+            LoopOutcome::Until(when) if called => {
+                let soon = self.context.clock.precisely().saturating_add(self.next_backoff()).ok();
+                Ok(LoopOutcome::Until(when.into_iter().chain(soon).min()))
+            }
+            outcome => Ok(outcome),
+        }
     }
 
     async fn carry_out(&mut self, decision: Decision) -> Result<LoopOutcome, kube::Error> {
@@ -349,7 +360,8 @@ impl Worker {
             left.unwrap_or(SAFETY_NET)
         };
         if timeout(left, self.wake.notified()).await.is_ok() {
-            sleep(DEBOUNCE).await;
+            let nodes = u32::try_from(self.views.nodes()).unwrap_or(u32::MAX);
+            sleep(DEBOUNCE.saturating_add(DEBOUNCE_FOR_EACH_NODE.saturating_mul(nodes))).await;
         }
     }
 

@@ -129,6 +129,11 @@ impl<T: Clone + PartialEq + Send + 'static> View<T> {
         lock(&self.state).items.values().cloned().collect()
     }
 
+    /// How many are in view.
+    pub fn count(&self) -> usize {
+        lock(&self.state).items.len()
+    }
+
     /// What is in view under this name, of a kind without namespaces.
     pub fn get(&self, name: &str) -> Option<T> {
         lock(&self.state).items.get(&format!("/{name}")).cloned()

@@ -119,6 +119,11 @@ impl Views {
         self.gr.items().into_iter().next()
     }
 
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.count()
+    }
+
     /// Nodes that are not ready.
     pub fn dead_nodes(&self) -> BTreeSet<String> {
         self.nodes.items().into_iter().filter(|node| !node.ready).map(|node| node.name.clone()).collect()
@@ -190,7 +195,7 @@ impl Views {
             let sets = self.wanted(&sets);
             let nodes = concerns_nodes(record);
             seen.fleet = if nodes { self.fleet(sets) } else { Fleet { sets, ..Fleet::default() } };
-            seen.pods = pods_of(&seen.fleet);
+            seen.pods = pods_of(record, &seen.fleet);
         } else {
             seen.pods = self.pods();
         }
@@ -218,8 +223,11 @@ pub fn concerns_nodes(record: &GcuUpgrade) -> bool {
         && matches!(step, Step::Propagating | Step::Rolling | Step::Restoring)
 }
 
-/// What both strategies ask of pods.
-pub fn pods_of(fleet: &Fleet) -> Vec<PodState> {
+/// What both strategies ask of pods, in the step in which a RollingUpdate asks it: there are thousands.
+pub fn pods_of(record: &GcuUpgrade, fleet: &Fleet) -> Vec<PodState> {
+    if record.status_or_default().step != Step::Restoring {
+        return Vec::new();
+    }
     fleet.pods.iter().map(|pod| daemon_state(pod)).collect()
 }
 

@@ -9,7 +9,8 @@ use axum::body::Body;
 use gcu_upgrade_manager::app::Service;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::gr::LiveGr;
-use gcu_upgrade_manager::observe::fleet::{Interest, live};
+use gcu_upgrade_manager::observe::fleet::Interest;
+use gcu_upgrade_manager::observe::live;
 use gcu_upgrade_manager::plan::{Snapshot, decide};
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase, Step};
 use gcu_upgrade_manager::sandbox::actors::kubelet::STOPS_IN;
@@ -186,7 +187,7 @@ pub(crate) async fn decision_cost(
     let served = world.gr().await.unwrap();
     let gr = LiveGr::parse(&serde_json::to_value(&served).unwrap());
     let options = record.spec.rolling_update.clone().unwrap();
-    let fleet = live(client, &Interest::of(record, gr.as_ref()), &options).await.unwrap();
+    let fleet = live::fleet(client, &Interest::of(record, gr.as_ref()), &options).await.unwrap();
     let seen = Snapshot { gr, fleet, ..Snapshot::default() };
     let rounds = 50;
     let begun = on_cpu();

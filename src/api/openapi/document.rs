@@ -189,6 +189,12 @@ fn responses(operation: &Operation, word: &str, path: &str, generator: &mut Sche
         let location = json!({ "description": "The record's path; absent for a dry run.", "schema": { "type": "string" } });
         insert(&mut success, "headers", json!({ "Location": location }));
     }
+    if operation.headers.iter().any(|header| header.name == "If-None-Match") {
+        let tag = json!({ "description": "What tells this answer from every other; absent where the API server was asked.", "schema": { "type": "string" } });
+        insert(&mut success, "headers", json!({ "ETag": tag }));
+        let same = json!({ "description": "`If-None-Match` names what would be answered." });
+        all.insert("304".to_owned(), same);
+    }
     all.insert("200".to_owned(), success);
     if matches!(operation.answer, Answer::AsIs("text/event-stream")) {
         let over = "`Last-Event-ID` was that of the last event: there is nothing more.";

@@ -1,6 +1,6 @@
 //! The grs, their workloads, and the blueprints.
 
-use super::{Answer, Body, Group, Operation, Param, READ, SAMPLE, Sample, schemas};
+use super::{Answer, Body, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
 
 pub(super) const GROUP: Group = Group {
@@ -9,13 +9,21 @@ pub(super) const GROUP: Group = Group {
     operations: &[LIST, GET, RESOURCE, DELETE, BLUEPRINTS, BLUEPRINT],
 };
 
+const IF_NONE_MATCH: Param = Param {
+    name: "If-None-Match",
+    about: "The `ETag` of an answer that the caller has: if it still holds, the answer is 304 without a body.",
+    kind: Kind::Text,
+    example: "\"7d0c1e52-5b7e-4a53-9f0e-0d2f4c1b8a11-1042-v1\"",
+};
+
 const DELETE_QUERY: [Param; 2] = [super::command::WAIT, super::command::DRY_RUN];
 
 const LIST: Operation = Operation {
     call: "GET /gum/v1/gr",
     id: "listGrs",
     summary: "List all grs",
-    about: "The list as the API server serves it. Where two API groups serve grs, those of both.",
+    about: "The list as the API server serves it. Where two API groups serve grs, those of both. As the next call, it is answered from a watch.",
+    headers: &[IF_NONE_MATCH],
     needs: auth::List::NEED,
     answer: Answer::Content(schemas::gr_list),
     means: "The grs.",
@@ -44,7 +52,8 @@ const GET: Operation = Operation {
     call: "GET /gum/v1/gr/{name}",
     id: "getGr",
     summary: "Get one gr",
-    about: "The gr as the API server serves it, whichever API group that is.",
+    about: "The gr as the API server serves it, whichever API group that is. It is answered from a watch, with an `ETag`, and is never older than what this replica has written itself; while the watch is not known to be in sync, the API server is asked.",
+    headers: &[IF_NONE_MATCH],
     answer: Answer::Content(schemas::object),
     means: "The gr.",
     fails: &[(404, "There is no such gr: the text is Kubernetes' own.")],

@@ -25,7 +25,7 @@ impl Worker {
             Some(record) if record.uid() == self.record.uid() => self.record = record,
             _ => return Ok(None),
         }
-        let mut seen = observe::live(&self.context.client, &self.record, &self.views).await?;
+        let mut seen = observe::look(&self.context.client, &self.record, &self.views).await?;
         if self.record.spec.strategy == Strategy::RollingUpdate {
             seen.guard = self.look_at_guard().await?;
         }

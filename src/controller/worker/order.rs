@@ -9,7 +9,7 @@ use kube::Client;
 use tokio::time::Instant;
 
 use super::Worker;
-use crate::observe::fleet;
+use crate::observe::live;
 use crate::record::rolling::Order as Wanted;
 use crate::record::{GcuUpgrade, Step, Strategy};
 
@@ -25,7 +25,7 @@ impl Order {
     pub(super) async fn count(&mut self, client: &Client, record: &GcuUpgrade) -> Result<(), kube::Error> {
         if self.0.as_ref().is_none_or(|(_, at)| at.elapsed() >= GOOD_FOR) {
             let drain = record.spec.rolling_update.clone().unwrap_or_default().drain;
-            self.0 = Some((Arc::new(fleet::busy(client, &drain).await?), Instant::now()));
+            self.0 = Some((Arc::new(live::busy(client, &drain).await?), Instant::now()));
         }
         Ok(())
     }

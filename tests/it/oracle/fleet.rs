@@ -453,7 +453,8 @@ impl Replay {
         let together = down.len();
         assert!(
             together <= most || rolling.uncommanded > 0,
-            "I2: {together} nodes are down because of us, {most} may be: {down:?}"
+            "I2: {together} nodes are down because of us, {most} may be: {down:?}; pods are missing on {:?}",
+            self.missing
         );
         self.seen.together = self.seen.together.max(together);
     }
