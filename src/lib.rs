@@ -26,6 +26,7 @@
 //! | [`observe`] | what the cluster says, as small values |
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
+//! | [`ui`] | the page for people: from what was read to HTML, pure; its style and its script |
 //! | [`explain`] | the plan, progress, why it is not progressing: pure; beside the core, which does not know it |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
@@ -103,3 +104,4 @@ pub mod random;
 pub mod record;
 pub mod run;
 pub mod telemetry;
+pub mod ui;

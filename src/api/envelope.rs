@@ -65,6 +65,13 @@ impl Reply {
         Self { content: Some(Content::Rendered(indented(&text))), ..Self::default() }
     }
 
+    /// With content that is large and read by programs alone: in one line.
+    pub(super) fn compact(content: &impl Serialize) -> Self {
+        // Writing plain data into memory cannot fail.
+        let text = serde_json::to_vec(content).unwrap_or_default();
+        Self { content: Some(Content::Rendered(text.into())), ..Self::default() }
+    }
+
     /// As text for people, a line break at its end.
     pub(super) fn text(mut text: String) -> Self {
         if !text.ends_with('\n') {
@@ -77,6 +84,11 @@ impl Reply {
     pub(super) fn at(mut self, location: String) -> Self {
         self.location = Some(location);
         self
+    }
+
+    /// The text for people, of a reply that is one.
+    pub(super) fn into_text(self) -> String {
+        self.text.unwrap_or_default()
     }
 }
 
@@ -104,6 +116,16 @@ impl ApiError {
     pub(super) fn at(mut self, location: String) -> Self {
         self.location = Some(location);
         self
+    }
+
+    /// What went wrong, and what to do.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The status that it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// As data of an event.
@@ -372,5 +394,11 @@ const CALLS: [(&str, &str); 8] = [
     ("plan", "Plan"),
 ];
 
-const VIEWS: [(&str, &str); 5] =
-    [("history", "History"), ("status", "Status"), ("why", "Why"), ("nodes", "Nodes"), ("events", "Events")];
+const VIEWS: [(&str, &str); 6] = [
+    ("history", "History"),
+    ("status", "Status"),
+    ("why", "Why"),
+    ("nodes", "Nodes"),
+    ("fleet", "Fleet"),
+    ("events", "Events"),
+];

@@ -114,7 +114,7 @@ async fn start(harness: &Harness, client: Client) -> Service {
 
 const GR: &str = "/gum/v1/gr/enflame-gcu-resource";
 /// Each call with the verb that it needs.
-const CALLS: [(&str, &str, &str); 26] = [
+const CALLS: [(&str, &str, &str); 27] = [
     ("GET", "/gum/v1/gr", "list"),
     ("GET", "{gr}", "get"),
     ("PUT", "{gr}", "update"),
@@ -133,6 +133,7 @@ const CALLS: [(&str, &str, &str); 26] = [
     ("GET", "{gr}/status", "get"),
     ("GET", "{gr}/why", "get"),
     ("GET", "{gr}/nodes", "get"),
+    ("GET", "{gr}/fleet", "get"),
     ("GET", "{gr}/history", "get"),
     ("GET", "{gr}/history/1", "get"),
     ("GET", "/gum/v1/upgrades", "list"),
