@@ -41,6 +41,8 @@ pub struct Shell<'a> {
     pub origin: &'a str,
     /// Commands need a bearer token.
     pub needs_token: bool,
+    /// The page has itself asked for once more: a link from another site came without the browser's cookie.
+    pub comes_again: bool,
 }
 
 impl Shell<'_> {
@@ -58,6 +60,7 @@ impl Shell<'_> {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
+                    @if self.needs_token && self.comes_again { meta http-equiv="refresh" content="0"; }
                     title { (title) " · gcu-upgrade-manager" }
                     link rel="icon" type="image/svg+xml" href=(assets::ICON.path());
                     link rel="stylesheet" href=(assets::STYLE.path());
@@ -182,9 +185,19 @@ fn between(from: Timestamp, to: Timestamp) -> i64 {
     to.duration_since(from).as_secs().max(0)
 }
 
-/// Text about an upgrade, which is English whatever the language of the labels.
+/// Text about an upgrade, which is English whatever the language of the labels. Moments in it are shown like others.
 fn told(text: &str) -> Markup {
-    html! { span lang="en" { (text) } }
+    let at_of = |word: &str| word.trim_end_matches([';', ',', '.', ')']).parse::<Timestamp>().ok();
+    html! {
+        span lang="en" {
+            @for word in text.split_inclusive(' ') {
+                @match at_of(word.trim_end()) {
+                    Some(at) => { (moment(at)) (word.trim_start_matches(|c: char| !matches!(c, ';' | ',' | '.' | ')' | ' '))) }
+                    None => { (word) }
+                }
+            }
+        }
+    }
 }
 
 /// Nothing.

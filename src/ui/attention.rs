@@ -24,24 +24,48 @@ pub(super) fn attention(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
     let why = page.why.filter(|w| !w.nodes.is_empty() || !w.skipped.is_empty());
     html! {
         h2 id="attention-title" { (words.attention) }
-        @if whole.is_none() && why.is_none() && page.held.is_none() {
-            p { (words.nothing_blocks) }
+        @match whole {
+            Some(whole) => { (whole) }
+            None if page.held.is_none() && !why.is_some_and(blocks) => {
+                p { (words.nothing_blocks) (waits_for(shell, page)) }
+            }
+            None => {}
         }
-        @if let Some(whole) = whole { (whole) }
         @if let Some(held) = page.held { p.block lang="en" { (held) } }
         @if let Some(why) = why { (nodes(shell, page, why)) (skipped(shell, page, why)) }
     }
 }
 
-/// What keeps the upgrade as a whole.
+/// Whether any node does not come along.
+fn blocks(why: &Why) -> bool {
+    !why.skipped.is_empty() || why.nodes.iter().any(is_blocked)
+}
+
+fn is_blocked(stuck: &Stuck) -> bool {
+    stuck.trouble.is_some() || stuck.message.contains("cannot be evicted")
+}
+
+/// What a healthy upgrade waits for.
+fn waits_for(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
+    let status = page.active().map(GcuUpgrade::status_or_default);
+    let waiting = status.and_then(|s| s.waiting_on);
+    html! {
+        @if let Some(waiting) = waiting {
+            " " (shell.words().waits_for) " " (held_since(shell, &waiting.message, waiting.since))
+        }
+    }
+}
+
+/// What keeps the upgrade as a whole, where a person or a fault does.
 fn whole(shell: &Shell<'_>, page: &GrPage<'_>, record: &GcuUpgrade) -> Option<Markup> {
     let status = record.status_or_default();
-    let waiting = status.waiting_on.as_ref()?;
-    let blocked = matches!(status.phase, Phase::Held | Phase::Paused);
+    let waiting =
+        status.waiting_on.as_ref().filter(|_| matches!(status.phase, Phase::Held | Phase::Paused))?;
+    let held = status.phase == Phase::Held;
     let way_on = [Command::Promote, Command::Resume, Command::Retry].into_iter();
     let way_on = way_on.filter(|command| page.legal.contains(command));
     Some(html! {
-        div class=(if blocked { "block bad" } else { "block" }) {
+        div class=(if held { "block bad" } else { "block" }) {
             p { (held_since(shell, &waiting.message, waiting.since)) }
             @for command in way_on {
                 (shell.command("POST", &format!("/gum/v1/gr/{}/{}", page.gr, command.word()), None))
@@ -52,15 +76,22 @@ fn whole(shell: &Shell<'_>, page: &GrPage<'_>, record: &GcuUpgrade) -> Option<Ma
 
 fn nodes(shell: &Shell<'_>, page: &GrPage<'_>, why: &Why) -> Markup {
     let words = shell.words();
-    let (shown, rest) = why.nodes.split_at(SHOWN.min(why.nodes.len()));
-    html! {
-        ul.blocks { @for stuck in shown { li { (node(shell, page, stuck)) } } }
-        @if !rest.is_empty() {
-            details id="more-nodes" {
-                summary { (rest.len()) " " (words.more) }
-                ul.blocks { @for stuck in rest { li { (node(shell, page, stuck)) } } }
+    let (blocked, well): (Vec<&Stuck>, Vec<&Stuck>) = why.nodes.iter().partition(|s| is_blocked(s));
+    let (shown, rest) = blocked.split_at(SHOWN.min(blocked.len()));
+    let hidden = |id: &str, what: &str, all: &[&Stuck]| {
+        html! {
+            @if !all.is_empty() {
+                details id=(id) {
+                    summary { (all.len()) " " (what) }
+                    ul.blocks { @for stuck in all { li { (node(shell, page, stuck)) } } }
+                }
             }
         }
+    };
+    html! {
+        ul.blocks { @for stuck in shown { li { (node(shell, page, stuck)) } } }
+        (hidden("more-blocked", words.more, rest))
+        (hidden("in-work", words.in_work, &well))
     }
 }
 
@@ -69,7 +100,7 @@ fn node(shell: &Shell<'_>, page: &GrPage<'_>, stuck: &Stuck) -> Markup {
     let path = |command: &str| format!("/gum/v1/gr/{}/nodes/{}/{command}", page.gr, stuck.node);
     let condition = condition(stuck);
     let failing = matches!(condition, NodeCondition::Failed | NodeCondition::Late);
-    let blocked = failing || stuck.message.contains("cannot be evicted");
+    let blocked = failing || is_blocked(stuck);
     html! {
         div class=(if failing { "block bad" } else { "block" }) {
             p.what {
@@ -125,7 +156,13 @@ fn skipped(shell: &Shell<'_>, page: &GrPage<'_>, why: &Why) -> Markup {
 
 fn one_reason(shell: &Shell<'_>, page: &GrPage<'_>, reason: &str, nodes: &[&str]) -> Markup {
     let words = shell.words();
-    let first = nodes.first().copied().unwrap_or_default();
+    // One that was given up, or taken out by a person, comes back when that is asked for; others by themselves.
+    let status = page.record().map(GcuUpgrade::status_or_default).and_then(|s| s.rolling).unwrap_or_default();
+    let taken_out = page.record().map(|r| r.spec.skip.as_slice()).unwrap_or_default();
+    let asked = |node: &&&str| {
+        status.skipped.iter().any(|s| s.node == **node) || taken_out.iter().any(|s| s.node == **node)
+    };
+    let first = nodes.iter().find(asked);
     html! {
         div.block {
             p.what {
@@ -137,7 +174,9 @@ fn one_reason(shell: &Shell<'_>, page: &GrPage<'_>, reason: &str, nodes: &[&str]
                 (nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", "))
                 @if nodes.len() > NAMED { " + " (nodes.len().saturating_sub(NAMED)) }
             }
-            (shell.command("POST", &format!("/gum/v1/gr/{}/nodes/{first}/retry", page.gr), None))
+            @if let Some(first) = first {
+                (shell.command("POST", &format!("/gum/v1/gr/{}/nodes/{first}/retry", page.gr), None))
+            }
         }
     }
 }

@@ -226,7 +226,7 @@ fn table(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
             input id="find" name="find" value=(query.find) type="search" spellcheck="false";
             button type="submit" { (words.apply) }
         }
-        div.scroll tabindex="0" role="region" aria-label=(words.table) {
+        div.scroll.tall tabindex="0" role="region" aria-label=(words.table) {
             table.nodes {
                 thead { tr { @for sort in Sort::ALL { (heading(shell, query, sort)) } } }
                 tbody {

@@ -91,7 +91,7 @@ fn status(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progress>) -> 
     let words = shell.words();
     html! {
         h1 { (page.gr) @if let Some(record) = page.record() { " " (phase_badge(shell, record)) } }
-        p.sentence lang="en" { (page.sentence) }
+        p.sentence { (told(page.sentence)) }
         @if page.asked { p.asked role="status" { (words.asked) } }
         @if let Some(nodes) = progress.and_then(|p| p.nodes.as_ref()) {
             progress max=(nodes.total.max(1)) value=(nodes.done) aria-label=(words.done) {

@@ -14,15 +14,19 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 // ---- small things ----
 
 function localTimes(within) {
-  const shown = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "short", timeStyle: "medium" });
+  // Of all languages, Swedish writes a date like everybody else's computer: 2026-01-31 12:00:00.
+  const whole = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
+  const today = new Intl.DateTimeFormat("sv-SE", { timeStyle: "medium" });
   for (const time of all("time[datetime]", within)) {
     const at = new Date(time.dateTime);
     if (!Number.isNaN(at.valueOf())) {
       time.title = time.textContent;
-      time.textContent = shown.format(at);
+      time.textContent = (isToday(at) ? today : whole).format(at);
     }
   }
 }
+
+const isToday = (at) => at.toDateString() === new Date().toDateString();
 
 function copyButtons(within) {
   // Without HTTPS browsers give pages no clipboard, except on localhost.
@@ -177,6 +181,7 @@ class FleetMap {
     this.layout();
     this.at = selected === undefined ? -1 : this.cells.findIndex((cell) => cell.node === selected);
     this.place.classList.add("drawn");
+    this.place.dataset.cells = this.cells.length;
     this.place.dataset.drawnIn = (performance.now() - began).toFixed(1);
   }
 

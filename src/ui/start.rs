@@ -77,7 +77,7 @@ fn grs(shell: &Shell<'_>, listed: &Listed, now: Timestamp) -> Markup {
                             strong { (name) }
                             @if let Some(record) = record {
                                 " " (phase_badge(shell, record))
-                                span.line lang="en" { (progress(record, now).message) }
+                                span.line { (told(&progress(record, now).message)) }
                             } @else if !phase.is_empty() {
                                 span.line lang="en" { (phase) }
                             }

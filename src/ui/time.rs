@@ -12,7 +12,7 @@ use crate::record::rolling::RollingStatus;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step};
 
 /// Nodes in work that have a bar; the table names them all.
-const BARS: usize = 30;
+const BARS: usize = 15;
 
 pub(super) fn time(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progress>) -> Markup {
     let words = shell.words();

@@ -128,6 +128,7 @@ words! {
     asked: "Asked for. The upgrade shows it as soon as its controller has taken it up.", "已提交。控制器处理后此处会显示。";
     attention: "What blocks", "阻塞项";
     nothing_blocks: "Nothing blocks.", "没有阻塞。";
+    waits_for: "It waits for:", "正在等待：";
     since: "since", "自";
     until: "until", "至";
     then: "then", "之后";

@@ -39,16 +39,16 @@ async fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -
 
 /// What a made-up API server says of tokens and rights, and how often it was asked.
 #[derive(Default)]
-struct Reviews {
-    users: BTreeMap<String, String>,
+pub(crate) struct Reviews {
+    pub(crate) users: BTreeMap<String, String>,
     /// User and verb; of one gr alone, its name behind a slash: `get/gr`.
-    rights: Vec<(String, String)>,
+    pub(crate) rights: Vec<(String, String)>,
     away: bool,
     asked: usize,
     last: Value,
 }
 
-type Shared = Arc<Mutex<Reviews>>;
+pub(crate) type Shared = Arc<Mutex<Reviews>>;
 
 fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
     let mut reviews = reviews.lock().unwrap();
@@ -80,7 +80,7 @@ fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
     Some((201, answer))
 }
 
-async fn before_reviews(reviews: Shared) -> (Harness, Service) {
+pub(crate) async fn before_reviews(reviews: Shared) -> (Harness, Service) {
     let world = World { nodes: 1, ..World::default() };
     let harness =
         Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();

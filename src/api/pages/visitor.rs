@@ -28,6 +28,8 @@ pub(super) struct Visitor {
     form_token: String,
     /// Callers are asked who they are.
     pub(super) asks: bool,
+    /// Another site's link leads here: then browsers do not send the cookie.
+    from_elsewhere: bool,
     query: Vec<(String, String)>,
 }
 
@@ -53,6 +55,7 @@ impl FromRequestParts<Guarded> for Visitor {
             form_token: state.sessions.form_token(token.as_deref()),
             token,
             asks: state.asks(),
+            from_elsewhere: matches!(header("sec-fetch-site"), Some("cross-site" | "same-site")),
             query,
         })
     }
@@ -73,6 +76,7 @@ impl Visitor {
             forgery_token: &self.form_token,
             origin: &self.origin,
             needs_token: self.asks,
+            comes_again: self.from_elsewhere && self.token.is_none(),
         }
     }
 
