@@ -134,7 +134,7 @@ impl Shell<'_> {
                     (self.forgery())
                     input type="hidden" name="command" value=(command);
                     (more)
-                    p lang="en" { (what) }
+                    @if !what.is_empty() { p { (what) } }
                     label for={ "name-" (command) } { (words.type_name) " " code { (gr) } }
                     input id={ "name-" (command) } name="confirm" required autocomplete="off" spellcheck="false"
                         pattern=(pattern(gr));

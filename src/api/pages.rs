@@ -17,6 +17,7 @@ use axum::routing::{MethodRouter, get, post};
 use super::auth::session::Sessions;
 use super::auth::{self, Guarded, May};
 use super::envelope::{ApiError, AsIs};
+use super::request::is_dns_subdomain;
 use crate::ui::assets;
 use crate::ui::{SignIn, notice_page, sign_in_page};
 use act::Fields;
@@ -70,7 +71,7 @@ async fn asset(_: May<auth::Everyone>, Path(file): Path<String>) -> Result<Respo
 async fn sign_in_form(_: May<auth::Everyone>, visitor: Visitor) -> Response {
     // Whoever comes from the form with a cookie goes on; without one, the browser has not kept it.
     match (&visitor.token, visitor.given("signed-in").is_some()) {
-        (Some(_), true) => see("/ui/"),
+        (Some(_), true) => see(visitor.given("next").and_then(own_page).unwrap_or("/ui/")),
         (None, true) => ask_who(&visitor, SignIn::NotKept),
         (_, false) => ask_who(&visitor, SignIn::Asked),
     }
@@ -96,7 +97,10 @@ async fn sign_in(
     }
     let too_long = "the token is longer than the cookie that a browser keeps (4096 bytes), or has characters that no token has";
     match guarded.sessions.keep(token) {
-        Some(cookie) => with_cookie(see("/ui/sign-in?signed-in"), &cookie),
+        Some(cookie) => {
+            let next = own_page(fields.of("next")).unwrap_or_default();
+            with_cookie(see(&format!("/ui/sign-in?signed-in&next={next}")), &cookie)
+        }
         None => ask_who(&visitor, SignIn::Refused(too_long)),
     }
 }
@@ -114,6 +118,11 @@ async fn sign_out(
         Ok(_) => forged(&visitor),
         Err(refusal) => refused(&visitor, &refusal),
     }
+}
+
+/// Where somebody wanted to go who was asked to sign in first: the page of a gr.
+fn own_page(path: &str) -> Option<&str> {
+    path.strip_prefix("/ui/gr/").filter(|gr| is_dns_subdomain(gr)).map(|_| path)
 }
 
 /// A page, with everything that keeps it harmless.

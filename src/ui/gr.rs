@@ -81,7 +81,7 @@ pub fn gr_page(shell: &Shell<'_>, page: &GrPage<'_>) -> String {
         section id="attention" data-live aria-labelledby="attention-title" { (attention(shell, page)) }
         section id="fleet" aria-labelledby="fleet-title" { (fleet(shell, page)) }
         section id="time" data-live aria-labelledby="time-title" { (time(shell, page, progress.as_ref())) }
-        section id="plan" aria-labelledby="plan-title" { (plan(shell, page)) }
+        section id="plan" data-live aria-labelledby="plan-title" { (plan(shell, page)) }
         section id="history" data-live aria-labelledby="history-title" { (history(shell, page)) }
     };
     shell.page(page.gr, &main)

@@ -29,6 +29,7 @@ pub fn sign_in_page(shell: &Shell<'_>, said: SignIn<'_>) -> String {
             p { (words.sign_in_about) }
             form.stack method="post" action="/ui/sign-in" {
                 (shell.forgery())
+                input type="hidden" name="next" value=(shell.path);
                 label for="token" { (words.token) }
                 input id="token" name="token" type="password" required autocomplete="off" spellcheck="false";
                 button.primary type="submit" { (words.sign_in) }

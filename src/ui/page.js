@@ -81,17 +81,26 @@ let reading = false;
 let notBefore = 0;
 let streamIsDown = false;
 
+/** The page without what is only of the moment: a plan that was worked out is not worked out again and again. */
+function address() {
+  const url = new URL(location.href);
+  for (const name of ["asked", "file", "strategy", "atOnce", "canary"]) url.searchParams.delete(name);
+  return url;
+}
+
+const showsPlan = new URLSearchParams(location.search).has("file");
+
 async function read() {
   const began = performance.now();
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(60_000) });
+    const answer = await fetch(address(), { headers: { accept: "text/html" }, signal: AbortSignal.timeout(60_000) });
     if (answer.redirected || answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(`${answer.status}`);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of all("[data-live]", page)) {
       const here = byId(part.id);
       const html = part.innerHTML;
-      if (!here || sent.get(part.id) === html || isInUse(here)) continue;
+      if (!here || sent.get(part.id) === html || isInUse(here) || (showsPlan && part.id === "plan")) continue;
       sent.set(part.id, html);
       replace(here, html);
     }
@@ -139,6 +148,11 @@ function follow(here, there) {
 
 // ---- the map of the fleet ----
 
+function cellOf(node, state) {
+  const number = /\d*$/.exec(node)[0];
+  return { node, state, stem: node.slice(0, node.length - number.length), number: Number(number) };
+}
+
 class FleetMap {
   constructor(place) {
     this.place = place;
@@ -172,10 +186,10 @@ class FleetMap {
   show(fleet) {
     const began = performance.now();
     const selected = this.cells[this.at]?.node;
-    const natural = new Intl.Collator("en", { numeric: true }).compare;
     this.groups = fleet.groups.map((group) => {
-      const nodes = Object.entries(group.nodes).flatMap(([state, names]) => names.map((node) => ({ node, state })));
-      nodes.sort((a, b) => natural(a.node, b.node));
+      const nodes = Object.entries(group.nodes).flatMap(([state, names]) => names.map((node) => cellOf(node, state)));
+      // node-10 comes after node-9. A collator would do the same, and take longer than all the drawing.
+      nodes.sort((a, b) => (a.stem < b.stem ? -1 : a.stem > b.stem ? 1 : a.number - b.number));
       return { value: group.value || this.place.dataset.none, nodes };
     });
     this.layout();
@@ -209,16 +223,22 @@ class FleetMap {
     this.draw();
   }
 
-  /** The legend has the shape, the colour and the name of each state. */
-  looks() {
+  /**
+   * The legend has the shape, the colour and the name of each state. The shape is painted once and then copied: to paint
+   * it fifteen thousand times would take longer.
+   */
+  looks(ratio) {
     const looks = new Map();
+    const side = Math.round(this.size * ratio);
     for (const entry of all("#legend [data-condition]")) {
       const shape = entry.querySelector("svg.shape");
-      looks.set(entry.dataset.condition, {
-        path: new Path2D(shape.querySelector("path").getAttribute("d")),
-        colour: getComputedStyle(shape).getPropertyValue(`--${entry.dataset.condition.toLowerCase()}`),
-        name: entry.dataset.name,
-      });
+      const image = new OffscreenCanvas(side, side);
+      const pen = image.getContext("2d");
+      const scale = (this.size - 3) * ratio / 12;
+      pen.setTransform(scale, 0, 0, scale, 1.5 * ratio, 1.5 * ratio);
+      pen.fillStyle = getComputedStyle(shape).getPropertyValue(`--${entry.dataset.condition.toLowerCase()}`);
+      pen.fill(new Path2D(shape.querySelector("path").getAttribute("d")));
+      looks.set(entry.dataset.condition, { image, name: entry.dataset.name });
     }
     return looks;
   }
@@ -236,19 +256,10 @@ class FleetMap {
     pen.font = `600 13px ${style.fontFamily}`;
     pen.fillStyle = style.color;
     for (const name of this.names) pen.fillText(name.text, 0, name.y);
-    this.known = this.looks();
-    const scale = (this.size - 3) / 12;
-    // All cells of one look are one path: fifteen thousand calls to fill would take longer.
-    const paths = new Map();
+    this.known = this.looks(ratio);
     for (const cell of this.cells) {
       const look = this.known.get(cell.state);
-      if (!look) continue;
-      if (!paths.has(look)) paths.set(look, new Path2D());
-      paths.get(look).addPath(look.path, new DOMMatrix([scale, 0, 0, scale, cell.x + 1.5, cell.y + 1.5]));
-    }
-    for (const [look, path] of paths) {
-      pen.fillStyle = look.colour;
-      pen.fill(path);
+      if (look) pen.drawImage(look.image, cell.x, cell.y, this.size, this.size);
     }
     const cell = this.cells[this.at];
     if (cell && document.activeElement === this.canvas) {

@@ -71,7 +71,7 @@ fn assert_keeps_to_itself(browser: &Browser, address: &str) {
 #[test]
 fn an_upgrade_is_planned_begun_promoted_paused_and_watched_to_its_end_in_a_browser() {
     let Some(browser) = Browser::start(Setup::default()) else { return };
-    let sandbox = Sandbox::start("6");
+    let sandbox = Sandbox::start("3");
     browser.go(&sandbox.url("/"));
     assert_eq!(browser.url(), sandbox.url("/ui/"), "a browser is led to the page");
     browser.until("main", "unusable.yaml:");
@@ -106,8 +106,9 @@ fn an_upgrade_is_planned_begun_promoted_paused_and_watched_to_its_end_in_a_brows
     browser.click("#status form:has([value=resume]) button");
     browser.script("window.unchanged = true");
     browser.until("h1 .badge", "Succeeded");
-    browser.until("#legend", "Current 6");
-    browser.until("#history", "setting 6 DaemonSets to updateStrategy OnDelete");
+    browser.until("[data-condition=Current] strong", "3");
+    browser.until("#history", "DaemonSets to updateStrategy OnDelete");
+    browser.until("#plan", "Show the plan");
     assert_eq!(browser.script("return window.unchanged"), true);
     assert_eq!(browser.barriers(), serde_json::json!([]), "of an upgrade that has ended");
     browser.click("#ask-rollback summary");
@@ -132,7 +133,7 @@ fn a_node_that_blocks_is_found_with_what_happens_when_and_the_command_to_copy() 
     browser.until("#attention", &format!("/gum/v1/gr/{NAME}/nodes/{node}/retry"));
     browser.until("#attention", "then");
     // The same node on the map: the only failed cell, found with the keyboard, leads to its row.
-    browser.until("#legend", "Failed 1");
+    browser.until("[data-condition=Failed] strong", "1");
     browser.script("document.querySelector('#map canvas').focus()");
     let number: usize = node.rsplit('-').next().unwrap().parse().unwrap();
     browser.press(&RIGHT.repeat(number - 1));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::skip::skipped;
 
 /// How long anything may take to be seen.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// What finds what a page keeps from people: https://github.com/dequelabs/axe-core, MPL 2.0.
 const AXE: &str = include_str!("../../data/axe-4.14.1.min.js");
 
@@ -153,7 +153,7 @@ impl Browser {
             if let Some(text) = text.as_ref().filter(|text| text.contains(words)) {
                 return text.clone();
             }
-            let page = || self.text("main").unwrap_or_default();
+            let page = || self.text("main").unwrap_or_default().chars().take(3000).collect::<String>();
             assert!(
                 begun.elapsed() < PATIENCE,
                 "{css} does not say {words:?} but {text:?}; the page:\n{}",

@@ -193,7 +193,7 @@ fn fifteen_thousand_nodes_are_drawn_one_cell_each_and_walked_by_keyboard() {
     let Some(browser) = Browser::start(Setup::default()) else { return };
     let address = serve();
     browser.go(&format!("http://{address}/ui/gr/gr"));
-    browser.until("#legend", "Outdated 10987");
+    browser.until("[data-condition=Outdated] strong", "10987");
     let drawn = "return document.querySelector('#map').dataset.cells";
     let begun = tokio::time::Instant::now();
     while browser.script(drawn) != json!(NODES.to_string()) {

@@ -4,9 +4,12 @@ use axum::body::Body;
 use gcu_upgrade_manager::app::Service;
 use http::{Request, StatusCode};
 
+use tokio::net::TcpListener;
+
 use crate::access::{Shared, before_reviews};
 use crate::harness::Answer;
 
+use super::browser::{Browser, Setup};
 use super::{GR, NAME};
 
 const API: &str = "/gum/v1/gr/enflame-gcu-resource";
@@ -73,6 +76,13 @@ async fn whoever_is_not_signed_in_meets_the_form_and_a_wrong_token_is_not_kept()
     assert!(forged.header("set-cookie").is_none());
     let without = ask(&service, "GET", "/ui/sign-in?signed-in", "", "").await;
     assert!(without.text.contains("the browser has not kept it"), "{}", without.text);
+    // Whoever makes the link chooses no other place to lead to.
+    let cookie = sign_in(&service, "t-doer").await;
+    for (next, place) in [(GR, GR), ("//elsewhere.example/ui/", "/ui/"), ("/gum/v1/gr", "/ui/"), ("", "/ui/")]
+    {
+        let on = ask(&service, "GET", &format!("/ui/sign-in?signed-in&next={next}"), &cookie, "").await;
+        assert_eq!(on.header("location"), Some(place), "{next}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,4 +169,39 @@ async fn every_page_says_what_it_may_load_and_where_it_may_stand() {
         let again = ask(&service, "GET", "/ui/", &format!("{doer}; {kept}"), "").await;
         assert!(again.text.contains(&format!("<html lang=\"{language}\">")), "the choice is kept");
     }
+}
+
+#[test]
+fn a_browser_signs_in_keeps_the_token_from_scripts_and_signs_out() {
+    let Some(browser) = Browser::start(Setup::default()) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (address, _cluster) = runtime.block_on(async {
+        let (harness, service) = before_reviews(reviews()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let settings = gcu_upgrade_manager::http::Settings::plain(Default::default());
+        let serving =
+            gcu_upgrade_manager::http::serve(listener, service.router(), settings, Default::default());
+        tokio::spawn(serving);
+        (address, (harness, service))
+    });
+    // Over plain HTTP browsers keep the cookie of localhost alone.
+    let url = |path: &str| format!("http://localhost:{}{path}", address.port());
+    browser.go(&url(GR));
+    browser.until("h1", "Sign in");
+    assert_eq!(browser.barriers(), serde_json::json!([]), "of the form that takes a token");
+    browser.fill("#token", "t-wrong");
+    browser.click("main button.primary");
+    browser.until("[role=alert]", "the token is not valid");
+    browser.fill("#token", "t-reader");
+    browser.click("main button.primary");
+    browser.until(".user", "reader");
+    assert_eq!(browser.url(), url(GR), "where it wanted to go");
+    assert_eq!(browser.script("return document.cookie"), "", "no script sees the token");
+    browser.until("#status", "You may look but not change anything here");
+    assert!(browser.text("#status form").is_none(), "no button");
+    browser.click(".top form button");
+    browser.until("h1", "Sign in");
+    browser.go(&url("/ui/"));
+    browser.until("h1", "Sign in");
 }
