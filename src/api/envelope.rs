@@ -95,8 +95,8 @@ impl Reply {
 /// A failure: a status and a sentence that says what to do.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
-    status: StatusCode,
-    message: String,
+    pub(super) status: StatusCode,
+    pub(super) message: String,
     retry_after: Option<u32>,
     location: Option<String>,
 }
@@ -116,16 +116,6 @@ impl ApiError {
     pub(super) fn at(mut self, location: String) -> Self {
         self.location = Some(location);
         self
-    }
-
-    /// What went wrong, and what to do.
-    pub(super) fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// The status that it is answered with.
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
     }
 
     /// As data of an event.

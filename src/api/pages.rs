@@ -93,7 +93,7 @@ async fn sign_in(
     }
     let token = fields.of("token").trim();
     if let Err(refusal) = guarded.is_valid(token).await {
-        return ask_who(&visitor, SignIn::Refused(refusal.message()));
+        return ask_who(&visitor, SignIn::Refused(&refusal.message));
     }
     let too_long = "the token is longer than the cookie that a browser keeps (4096 bytes), or has characters that no token has";
     match guarded.sessions.keep(token) {
@@ -167,13 +167,13 @@ fn ask_who(visitor: &Visitor, said: SignIn<'_>) -> Response {
 fn refused(visitor: &Visitor, refusal: &ApiError) -> Response {
     if refusal.is_unauthorized() && visitor.asks {
         let said = match &visitor.token {
-            Some(_) => SignIn::Refused(refusal.message()),
+            Some(_) => SignIn::Refused(&refusal.message),
             None => SignIn::Asked,
         };
         return html(StatusCode::UNAUTHORIZED, visitor, sign_in_page(&visitor.shell(None), said));
     }
-    let page = notice_page(&visitor.shell(None), refusal.message(), false, visitor.back());
-    html(refusal.status(), visitor, page)
+    let page = notice_page(&visitor.shell(None), &refusal.message, false, visitor.back());
+    html(refusal.status, visitor, page)
 }
 
 /// A form that was not made for this caller, or by the service before its restart.

@@ -77,7 +77,7 @@ pub fn gr_page(shell: &Shell<'_>, page: &GrPage<'_>) -> String {
     let main = html! {
         div id="live" data-events=[events] data-live-text=(words.live) data-lost=(words.reconnecting) hidden {}
         p.crumbs { a href="/ui/" { (words.upgrades) } " / " (page.gr) }
-        section id="status" data-live { (status(shell, page, progress.as_ref())) }
+        section id="status" { (status(shell, page, progress.as_ref())) }
         section id="attention" data-live aria-labelledby="attention-title" { (attention(shell, page)) }
         section id="fleet" aria-labelledby="fleet-title" { (fleet(shell, page)) }
         section id="time" data-live aria-labelledby="time-title" { (time(shell, page, progress.as_ref())) }
@@ -89,17 +89,22 @@ pub fn gr_page(shell: &Shell<'_>, page: &GrPage<'_>) -> String {
 
 fn status(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progress>) -> Markup {
     let words = shell.words();
+    // In parts: buttons are not put in place anew, under somebody's hand, because a number has changed.
     html! {
-        h1 { (page.gr) @if let Some(record) = page.record() { " " (phase_badge(shell, record)) } }
-        p.sentence { (told(page.sentence)) }
-        @if page.asked { p.asked role="status" { (words.asked) } }
-        @if let Some(nodes) = progress.and_then(|p| p.nodes.as_ref()) {
-            progress max=(nodes.total.max(1)) value=(nodes.done) aria-label=(words.done) {
-                (nodes.done) " / " (nodes.total)
+        div id="sentence" data-live {
+            h1 { (page.gr) @if let Some(record) = page.record() { " " (phase_badge(shell, record)) } }
+            p.sentence { (told(page.sentence)) }
+            @if page.asked { p.asked role="status" { (words.asked) } }
+            @if let Some(nodes) = progress.and_then(|p| p.nodes.as_ref()) {
+                progress max=(nodes.total.max(1)) value=(nodes.done) aria-label=(words.done) {
+                    (nodes.done) " / " (nodes.total)
+                }
             }
         }
-        @if page.may_change { (commands(shell, page)) } @else { p.dim { (words.read_only) } }
-        p.dim {
+        div id="commands" data-live {
+            @if page.may_change { (commands(shell, page)) } @else { p.dim { (words.read_only) } }
+        }
+        p.dim id="as-of" data-live {
             (words.as_of) " " (moment(page.now)) " "
             span.pulse id="pulse" { (words.reload) }
         }

@@ -55,15 +55,21 @@ function remember(from) {
 /** Somebody types there, or is about to answer what was asked. */
 const isInUse = (part) => part.contains(document.activeElement) && document.activeElement.matches("input, select");
 
+/** What makes an element the same as one before: a button that does something else must not have the focus now. */
+function sameness(element) {
+  const sends = element.form ? new URLSearchParams(new FormData(element.form)) : "";
+  return [element.tagName, element.id, element.textContent, element.getAttribute("href"), sends].join("|");
+}
+
 function replace(part, html) {
   const open = all("details[open]", part).map((details) => details.id);
   const scrolled = all(".scroll", part).map((box) => [box.scrollLeft, box.scrollTop]);
-  const links = all("a, button, summary, [tabindex]", part);
-  const focused = links.indexOf(document.activeElement);
+  const focused = part.contains(document.activeElement) ? sameness(document.activeElement) : undefined;
   part.innerHTML = html;
   for (const id of open) if (id && byId(id)) byId(id).open = true;
   all(".scroll", part).forEach((box, place) => scrolled[place] && box.scrollTo(...scrolled[place]));
-  if (focused >= 0) all("a, button, summary, [tabindex]", part)[focused]?.focus({ preventScroll: true });
+  const again = focused && all("a, button, summary, [tabindex]", part).find((one) => sameness(one) === focused);
+  again?.focus({ preventScroll: true });
   localTimes(part);
   copyButtons(part);
 }

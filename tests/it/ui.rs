@@ -84,7 +84,7 @@ fn an_upgrade_is_planned_begun_promoted_paused_and_watched_to_its_end_in_a_brows
     browser.until("#plan pre", "Plan (RollingUpdate)");
     browser.until("#plan pre", "a canary of 1, then promote");
     // A wrong name begins nothing.
-    browser.click("#ask-upgrade summary");
+    browser.open("#ask-upgrade");
     browser.fill("#name-upgrade", "another");
     browser.click("#ask-upgrade button");
     assert_eq!(curl(&sandbox.address, "GET", "/gum/v1/upgrades/enflame-gcu-resource-1", "").0, 404);
@@ -111,7 +111,7 @@ fn an_upgrade_is_planned_begun_promoted_paused_and_watched_to_its_end_in_a_brows
     browser.until("#plan", "Show the plan");
     assert_eq!(browser.script("return window.unchanged"), true);
     assert_eq!(browser.barriers(), serde_json::json!([]), "of an upgrade that has ended");
-    browser.click("#ask-rollback summary");
+    browser.open("#ask-rollback");
     browser.fill("#name-rollback", NAME);
     browser.click("#ask-rollback button");
     browser.until("#status", "enflame-gcu-resource-2");
@@ -143,7 +143,7 @@ fn a_node_that_blocks_is_found_with_what_happens_when_and_the_command_to_copy() 
     assert_eq!(browser.barriers(), serde_json::json!([]), "of an upgrade that is held");
     browser.go(&sandbox.url(&format!("{GR}?state=Failed")));
     assert!(browser.until("#nodes tbody", &node).lines().count() <= 1, "{node} alone");
-    browser.click("#ask-cancel summary");
+    browser.open("#ask-cancel");
     browser.fill("#name-cancel", NAME);
     browser.click("#ask-cancel button");
     browser.until("h1 .badge", "Rolled back");
@@ -156,7 +156,7 @@ fn everything_can_be_read_and_an_upgrade_be_begun_without_script() {
     let sandbox = Sandbox::start("3");
     browser.go(&sandbox.url(&format!("{GR}?file=gr.json&strategy=Recreate")));
     browser.until("#plan pre", "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once");
-    browser.click("#ask-upgrade summary");
+    browser.open("#ask-upgrade");
     browser.fill("#name-upgrade", NAME);
     browser.click("#ask-upgrade button");
     browser.until("#status", "enflame-gcu-resource-1");

@@ -186,10 +186,10 @@ const FLEET: Operation = Operation {
         answer: r#"{
             "name": "enflame-gcu-resource-3",
             "by": "enflame.com/gcu.model",
-            "counts": { "Swapping": 1, "Outdated": 1, "Current": 1 },
+            "counts": { "Outdated": 2, "Current": 1 },
             "groups": [{
                 "value": "T20",
-                "nodes": { "Swapping": ["node-2"], "Outdated": ["node-3"], "Current": ["node-1"] }
+                "nodes": { "Outdated": ["node-2", "node-3"], "Current": ["node-1"] }
             }]
         }"#,
         ..SAMPLE

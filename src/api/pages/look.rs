@@ -39,14 +39,14 @@ pub(super) async fn start(visitor: Visitor, may: Result<May<auth::List>, ApiErro
         Ok(context) => context,
         // Who may not list all grs may see some.
         Err(refusal) if refusal.is_forbidden() => {
-            let listed = Err(refusal.message().to_owned());
+            let listed = Err(refusal.message.clone());
             let page =
                 StartPage { listed, blueprints: None, not_ready: &[], now: jiff::Timestamp::UNIX_EPOCH };
             return html(StatusCode::FORBIDDEN, &visitor, start_page(&visitor.shell(None), &page));
         }
         Err(refusal) => return refused(&visitor, &refusal),
     };
-    let listed = context.listed().await.map_err(|error| error.message().to_owned());
+    let listed = context.listed().await.map_err(|error| error.message.clone());
     let blueprints = context.catalog.rescan().await;
     let not_ready = context.not_ready.borrow().clone();
     let page =
@@ -140,7 +140,7 @@ async fn planned(context: &Context, name: &str, form: &PlanForm) -> Result<Plann
     };
     match Box::pin(asked).await {
         Ok(reply) => Ok(Planned { text: reply.into_text(), body }),
-        Err(refusal) => Err(refusal.message().to_owned()),
+        Err(refusal) => Err(refusal.message.clone()),
     }
 }
 

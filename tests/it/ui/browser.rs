@@ -163,22 +163,37 @@ impl Browser {
         }
     }
 
-    /// Clicks as a person does, once it is there; what is being put in place anew is tried again.
-    pub(super) fn click(&self, css: &str) {
+    /// Does something to an element once it is there; what is being put in place anew is tried again.
+    fn until_done(&self, css: &str, what: impl Fn(&str) -> Result<Value, String>) {
         let begun = Instant::now();
-        loop {
-            let clicked = self.element(css).and_then(|e| self.ask("POST", &format!("{e}/click"), &json!({})));
-            let Err(error) = clicked else { return };
-            assert!(begun.elapsed() < PATIENCE, "{css} cannot be clicked: {error}");
+        while let Err(error) = self.element(css).and_then(|element| what(&element)) {
+            assert!(begun.elapsed() < PATIENCE, "{css}: {error}");
             sleep(Duration::from_millis(100));
         }
     }
 
+    /// Clicks as a person does.
+    pub(super) fn click(&self, css: &str) {
+        self.until_done(css, |element| self.ask("POST", &format!("{element}/click"), &json!({})));
+    }
+
+    /// Opens what asks for a name.
+    pub(super) fn open(&self, css: &str) {
+        self.until_done(css, |_| {
+            let is_open = || self.script(&format!("return document.querySelector('{css}').open"));
+            if is_open() != true {
+                self.click(&format!("{css} summary"));
+            }
+            if is_open() == true { Ok(Value::Null) } else { Err("it does not open".to_owned()) }
+        });
+    }
+
     /// Types into a field.
     pub(super) fn fill(&self, css: &str, text: &str) {
-        let element = self.element(css).unwrap();
-        self.ask("POST", &format!("{element}/clear"), &json!({})).unwrap();
-        self.ask("POST", &format!("{element}/value"), &json!({ "text": text })).unwrap();
+        self.until_done(css, |element| {
+            self.ask("POST", &format!("{element}/clear"), &json!({}))?;
+            self.ask("POST", &format!("{element}/value"), &json!({ "text": text }))
+        });
     }
 
     /// Presses keys where the focus is.
