@@ -72,8 +72,8 @@ async fn sign_in_form(_: May<auth::Everyone>, visitor: Visitor) -> Response {
     // Whoever comes from the form with a cookie goes on; without one, the browser has not kept it.
     match (&visitor.token, visitor.given("signed-in").is_some()) {
         (Some(_), true) => see(visitor.given("next").and_then(own_page).unwrap_or("/ui/")),
-        (None, true) => ask_who(&visitor, SignIn::NotKept),
-        (_, false) => ask_who(&visitor, SignIn::Asked),
+        (None, true) => ask_who(&visitor, SignIn::NotKept, visitor.given("next").unwrap_or_default()),
+        (_, false) => ask_who(&visitor, SignIn::Asked, ""),
     }
 }
 
@@ -93,7 +93,7 @@ async fn sign_in(
     }
     let token = fields.of("token").trim();
     if let Err(refusal) = guarded.is_valid(token).await {
-        return ask_who(&visitor, SignIn::Refused(&refusal.message));
+        return ask_who(&visitor, SignIn::Refused(&refusal.message), fields.of("next"));
     }
     let too_long = "the token is longer than the cookie that a browser keeps (4096 bytes), or has characters that no token has";
     match guarded.sessions.keep(token) {
@@ -101,7 +101,7 @@ async fn sign_in(
             let next = own_page(fields.of("next")).unwrap_or_default();
             with_cookie(see(&format!("/ui/sign-in?signed-in&next={next}")), &cookie)
         }
-        None => ask_who(&visitor, SignIn::Refused(too_long)),
+        None => ask_who(&visitor, SignIn::Refused(too_long), fields.of("next")),
     }
 }
 
@@ -158,9 +158,9 @@ fn see(place: &str) -> Response {
     response
 }
 
-fn ask_who(visitor: &Visitor, said: SignIn<'_>) -> Response {
+fn ask_who(visitor: &Visitor, said: SignIn<'_>, next: &str) -> Response {
     let status = if matches!(said, SignIn::Asked) { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-    html(status, visitor, sign_in_page(&visitor.shell(None), said))
+    html(status, visitor, sign_in_page(&visitor.shell(None), said, own_page(next).unwrap_or_default()))
 }
 
 /// The refusal on a page; one for want of a token is the form that takes one.
@@ -170,7 +170,8 @@ fn refused(visitor: &Visitor, refusal: &ApiError) -> Response {
             Some(_) => SignIn::Refused(&refusal.message),
             None => SignIn::Asked,
         };
-        return html(StatusCode::UNAUTHORIZED, visitor, sign_in_page(&visitor.shell(None), said));
+        let page = sign_in_page(&visitor.shell(None), said, visitor.page());
+        return html(StatusCode::UNAUTHORIZED, visitor, page);
     }
     let page = notice_page(&visitor.shell(None), &refusal.message, false, visitor.back());
     html(refusal.status, visitor, page)

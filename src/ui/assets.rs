@@ -1,5 +1,5 @@
-//! The files beside the pages: one style sheet, one script, one icon. Each has its content's digest in its name, so that
-//! browsers keep it and never show an old one with a new page.
+//! The files beside the pages: one style sheet, one script, one icon. Each has its content's digest in its name, so
+//! that browsers keep it and never show an old one with a new page.
 
 use std::sync::LazyLock;
 

@@ -243,7 +243,8 @@ fn table(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
         @if pages > 1 {
             p.pages {
                 @if at > 1 {
-                    a rel="prev" href=(query.link(query.sort, query.only, at.saturating_sub(1))) { (words.previous_page) }
+                    @let before = query.link(query.sort, query.only, at.saturating_sub(1));
+                    a rel="prev" href=(before) { (words.previous_page) }
                 }
                 span { (at) " / " (pages) }
                 @if at < pages {

@@ -1,5 +1,5 @@
-//! The page of one gr, in the order in which people look: how it stands and how to stop it, what blocks, the fleet, time,
-//! and what was before.
+//! The page of one gr, in the order in which people look: how it stands and how to stop it, what blocks, the fleet,
+//! time, and what was before.
 
 use jiff::Timestamp;
 use kube::ResourceExt;

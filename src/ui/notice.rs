@@ -15,8 +15,8 @@ pub enum SignIn<'a> {
     NotKept,
 }
 
-/// The form that takes a token.
-pub fn sign_in_page(shell: &Shell<'_>, said: SignIn<'_>) -> String {
+/// The form that takes a token; `next` is the path to go on to.
+pub fn sign_in_page(shell: &Shell<'_>, said: SignIn<'_>, next: &str) -> String {
     let words = shell.words();
     let main = html! {
         section.narrow {
@@ -29,7 +29,7 @@ pub fn sign_in_page(shell: &Shell<'_>, said: SignIn<'_>) -> String {
             p { (words.sign_in_about) }
             form.stack method="post" action="/ui/sign-in" {
                 (shell.forgery())
-                input type="hidden" name="next" value=(shell.path);
+                input type="hidden" name="next" value=(next);
                 label for="token" { (words.token) }
                 input id="token" name="token" type="password" required autocomplete="off" spellcheck="false";
                 button.primary type="submit" { (words.sign_in) }

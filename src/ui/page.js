@@ -1,5 +1,5 @@
-// Adds life to pages that are whole without it: reads them again when something has changed, shows times in the reader's
-// own time zone, copies commands, and draws a cell for each node.
+// Adds life to pages that are whole without it: reads them again when something has changed, shows times in the
+// reader's own time zone, copies commands, and draws a cell for each node.
 
 /** Updates are shown at most so often, in milliseconds. */
 const AT_MOST_EVERY = 500;
@@ -230,8 +230,8 @@ class FleetMap {
   }
 
   /**
-   * The legend has the shape, the colour and the name of each state. The shape is painted once and then copied: to paint
-   * it fifteen thousand times would take longer.
+   * The legend has the shape, the colour and the name of each state. The shape is painted once and then copied: to
+   * paint it fifteen thousand times would take longer.
    */
   looks(ratio) {
     const looks = new Map();

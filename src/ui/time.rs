@@ -177,16 +177,19 @@ fn nodes(shell: &Shell<'_>, rolling: &RollingStatus, now: Timestamp) -> Markup {
         ul.gantt {
             @for bar in &bars {
                 @let to = bar.to.unwrap_or(now);
+                @let class = format!("c-{}", format!("{:?}", bar.condition).to_lowercase());
                 @let word = if bar.to.is_some() { words.done } else { words.in_work };
                 li {
                     span.name { (shape(bar.condition)) (bar.node) }
                     svg width="100%" height="14" aria-hidden="true" {
-                        (scale.bar(&format!("c-{}", format!("{:?}", bar.condition).to_lowercase()), bar.from, to, bar.node))
+                        (scale.bar(&class, bar.from, to, bar.node))
                     }
                     span.dim { (span(between(bar.from, to))) " " (word) }
                 }
             }
         }
-        @if rolling.active.len() > BARS { p.dim { "+ " (rolling.active.len().saturating_sub(BARS)) " " (words.in_work) } }
+        @if rolling.active.len() > BARS {
+            p.dim { "+ " (rolling.active.len().saturating_sub(BARS)) " " (words.in_work) }
+        }
     }
 }

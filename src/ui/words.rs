@@ -110,9 +110,13 @@ words! {
     status: "Status", "状态";
     live: "Live", "实时";
     reconnecting: "Connection lost; trying again", "连接已断开，正在重试";
-    reload: "This page does not update by itself: load it again to see what is new.", "本页不会自动更新：重新加载以查看最新状态。";
+    reload:
+        "This page does not update by itself: load it again to see what is new.",
+        "本页不会自动更新：重新加载以查看最新状态。";
     as_of: "As of", "截至";
-    read_only: "You may look but not change anything here: that takes the right to update this gr.", "您只有查看权限；更改需要对该 gr 的 update 权限。";
+    read_only:
+        "You may look but not change anything here: that takes the right to update this gr.",
+        "您只有查看权限；更改需要对该 gr 的 update 权限。";
     pause: "Pause", "暂停";
     resume: "Resume", "继续";
     promote: "Promote", "放行下一步";
@@ -125,7 +129,9 @@ words! {
     say_rollback: "A new upgrade to the version before the last one begins.", "将开始一次新的升级，回到上一个版本。";
     say_cancel: "The previous version is put back wherever it was replaced.", "已替换之处将恢复为之前的版本。";
     say_close: "The upgrade ends with the present state accepted.", "升级就此结束，接受当前状态。";
-    asked: "Asked for. The upgrade shows it as soon as its controller has taken it up.", "已提交。控制器处理后此处会显示。";
+    asked:
+        "Asked for. The upgrade shows it as soon as its controller has taken it up.",
+        "已提交。控制器处理后此处会显示。";
     attention: "What blocks", "阻塞项";
     nothing_blocks: "Nothing blocks.", "没有阻塞。";
     waits_for: "It waits for:", "正在等待：";
@@ -144,7 +150,9 @@ words! {
     label: "Label", "标签";
     apply: "Apply", "应用";
     no_value: "(none)", "（无）";
-    cells: "Map of the fleet: one cell for each node. Arrow keys move, Enter shows the node in the table.", "节点图：每个节点一格。方向键移动，回车键在表格中显示该节点。";
+    cells:
+        "Map of the fleet: one cell for each node. Arrow keys move, Enter shows the node in the table.",
+        "节点图：每个节点一格。方向键移动，回车键在表格中显示该节点。";
     table: "Table of nodes", "节点表";
     find: "Find a node", "查找节点";
     all_states: "All states", "全部状态";
@@ -169,7 +177,9 @@ words! {
     show_plan: "Show the plan", "显示计划";
     the_plan: "The plan", "计划";
     start: "Start this upgrade", "开始此升级";
-    under_way: "An upgrade is under way: the next can be planned when it has ended.", "升级正在进行：结束后才能规划下一次。";
+    under_way:
+        "An upgrade is under way: the next can be planned when it has ended.",
+        "升级正在进行：结束后才能规划下一次。";
     history: "History", "历史";
     revisions: "Revisions", "版本";
     revision: "Revision", "版本";
@@ -184,15 +194,30 @@ words! {
     reason: "Reason given", "原因";
     sign_in: "Sign in", "登录";
     token: "Token", "令牌";
-    sign_in_about: "Paste a bearer token of a user or service account of the cluster. You may do here what you may do with kubectl.", "请粘贴集群中某个用户或服务账号的 Bearer 令牌。您在此处的权限与 kubectl 相同。";
+    sign_in_about:
+        "Paste a bearer token of a user or service account of the cluster. You may do here what you may do \
+         with kubectl.",
+        "请粘贴集群中某个用户或服务账号的 Bearer 令牌。您在此处的权限与 kubectl 相同。";
     how_token: "A token is made, for example, with:", "例如可用以下命令生成令牌：";
-    kept: "The token stays in a cookie of this browser that scripts cannot read, until you sign out or close the browser.", "令牌保存在此浏览器中脚本无法读取的 Cookie 里，直到退出登录或关闭浏览器。";
-    needs_https: "Browsers keep this cookie over HTTPS only, or on localhost. Over plain HTTP, use kubectl port-forward and open localhost, or start the service with TLS.", "浏览器仅在 HTTPS 或 localhost 下保存该 Cookie。使用明文 HTTP 时，请通过 kubectl port-forward 打开 localhost，或为服务启用 TLS。";
+    kept:
+        "The token stays in a cookie of this browser that scripts cannot read, until you sign out or close \
+         the browser.",
+        "令牌保存在此浏览器中脚本无法读取的 Cookie 里，直到退出登录或关闭浏览器。";
+    needs_https:
+        "Browsers keep this cookie over HTTPS only, or on localhost. Over plain HTTP, use kubectl \
+         port-forward and open localhost, or start the service with TLS.",
+        "浏览器仅在 HTTPS 或 localhost 下保存该 Cookie。使用明文 HTTP 时，请通过 kubectl port-forward 打开 \
+         localhost，或为服务启用 TLS。";
     not_kept: "The token is valid, but the browser has not kept it.", "令牌有效，但浏览器没有保存它。";
     problem: "That did not work", "操作未成功";
     back: "Back", "返回";
-    wrong_name: "The name that was typed is not the gr's: nothing was done.", "输入的名称与 gr 不符：未执行任何操作。";
-    forged: "The form was not one of this service, or was made before it was restarted: nothing was done. Go back, load the page again, and try once more.", "该表单不是由本服务生成，或生成于服务重启之前：未执行任何操作。请返回并重新加载页面后再试。";
+    wrong_name:
+        "The name that was typed is not the gr's: nothing was done.",
+        "输入的名称与 gr 不符：未执行任何操作。";
+    forged:
+        "The form was not one of this service, or was made before it was restarted: nothing was done. Go \
+         back, load the page again, and try once more.",
+        "该表单不是由本服务生成，或生成于服务重启之前：未执行任何操作。请返回并重新加载页面后再试。";
 }
 
 impl Words {

@@ -95,7 +95,8 @@ impl Visitor {
         }
     }
 
-    fn page(&self) -> &str {
+    /// The path of the page that is looked at.
+    pub(super) fn page(&self) -> &str {
         self.path.strip_suffix("/do").unwrap_or(&self.path)
     }
 }
