@@ -13,6 +13,7 @@ mod commands;
 mod envelope;
 mod etag;
 mod events;
+mod fleet;
 mod form;
 mod gr;
 mod health;
@@ -22,6 +23,7 @@ pub mod limits;
 mod live_reads;
 mod nodes;
 pub mod openapi;
+mod pages;
 pub mod patience;
 mod planning;
 mod query;
@@ -38,7 +40,6 @@ mod words;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use kube::Client;
@@ -54,7 +55,6 @@ use crate::metrics::Metrics;
 use crate::plan::commands::Command;
 use crate::store::Stores;
 use auth::Guarded;
-use envelope::ApiError;
 use limits::{Limits, RateLimiter, Shares};
 use patience::Patience;
 
@@ -93,8 +93,9 @@ pub struct Context {
     pub patience: Patience,
 }
 
-/// Every route. What each is for is in [`openapi`], which takes its paths from here.
-fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
+/// Every route of the API. What each is for is in [`openapi`], which takes its paths from here. Those of the page for
+/// people are in [`pages`].
+fn routes() -> [(&'static str, MethodRouter<Guarded>); 30] {
     [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
@@ -112,6 +113,7 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
         ("/gum/v1/gr/{name}/status", get(watching::status)),
         ("/gum/v1/gr/{name}/why", get(watching::explain)),
         ("/gum/v1/gr/{name}/nodes", get(nodes::nodes)),
+        ("/gum/v1/gr/{name}/fleet", get(fleet::fleet)),
         ("/gum/v1/gr/{name}/history", get(upgrades::history)),
         ("/gum/v1/gr/{name}/history/{revision}", get(upgrades::revision)),
         ("/gum/v1/upgrades", get(upgrades::list)),
@@ -139,8 +141,9 @@ pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
     };
     let inner = routes()
         .into_iter()
+        .chain(pages::routes())
         .fold(Router::new(), both)
-        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))
+        .fallback(pages::to_the_page)
         .layer(middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages))
         .layer(middleware::from_fn_with_state(
             RateLimiter::new(limits, context.shares.looks.clone()),

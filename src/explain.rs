@@ -3,6 +3,7 @@
 //!
 //! [`plan`]: crate::plan
 
+pub mod fleet;
 pub mod preview;
 pub mod progress;
 pub mod skew;

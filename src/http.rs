@@ -37,7 +37,7 @@ use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 use slots::{ConnectionSlot, Slots};
-use tls::ClientCertificate;
+use tls::{ClientCertificate, IsTls};
 
 /// A client that takes longer than this to send its request line and headers is not served.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -126,6 +126,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%peer, %error, "connection ended early");
     }
+    let is_tls = tls.is_some();
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_DEADLINE));
     let (stream, certificate): (Box<dyn Io>, _) = match tls {
@@ -151,6 +152,9 @@ async fn connection(
     let of = move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(certificate);
+        if is_tls {
+            request.extensions_mut().insert(IsTls);
+        }
         request
     };
     speak(stream, peer, slot, router.map_request(of), stop).await;

@@ -27,6 +27,7 @@
 //! | [`store`] | what watches have shown of it: one watch for each kind, shared by upgrades and readers |
 //! | [`record`] | the `GcuUpgrade` resource and its CRD |
 //! | [`plan`] | the decision core: pure, without I/O and clock |
+//! | [`ui`] | the page for people: from what was read to HTML, pure; its style and its script |
 //! | [`explain`] | the plan, progress, why it is not progressing: pure; beside the core, which does not know it |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
@@ -109,3 +110,4 @@ pub mod record;
 pub mod run;
 pub mod store;
 pub mod telemetry;
+pub mod ui;

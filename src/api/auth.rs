@@ -18,14 +18,16 @@
 //! tell which upgrades there are, and by their names, which grs.
 
 mod authority;
+pub(super) mod session;
 
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
@@ -37,6 +39,7 @@ use super::records::Lenient;
 use super::request::is_dns_subdomain;
 use crate::http::tls::ClientCertificate;
 use authority::{About, Authority, CACHE_TTL, bearer};
+use session::Sessions;
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -142,12 +145,39 @@ impl Standing {
 pub(super) struct Guarded {
     context: Context,
     authority: Arc<Authority>,
+    /// Who browsers are.
+    pub(super) sessions: Arc<Sessions>,
 }
 
 impl Guarded {
     pub(super) fn new(context: Context, mode: Mode) -> Self {
         let authority = Arc::new(Authority::new(mode, context.client.clone()));
-        Self { context, authority }
+        Self { context, authority, sessions: Arc::new(Sessions::new()) }
+    }
+
+    /// Callers are asked who they are.
+    pub(super) fn asks(&self) -> bool {
+        self.authority.mode == Mode::Kubernetes
+    }
+
+    /// Whether a token is valid: whoever signs in with it is asked for their rights with each request.
+    pub(super) async fn is_valid(&self, token: &str) -> Result<(), ApiError> {
+        let asked = self.authority.admit(Need::Nothing, token, &About::Everything, &self.context);
+        asked.await.map(|_| ())
+    }
+
+    /// The token of a request. A browser's cookie counts where nothing is changed, and for the page's own forms, which
+    /// carry more: the API takes no change on the word of a cookie, which a browser sends whoever made it ask.
+    fn token<'p>(&self, parts: &'p Parts) -> Result<&'p str, ApiError> {
+        let harmless =
+            matches!(parts.method, Method::GET | Method::HEAD) || parts.uri.path().starts_with("/ui/");
+        if harmless
+            && !parts.headers.contains_key(AUTHORIZATION)
+            && let Some(token) = self.sessions.token(&parts.headers)
+        {
+            return Ok(token);
+        }
+        bearer(&parts.headers)
     }
 }
 
@@ -164,7 +194,7 @@ impl<P: Permission> FromRequestParts<Guarded> for May<P> {
         let mut record = None;
         if state.authority.mode == Mode::Kubernetes && !matches!(P::NEED, Need::Nothing) {
             let about = about(parts, state).await;
-            let token = bearer(&parts.headers)?;
+            let token = state.token(parts)?;
             let user;
             (user, record) = state.authority.admit(P::NEED, token, &about, &context).await?;
             let (authority, token) = (state.authority.clone(), token.to_owned());

@@ -38,7 +38,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     match timeout(BODY_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
@@ -54,7 +54,7 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
 }
 
 /// Says where a mistake is: field, line and column.
-fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());

@@ -165,7 +165,12 @@ impl Context {
     }
 
     /// Changes the `spec` of the active record as a command asks for.
-    async fn command(&self, gr: &str, command: Command, query: JobQuery) -> Result<Reply, ApiError> {
+    pub(super) async fn command(
+        &self,
+        gr: &str,
+        command: Command,
+        query: JobQuery,
+    ) -> Result<Reply, ApiError> {
         let decide = |record: &GcuUpgrade, effect| {
             let wanted = match effect {
                 Effect::Close => Wanted::End,

@@ -65,6 +65,13 @@ impl Reply {
         Self { content: Some(Content::Rendered(indented(&text))), ..Self::default() }
     }
 
+    /// With content that is large and read by programs alone: in one line.
+    pub(super) fn compact(content: &impl Serialize) -> Self {
+        // Writing plain data into memory cannot fail.
+        let text = serde_json::to_vec(content).unwrap_or_default();
+        Self { content: Some(Content::Rendered(text.into())), ..Self::default() }
+    }
+
     /// As text for people, a line break at its end.
     pub(super) fn text(mut text: String) -> Self {
         if !text.ends_with('\n') {
@@ -78,13 +85,18 @@ impl Reply {
         self.location = Some(location);
         self
     }
+
+    /// The text for people, of a reply that is one.
+    pub(super) fn into_text(self) -> String {
+        self.text.unwrap_or_default()
+    }
 }
 
 /// A failure: a status and a sentence that says what to do.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
-    status: StatusCode,
-    message: String,
+    pub(super) status: StatusCode,
+    pub(super) message: String,
     retry_after: Option<u32>,
     location: Option<String>,
 }
@@ -372,5 +384,11 @@ const CALLS: [(&str, &str); 8] = [
     ("plan", "Plan"),
 ];
 
-const VIEWS: [(&str, &str); 5] =
-    [("history", "History"), ("status", "Status"), ("why", "Why"), ("nodes", "Nodes"), ("events", "Events")];
+const VIEWS: [(&str, &str); 6] = [
+    ("history", "History"),
+    ("status", "Status"),
+    ("why", "Why"),
+    ("nodes", "Nodes"),
+    ("fleet", "Fleet"),
+    ("events", "Events"),
+];

@@ -112,7 +112,7 @@ impl Context {
     }
 
     /// A list as the API server sends it, fetched page by page.
-    async fn whole_list(&self, path: &str) -> Result<Value, kube::Error> {
+    pub(super) async fn whole_list(&self, path: &str) -> Result<Value, kube::Error> {
         let mut all: Option<Value> = None;
         let mut pages = Pages::of(ListParams::default().limit(PAGE));
         while let Some(params) = pages.next() {

@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
 use super::envelope::{ApiError, Reply};
+use super::fleet::WholeFleet;
 use super::nodes::Nodes;
 use super::planning::Seen;
 
@@ -43,6 +44,7 @@ struct Shared {
     changes: AtomicU64,
     nodes: Flights<Arc<Nodes>>,
     fleets: Flights<Arc<Seen>>,
+    whole: Flights<Arc<WholeFleet>>,
     replies: Flights<Reply>,
 }
 
@@ -55,6 +57,7 @@ impl Default for Shared {
             changes: AtomicU64::new(0),
             nodes: Flights::default(),
             fleets: Flights::default(),
+            whole: Flights::default(),
             replies: Flights::default(),
         }
     }
@@ -104,6 +107,16 @@ impl LiveReads {
     ) -> Result<Arc<Seen>, ApiError> {
         let look = async { look.await.map(Arc::new) };
         self.0.fleets.share(self.key("fleet", words), Duration::ZERO, look).await
+    }
+
+    /// All nodes of a gr.
+    pub(super) async fn whole_fleet(
+        &self,
+        words: &str,
+        look: impl Future<Output = Result<WholeFleet, ApiError>>,
+    ) -> Result<Arc<WholeFleet>, ApiError> {
+        let look = async { look.await.map(Arc::new) };
+        self.0.whole.share(self.key("whole fleet", words), FRESH, look).await
     }
 
     /// A whole answer, which is the same to all who ask in these words.

@@ -8,9 +8,13 @@ use axum::http::request::Parts;
 use jiff::SignedDuration;
 
 use super::envelope::ApiError;
+use super::fleet::label_of;
 use super::form::Form;
-use super::request::{bad, duration};
+use super::request::{bad, duration, is_dns_subdomain};
 use super::words::unknown;
+use crate::explain::fleet::NodeCondition;
+use crate::record::Strategy;
+use crate::ui::{PlanForm, Sort, TableQuery};
 
 /// The longest wait for a job's end that one request may ask for.
 const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
@@ -93,6 +97,80 @@ impl<S: Send + Sync> FromRequestParts<S> for NodesQuery {
         let given = Given::of(parts, state, &["all", "node"]).await?;
         Ok(Self { all: given.flag("all")?, node: given.text("node").map(str::to_owned) })
     }
+}
+
+/// `?by=zone`
+#[derive(Clone, Debug)]
+pub(super) struct FleetQuery {
+    /// The label by which nodes are grouped.
+    pub(super) by: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for FleetQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let given = Given::of(parts, state, &["by"]).await?;
+        Ok(Self { by: label_key(&given)? })
+    }
+}
+
+/// What the page of a gr is asked for. Beside the table and the plan, a link may carry a language and a message.
+#[derive(Clone, Debug)]
+pub(super) struct PageQuery {
+    /// Which part of the table of nodes.
+    pub(super) table: TableQuery,
+    /// What was filled in to plan an upgrade.
+    pub(super) form: Option<PlanForm>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let known =
+            ["by", "sort", "state", "find", "page", "file", "strategy", "atOnce", "canary", "lang", "asked"];
+        let given = Given::of(parts, state, &known).await?;
+        let text = |name: &str| given.text(name).unwrap_or_default().to_owned();
+        let sort = Sort::ALL.into_iter().find(|sort| given.text("sort") == Some(sort.word()));
+        let only = NodeCondition::ALL.into_iter().find(|c| given.text("state") == Some(&format!("{c:?}")));
+        let table = TableQuery {
+            by: label_key(&given)?,
+            sort: sort.unwrap_or_default(),
+            only,
+            find: text("find").trim().to_owned(),
+            page: text("page").parse().unwrap_or(1),
+        };
+        let form = given.text("file").map(|file| PlanForm {
+            file: file.to_owned(),
+            strategy: match given.text("strategy") {
+                Some("Recreate") => Strategy::Recreate,
+                _ => Strategy::RollingUpdate,
+            },
+            at_once: text("atOnce"),
+            canary: text("canary"),
+        });
+        Ok(Self { table, form })
+    }
+}
+
+/// The label that `by` stands for.
+fn label_key(given: &Given) -> Result<String, ApiError> {
+    let by = label_of(given.text("by").unwrap_or_default());
+    if !is_label_key(by) {
+        let what = "must be zone, model or the key of a label, such as topology.kubernetes.io/zone";
+        return Err(bad("by", what));
+    }
+    Ok(by.to_owned())
+}
+
+/// Whether this can be the key of a label.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let named = name.len() <= 63 && name.chars().all(inner);
+    named && ends(name.chars().next()) && ends(name.chars().last()) && prefix.is_none_or(is_dns_subdomain)
 }
 
 /// The parameters of a request: each is known to the call, and is given once.

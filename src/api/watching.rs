@@ -1,5 +1,6 @@
 //! How far an upgrade is, and why it is not progressing.
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 use tracing::debug;
@@ -46,7 +47,7 @@ pub(super) async fn status(
     let mut progress = progress(&record, context.clock.now());
     let gone = record.phase().is_final() && context.find_if_any(&name).await?.is_none();
     if gone {
-        progress.message = format!("{}; gr {name} is not there any more", progress.message);
+        progress.message = gone_too(&progress.message, &name);
     }
     let held = context.held(&name, &records).await;
     if form == Form::Text {
@@ -71,6 +72,17 @@ fn with_held(message: String, held: Option<Vec<Held>>) -> String {
         Some(line) => format!("{message}\n{line}"),
         None => message,
     }
+}
+
+/// How a gr stands, in one line: `record` is of the upgrade that is under way, or was the last.
+pub(super) fn line(record: Option<&GcuUpgrade>, gr: &str, is_there: bool, now: Timestamp) -> String {
+    let Some(record) = record else { return never(gr) };
+    let message = progress(record, now).message;
+    if record.phase().is_final() && !is_there { gone_too(&message, gr) } else { message }
+}
+
+fn gone_too(message: &str, gr: &str) -> String {
+    format!("{message}; gr {gr} is not there any more")
 }
 
 fn never(gr: &str) -> String {

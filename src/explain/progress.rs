@@ -44,10 +44,8 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
     let rolling = status.rolling.as_ref();
     // Before the nodes are counted there is nothing to tell of them.
     let counted = rolling.filter(|r| r.max_unavailable > 0);
-    let estimated_end = counted
-        .filter(|_| status.step == Step::Rolling && status.phase == Phase::Running)
-        .filter(|_| record.spec.intent != Intent::Pause)
-        .and_then(|r| estimated_end(r, &options, now));
+    let estimated_end =
+        estimating(record, &status).and_then(|r| estimated_end(r, &options, mean(&r.recent)?, now));
     Progress {
         message: line(record, &status, estimated_end),
         name: record.name_any(),
@@ -61,6 +59,24 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
         efficiency: rolling.and_then(|r| efficiency(r, now)),
         estimated_end,
     }
+}
+
+/// The rollout, while nodes are taken one after the other: only then does the rate so far tell an end.
+fn estimating<'s>(record: &GcuUpgrade, status: &'s GcuUpgradeStatus) -> Option<&'s RollingStatus> {
+    let rolls =
+        status.step == Step::Rolling && status.phase == Phase::Running && record.spec.intent != Intent::Pause;
+    status.rolling.as_ref().filter(|r| rolls && r.max_unavailable > 0)
+}
+
+/// Between when and when all nodes should be done: if each takes as long as the quickest, and as the slowest, of those
+/// that were done last.
+pub fn end_between(record: &GcuUpgrade, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let status = record.status_or_default();
+    let rolling = estimating(record, &status)?;
+    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let took = || rolling.recent.iter().map(|n| millis(n.at, n.since));
+    let end = |each: u64| estimated_end(rolling, &options, each, now);
+    Some((end(took().min()?)?, end(took().max()?)?))
 }
 
 /// The time that a window without any delay of ours would have taken over the same nodes, divided by the time
@@ -89,8 +105,12 @@ fn millis(later: Timestamp, earlier: Timestamp) -> u64 {
 
 /// The nodes that were done last say how long one takes; so many are worked on at once. Waits for people are not
 /// foreseen, those between steps are.
-fn estimated_end(rolling: &RollingStatus, options: &RollingUpdate, now: Timestamp) -> Option<Timestamp> {
-    let each = mean(&rolling.recent)?;
+fn estimated_end(
+    rolling: &RollingStatus,
+    options: &RollingUpdate,
+    each: u64,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let left_of = |since: Timestamp| each.saturating_sub(millis(now, since));
     let active = rolling.active.iter().map(|c| left_of(c.since));
     let longest = active.clone().max().unwrap_or_default();

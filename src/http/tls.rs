@@ -201,6 +201,10 @@ fn finished(
     Ok(configuration)
 }
 
+/// Of a request: it came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct IsTls;
+
 /// What is known about a client's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificate {

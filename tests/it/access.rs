@@ -39,16 +39,16 @@ async fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -
 
 /// What a made-up API server says of tokens and rights, and how often it was asked.
 #[derive(Default)]
-struct Reviews {
-    users: BTreeMap<String, String>,
+pub(crate) struct Reviews {
+    pub(crate) users: BTreeMap<String, String>,
     /// User and verb; of one gr alone, its name behind a slash: `get/gr`.
-    rights: Vec<(String, String)>,
+    pub(crate) rights: Vec<(String, String)>,
     away: bool,
     asked: usize,
     last: Value,
 }
 
-type Shared = Arc<Mutex<Reviews>>;
+pub(crate) type Shared = Arc<Mutex<Reviews>>;
 
 fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
     let mut reviews = reviews.lock().unwrap();
@@ -80,7 +80,7 @@ fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
     Some((201, answer))
 }
 
-async fn before_reviews(reviews: Shared) -> (Harness, Service) {
+pub(crate) async fn before_reviews(reviews: Shared) -> (Harness, Service) {
     let world = World { nodes: 1, ..World::default() };
     let harness =
         Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
@@ -114,7 +114,7 @@ async fn start(harness: &Harness, client: Client) -> Service {
 
 const GR: &str = "/gum/v1/gr/enflame-gcu-resource";
 /// Each call with the verb that it needs.
-const CALLS: [(&str, &str, &str); 26] = [
+const CALLS: [(&str, &str, &str); 27] = [
     ("GET", "/gum/v1/gr", "list"),
     ("GET", "{gr}", "get"),
     ("PUT", "{gr}", "update"),
@@ -133,6 +133,7 @@ const CALLS: [(&str, &str, &str); 26] = [
     ("GET", "{gr}/status", "get"),
     ("GET", "{gr}/why", "get"),
     ("GET", "{gr}/nodes", "get"),
+    ("GET", "{gr}/fleet", "get"),
     ("GET", "{gr}/history", "get"),
     ("GET", "{gr}/history/1", "get"),
     ("GET", "/gum/v1/upgrades", "list"),

@@ -39,4 +39,5 @@ mod scenario;
 mod scenarios;
 mod scripts;
 mod skip;
+mod ui;
 mod worlds;

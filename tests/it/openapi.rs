@@ -288,7 +288,7 @@ async fn every_example_works_as_it_stands_there() {
         listGrs all, getGr one, getWorkload driver, listBlueprints all, getBlueprint one, planUpgrade rolling, \
         planUpgrade text, upgradeGr dry-run, upgradeGr recreate";
     let then = "streamEvents follow, listUpgrades all, getUpgrade one, listHistory all, getRevision one, rollbackGr last, \
-        upgradeGr rolling, getStatus status, getStatus text, explainUpgrade why, explainUpgrade text, listNodes node, \
+        upgradeGr rolling, getStatus status, getStatus text, explainUpgrade why, explainUpgrade text, listNodes node, getFleet model, \
         skipNode broken, retryNode repaired, promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, rollbackGr revision, cancelUpgrade cancel, \
         retryUpgrade again";
     let last = "closeUpgrade close, deleteGr foreground";

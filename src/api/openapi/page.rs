@@ -56,8 +56,11 @@ pub fn page(document: &Value) -> String {
 }
 
 fn nav(out: &mut String, document: &Value) {
-    let _ =
-        write!(out, "<nav>\n<a class=\"title\" href=\"#\">{}</a>\n", escape(text(document, "/info/title")));
+    let _ = write!(
+        out,
+        "<nav>\n<a class=\"title\" href=\"/ui/\">{}</a>\n",
+        escape(text(document, "/info/title"))
+    );
     for tag in list(document, "/tags") {
         let name = text(tag, "/name");
         let _ = write!(out, "<h2><a href=\"#{}\">{}</a></h2>\n<ul>\n", anchor(name), escape(name));

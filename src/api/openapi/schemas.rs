@@ -10,6 +10,7 @@ use super::Body;
 use crate::api::held::Held;
 use crate::api::request::{DeleteBody, JobBody, NoBody, SkipBody};
 use crate::blueprint::Finding;
+use crate::explain::fleet::FleetView;
 use crate::explain::preview::Preview;
 use crate::explain::progress::Progress;
 use crate::explain::why::Why;
@@ -284,6 +285,10 @@ pub(super) fn nodes(_: &mut SchemaGenerator) -> Schema {
             "nodes": { "type": "array", "items": node },
         },
     })
+}
+
+pub(super) fn fleet(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<FleetView>()
 }
 
 fn blueprint_fields(generator: &mut SchemaGenerator) -> Value {

@@ -6,7 +6,7 @@ use crate::api::auth::{self, Permission};
 pub(super) const GROUP: Group = Group {
     name: "Watching",
     about: "How far an upgrade is, what it waits for and until when, and what was before.",
-    operations: &[STATUS, WHY, NODES, EVENTS, UPGRADES, UPGRADE, HISTORY, REVISION],
+    operations: &[STATUS, WHY, NODES, FLEET, EVENTS, UPGRADES, UPGRADE, HISTORY, REVISION],
 };
 
 const WAIT: Param = Param {
@@ -154,6 +154,42 @@ const NODES: Operation = Operation {
                         { "pod": "enflame-gcu-k8s-plugin-m4q9z", "version": "new", "phase": "ready", "createdAt": "2026-01-01T09:00:20Z" }
                     ]
                 }]
+            }]
+        }"#,
+        ..SAMPLE
+    }],
+    ..READ
+};
+
+const FLEET: Operation = Operation {
+    call: "GET /gum/v1/gr/{name}/fleet",
+    id: "getFleet",
+    summary: "The state of every node",
+    about: "Every node with pods of the stack, grouped by a label and by how it stands, in one line of JSON: what a map \
+            of the fleet is drawn from. The conditions, those to look at first: `Failed` (something visibly cannot work), \
+            `Late` (past its deadline), `LeftOut`; in work: `Emptying`, `Swapping` (its pods are being replaced and \
+            verified), `Returning` (released untouched); `Starting` (a pod is starting or ending), `Outdated` (pods of \
+            an old template: to come, while an upgrade is under way), `Current`.",
+    query: &[Param {
+        name: "by",
+        about: "What the nodes are grouped by: `zone` (the default), `model`, or the key of any label.",
+        kind: Kind::Text,
+        example: "model",
+    }],
+    answer: Answer::Content(schemas::fleet),
+    means: "The nodes.",
+    fails: &[NO_GR, ILLEGIBLE],
+    samples: &[Sample {
+        name: "model",
+        label: "By the model of their GCUs",
+        target: "/gum/v1/gr/enflame-gcu-resource/fleet?by=model",
+        answer: r#"{
+            "name": "enflame-gcu-resource-3",
+            "by": "enflame.com/gcu.model",
+            "counts": { "Outdated": 2, "Current": 1 },
+            "groups": [{
+                "value": "T20",
+                "nodes": { "Outdated": ["node-2", "node-3"], "Current": ["node-1"] }
             }]
         }"#,
         ..SAMPLE

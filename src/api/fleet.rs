@@ -1,0 +1,114 @@
+//! `/gum/v1/gr/{name}/fleet`: the state of every node in one compact call.
+
+use std::sync::Arc;
+
+use super::Context;
+use super::auth::{self, May};
+use super::envelope::{ApiError, Reply};
+use super::query::FleetQuery;
+use super::request::Name;
+use crate::explain::fleet::{FleetView, MODEL_LABEL, ZONE_LABEL, fleet_view};
+use crate::explain::why::{Why, why};
+use crate::gr::{LiveGr, workloads};
+use crate::observe::fleet::Interest;
+use crate::observe::live;
+use crate::plan::budget::Budget;
+use crate::plan::fleet::Fleet;
+use crate::plan::preflight;
+use crate::record::{GcuUpgrade, Strategy};
+
+/// `GET /gum/v1/gr/{name}/fleet`
+pub(super) async fn fleet(
+    context: May<auth::Get>,
+    Name(name): Name,
+    query: FleetQuery,
+) -> Result<Reply, ApiError> {
+    let looks = &context.shares.looks;
+    let rendered = Box::pin(async {
+        let seen = context.whole_fleet(&name).await?;
+        let _turn = looks.turn_to_write().await?;
+        Ok(Reply::compact(&seen.view(&query.by)))
+    });
+    looks.reply("fleet", &format!("{name} {}", query.by), rendered).await
+}
+
+/// What was seen of a gr and of all its nodes.
+#[derive(Debug)]
+pub(super) struct WholeFleet {
+    /// The record under way, or the last.
+    record: Option<GcuUpgrade>,
+    live: Option<LiveGr>,
+    fleet: Fleet,
+    budgets: Option<Vec<Budget>>,
+}
+
+impl WholeFleet {
+    /// The gr is there.
+    pub(super) fn gr_is_there(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// There is a version to roll back to.
+    pub(super) fn can_go_back(&self, name: &str, records: &[GcuUpgrade]) -> bool {
+        preflight::revision(name, records, None, self.live.as_ref()).is_ok()
+    }
+
+    /// How every node stands.
+    pub(super) fn view(&self, by: &str) -> FleetView {
+        fleet_view(self.record.as_ref(), self.live.as_ref(), &self.fleet, by)
+    }
+
+    /// Why the upgrade that is under way is not progressing.
+    pub(super) fn why(&self, now: jiff::Timestamp) -> Option<Why> {
+        let record = self.record.as_ref().filter(|r| !r.phase().is_final())?;
+        Some(why(record, self.live.as_ref(), &self.fleet, self.budgets.as_deref(), now))
+    }
+}
+
+impl Context {
+    /// Looks at all nodes of a gr, or takes a look that has just been taken.
+    pub(super) async fn whole_fleet(&self, name: &str) -> Result<Arc<WholeFleet>, ApiError> {
+        let look = Box::pin(self.look_at_fleet(name));
+        self.shares.looks.whole_fleet(name, look).await
+    }
+
+    async fn look_at_fleet(&self, name: &str) -> Result<WholeFleet, ApiError> {
+        let _turn = self.shares.looks.turn().await?;
+        let (found, records) = tokio::join!(self.find_if_any(name), self.records(name));
+        let (found, mut records) = (found?, records?);
+        if records.is_empty() && found.is_none() {
+            // The 404 in the cluster's own words.
+            self.find(name).await?;
+        }
+        let live = found.map(|f| f.live);
+        let at = records.iter().position(|r| !r.phase().is_final()).unwrap_or_default();
+        let record = (at < records.len()).then(|| records.swap_remove(at));
+        let rolls =
+            preflight::active(record.as_slice()).is_some_and(|r| r.spec.strategy == Strategy::RollingUpdate);
+        let budgets = async { if rolls { self.budgets().await } else { None } };
+        let seen = async {
+            let active = record.as_ref().filter(|_| rolls);
+            if let Some(seen) = active.and_then(|record| self.watched_fleet(record)) {
+                return Ok(seen);
+            }
+            let interest = match active {
+                Some(record) => Interest::of(record, live.as_ref()),
+                None => Interest::default().with_gr(live.as_ref()),
+            };
+            let deployed = live.as_ref().map(|l| workloads(&l.manifest, &l.status)).unwrap_or_default();
+            let options = active.and_then(|r| r.spec.rolling_update.clone()).unwrap_or_default();
+            live::fleet(&self.client, &interest.with_workloads(deployed), &options).await
+        };
+        let (seen, budgets) = tokio::join!(seen, budgets);
+        Ok(WholeFleet { record, live, fleet: seen?, budgets })
+    }
+}
+
+/// The label that a word stands for; any other is a label itself.
+pub(super) fn label_of(word: &str) -> &str {
+    match word {
+        "" | "zone" => ZONE_LABEL,
+        "model" => MODEL_LABEL,
+        label => label,
+    }
+}
