@@ -187,13 +187,13 @@ fn between(from: Timestamp, to: Timestamp) -> i64 {
 
 /// Text about an upgrade, which is English whatever the language of the labels. Moments in it are shown like others.
 fn told(text: &str) -> Markup {
-    let at_of = |word: &str| word.trim_end_matches([';', ',', '.', ')']).parse::<Timestamp>().ok();
     html! {
         span lang="en" {
             @for word in text.split_inclusive(' ') {
-                @match at_of(word.trim_end()) {
-                    Some(at) => { (moment(at)) (word.trim_start_matches(|c: char| !matches!(c, ';' | ',' | '.' | ')' | ' '))) }
-                    None => { (word) }
+                @let bare = word.trim_end_matches([';', ',', '.', ')', ' ']);
+                @match bare.parse() {
+                    Ok(at) => { (moment(at)) (word.strip_prefix(bare).unwrap_or_default()) }
+                    Err(_) => { (word) }
                 }
             }
         }

@@ -95,7 +95,8 @@ async fn sign_in(
     if let Err(refusal) = guarded.is_valid(token).await {
         return ask_who(&visitor, SignIn::Refused(&refusal.message), fields.of("next"));
     }
-    let too_long = "the token is longer than the cookie that a browser keeps (4096 bytes), or has characters that no token has";
+    let too_long = "the token is longer than the cookie that a browser keeps (4096 bytes), or has characters that no \
+                    token has";
     match guarded.sessions.keep(token) {
         Some(cookie) => {
             let next = own_page(fields.of("next")).unwrap_or_default();

@@ -310,7 +310,7 @@ class FleetMap {
 
   point(event) {
     const found = this.cells.findIndex(
-      (c) => event.offsetX >= c.x && event.offsetX < c.x + this.size && event.offsetY >= c.y && event.offsetY < c.y + this.size,
+      (c) => Math.floor((event.offsetX - c.x) / this.size) === 0 && Math.floor((event.offsetY - c.y) / this.size) === 0,
     );
     if (found < 0) return;
     this.at = found;
