@@ -30,6 +30,7 @@ mod request;
 pub mod skew;
 mod upgrade_request;
 mod upgrades;
+mod version_asked;
 mod waiting;
 mod watching;
 mod words;

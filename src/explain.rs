@@ -3,7 +3,10 @@
 //!
 //! [`plan`]: crate::plan
 
+pub mod attention;
+pub mod change;
 pub mod preview;
 pub mod progress;
+pub mod risk;
 pub mod skew;
 pub mod why;

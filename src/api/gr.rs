@@ -14,10 +14,12 @@ use super::Context;
 use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::query::{JobQuery, NoQuery};
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
 use crate::cluster::discovery::discover;
 use crate::cluster::{Pages, gr_resource, is_absent, watch_text};
+use crate::frame;
 use crate::gr::{
     LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
 };
@@ -152,7 +154,7 @@ fn next_page(list: &mut Value) -> Option<String> {
 }
 
 /// `GET /gum/v1/gr`
-pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>, form: Form, _: NoQuery) -> Result<Reply, ApiError> {
     let mut merged: Option<Value> = None;
     for api_version in context.served_apis().await? {
         let list = context.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
@@ -163,12 +165,24 @@ pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, 
             None => merged = Some(list),
         }
     }
-    Ok(Reply::with(merged.unwrap_or_default()))
+    let content = merged.unwrap_or_default();
+    form.reply(content, context.clock.now(), |list: Value, look| {
+        frame::service::grs(
+            list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default(),
+            look,
+        )
+    })
 }
 
 /// `GET /gum/v1/gr/{name}`
-pub(super) async fn get(context: May<auth::Get>, Name(name): Name, _: NoQuery) -> Result<Reply, ApiError> {
-    Ok(Reply::with(context.find(&name).await?.served))
+pub(super) async fn get(
+    context: May<auth::Get>,
+    Name(name): Name,
+    form: Form,
+    _: NoQuery,
+) -> Result<Reply, ApiError> {
+    let served = context.find(&name).await?.served;
+    form.reply(served, context.clock.now(), |gr: Value, look| frame::service::grs(&[gr], look))
 }
 
 /// `GET /gum/v1/gr/{name}/resource/{kind}`

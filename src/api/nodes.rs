@@ -13,8 +13,10 @@ use serde::Serialize;
 use super::Context;
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::query::NodesQuery;
 use super::request::{Name, is_dns_subdomain};
+use crate::frame::{self, view};
 use crate::observe::fleet::{self, Interest};
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
@@ -24,6 +26,7 @@ use crate::record::rolling::{ClaimedPod, RollingStatus};
 pub(super) async fn nodes(
     context: May<auth::Get>,
     Name(name): Name,
+    form: Form,
     query: NodesQuery,
 ) -> Result<Reply, ApiError> {
     let looks = &context.shares.looks;
@@ -37,9 +40,17 @@ pub(super) async fn nodes(
             }
         }
         let _turn = looks.turn_to_write().await?;
-        Ok(Reply::rendered(&seen.view(&query)))
+        match form {
+            Form::Json => Ok(Reply::rendered(&seen.view(&query))),
+            Form::Text => {
+                let content = serde_json::to_value(seen.view(&query)).unwrap_or_default();
+                form.reply(content, context.clock.now(), |nodes: view::Nodes, look| {
+                    frame::nodes::nodes_plain(&nodes, &seen.in_work(), look)
+                })
+            }
+        }
     });
-    looks.reply("nodes", &format!("{name} {query:?}"), rendered).await
+    looks.reply("nodes", &format!("{name} {form:?} {query:?}"), rendered).await
 }
 
 /// That there is no such node.
@@ -136,6 +147,12 @@ impl<'a> ComponentView<'a> {
 type ByNode<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<PodView<'a>>>>;
 
 impl Nodes {
+    /// What the record says of the nodes in work.
+    fn in_work(&self) -> view::Why {
+        let rolling = serde_json::to_value(&self.rolling).ok().and_then(|r| view::read(&r).ok());
+        view::Why::of_record(&rolling.unwrap_or_default())
+    }
+
     /// Whether a pod is, or was, on this node.
     fn names(&self, node: &str) -> bool {
         let rolling = self.rolling.as_ref();

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::query::JobQuery;
 use super::request::{JobBody, StrategyOptions};
 use super::waiting::location;
+use crate::explain::risk::{Risk, messages};
 use crate::record::{GcuUpgrade, Operation, Request, Revision};
 
 /// A call that starts a job.
@@ -21,12 +22,12 @@ pub(super) struct Call<'a> {
 pub(super) struct UpgradeRequest {
     pub(super) operation: Operation,
     pub(super) target: Revision,
-    pub(super) warnings: Vec<String>,
+    pub(super) risks: Vec<Risk>,
     pub(super) options: StrategyOptions,
 }
 
 /// What is answered for a job: every default is visible in it.
-pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
+pub(super) fn summary(record: &GcuUpgrade, risks: &[Risk]) -> Value {
     let name = record.name_any();
     json!({
         "name": name,
@@ -37,6 +38,7 @@ pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
         "failureThreshold": record.spec.failure_threshold,
         "deadlines": record.spec.deadlines,
         "onFailure": record.spec.on_failure,
-        "warnings": warnings,
+        "warnings": messages(risks),
+        "accepted": record.spec.accepted,
     })
 }

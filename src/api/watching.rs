@@ -104,7 +104,9 @@ impl Context {
             };
             return Ok(match form {
                 Form::Text => Reply::text(message),
-                Form::Json => Reply::with(json!({ "message": message, "nodes": [], "skipped": [] })),
+                Form::Json => {
+                    Reply::with(json!({ "message": message, "nodes": [], "skipped": [], "attention": [] }))
+                }
             });
         };
         let why = self.why(name, record).await?;

@@ -35,6 +35,14 @@ pub struct Progress {
     /// When all nodes should be done, at the rate so far.
     #[schemars(with = "Option<String>")]
     pub estimated_end: Option<Timestamp>,
+    /// The same, if each node took as long as the fastest of those done last.
+    #[schemars(with = "Option<String>")]
+    pub estimated_end_earliest: Option<Timestamp>,
+    /// The same, if each took as long as the slowest.
+    #[schemars(with = "Option<String>")]
+    pub estimated_end_latest: Option<Timestamp>,
+    /// The controller has taken the last change of the request into account.
+    pub acknowledged: bool,
 }
 
 /// How far this upgrade is now.
@@ -44,10 +52,12 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
     let rolling = status.rolling.as_ref();
     // Before the nodes are counted there is nothing to tell of them.
     let counted = rolling.filter(|r| r.max_unavailable > 0);
-    let estimated_end = counted
+    let going = counted
         .filter(|_| status.step == Step::Rolling && status.phase == Phase::Running)
-        .filter(|_| record.spec.intent != Intent::Pause)
-        .and_then(|r| estimated_end(r, &options, now));
+        .filter(|_| record.spec.intent != Intent::Pause);
+    let ends =
+        |each: fn(&[DoneNode]) -> Option<u64>| estimated_end(going?, &options, each(&going?.recent)?, now);
+    let estimated_end = ends(mean);
     Progress {
         message: line(record, &status, estimated_end),
         name: record.name_any(),
@@ -60,6 +70,9 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
         max_unavailable: counted.map(|r| r.max_unavailable),
         efficiency: rolling.and_then(|r| efficiency(r, now)),
         estimated_end,
+        estimated_end_earliest: ends(|done| taken(done).min()),
+        estimated_end_latest: ends(|done| taken(done).max()),
+        acknowledged: acknowledged(record),
     }
 }
 
@@ -89,8 +102,12 @@ fn millis(later: Timestamp, earlier: Timestamp) -> u64 {
 
 /// The nodes that were done last say how long one takes; so many are worked on at once. Waits for people are not
 /// foreseen, those between steps are.
-fn estimated_end(rolling: &RollingStatus, options: &RollingUpdate, now: Timestamp) -> Option<Timestamp> {
-    let each = mean(&rolling.recent)?;
+fn estimated_end(
+    rolling: &RollingStatus,
+    options: &RollingUpdate,
+    each: u64,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let left_of = |since: Timestamp| each.saturating_sub(millis(now, since));
     let active = rolling.active.iter().map(|c| left_of(c.since));
     let longest = active.clone().max().unwrap_or_default();
@@ -109,9 +126,19 @@ fn estimated_end(rolling: &RollingStatus, options: &RollingUpdate, now: Timestam
     now.saturating_add(SignedDuration::from_secs(i64::try_from(left / 1000).ok()?)).ok()
 }
 
+/// Whether the controller has taken the last change of the request into account. An end takes in no more.
+fn acknowledged(record: &GcuUpgrade) -> bool {
+    let seen = record.status.as_ref().map(|s| s.observed_generation);
+    record.phase().is_final() || seen.is_some_and(|seen| Some(seen) >= record.metadata.generation)
+}
+
+fn taken(done: &[DoneNode]) -> impl Iterator<Item = u64> {
+    done.iter().map(|n| millis(n.at, n.since))
+}
+
 /// How long these nodes took, on average, in milliseconds.
 fn mean(done: &[DoneNode]) -> Option<u64> {
-    let all: u64 = done.iter().map(|n| millis(n.at, n.since)).sum();
+    let all: u64 = taken(done).sum();
     all.checked_div(u64::try_from(done.len()).ok()?)
 }
 
