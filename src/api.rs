@@ -42,7 +42,6 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use kube::Client;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -152,12 +151,4 @@ pub fn enveloped(inner: Router, metrics: Metrics) -> Router {
     let inner = inner.layer(CatchPanicLayer::custom(envelope::panicked));
     // Around the whole router: a layer within it does not see the header `Allow` of a 405.
     Router::new().fallback_service(inner).layer(middleware::from_fn_with_state(metrics, envelope::wrap))
-}
-
-/// Leaves out what there is not.
-fn without_nulls(mut view: Value) -> Value {
-    if let Some(object) = view.as_object_mut() {
-        object.retain(|_, value| !value.is_null());
-    }
-    view
 }

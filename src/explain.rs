@@ -9,4 +9,5 @@ pub mod preview;
 pub mod progress;
 pub mod risk;
 pub mod skew;
+pub mod view;
 pub mod why;

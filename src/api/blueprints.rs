@@ -7,8 +7,8 @@ use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::query::NoQuery;
-use super::without_nulls;
 use crate::blueprint::catalog::{Entry, LoadError};
+use crate::explain::view::without_nulls;
 use crate::frame;
 
 /// `GET /gum/v1/blueprints`

@@ -21,7 +21,7 @@ use super::repeat::Key;
 use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
 use super::upgrade_request::{Call, UpgradeRequest};
 use super::waiting::{Awaited, insert, location};
-use super::without_nulls;
+use crate::explain::view::without_nulls;
 use crate::plan::commands::nodes::{self, NodeChange, Skipping};
 use crate::plan::commands::{Command, Effect};
 use crate::plan::preflight::{Refusal, Wanted};

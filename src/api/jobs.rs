@@ -65,7 +65,8 @@ impl Context {
         let found = self.in_version_of(found, blueprint.manifest()).await?;
         let findings = check::check_against(&blueprint, &found.served, name);
         refuse_errors(&findings)?;
-        let risks = blueprint.warnings().iter().chain(&findings).map(Risk::of_finding).collect();
+        let risk = if named.is_a_file() { Risk::of_finding } else { Risk::of_finding_without_place };
+        let risks = blueprint.warnings().iter().chain(&findings).map(risk).collect();
         let manifest = match body.components.as_slice() {
             [] => blueprint.manifest().clone(),
             only => impact::only(&found.live.manifest, blueprint.manifest(), only)

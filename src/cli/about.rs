@@ -9,7 +9,7 @@ use super::{Session, command, tell};
 use crate::frame;
 
 /// Prints the completion of a shell.
-pub fn completion(shell: Shell) -> Result<Exit, Failure> {
+pub(super) fn completion(shell: Shell) -> Result<Exit, Failure> {
     let mut text = Vec::new();
     // kubectl asks the helper `kubectl_complete-gcu_upgrade`; shells complete the binary by its own name.
     clap_complete::generate(
@@ -23,7 +23,7 @@ pub fn completion(shell: Shell) -> Result<Exit, Failure> {
 }
 
 /// Prints the man page: every verb with its options.
-pub fn man() -> Result<Exit, Failure> {
+pub(super) fn man() -> Result<Exit, Failure> {
     let mut text = Vec::new();
     let mut whole = command().name("kubectl-gcu_upgrade");
     whole.build();
@@ -41,7 +41,7 @@ pub fn man() -> Result<Exit, Failure> {
 }
 
 /// The version of this command where nothing else can be asked.
-pub fn version_alone(why: &Failure) -> Result<Exit, Failure> {
+pub(super) fn version_alone(why: &Failure) -> Result<Exit, Failure> {
     say(&format!("{:<12}{}\n", "command", env!("CARGO_PKG_VERSION")))?;
     tell(&format!("warning: {why}"));
     Ok(Exit::Done)

@@ -19,7 +19,7 @@ use crate::explain::risk::RiskName;
     5 not legal now, 6 not allowed, 7 unreachable, 8 held, 9 paused or awaiting promotion, 10 rolled back, \
     20/21 plan --exit-code: changes, changes with risks not accepted, 130 detached"
 )]
-pub struct Cli {
+pub(super) struct Cli {
     /// Where to, and how it looks.
     #[command(flatten)]
     pub global: Global,
@@ -30,7 +30,7 @@ pub struct Cli {
 
 /// Where to, and how it looks.
 #[derive(Clone, Debug, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// The gr; may be left out where there is one only
     #[arg(long, global = true, value_name = "NAME")]
     pub gr: Option<String>,
@@ -72,7 +72,7 @@ pub struct Global {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(super) enum Verb {
     /// List upgrades, or show one
     Get {
         /// The upgrade
@@ -205,7 +205,7 @@ pub enum Verb {
 
 /// To what, and how.
 #[derive(Debug, Args)]
-pub struct Job {
+pub(super) struct Job {
     /// A blueprint of your own; - for standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "blueprint")]
     pub file: Option<PathBuf>,
@@ -225,7 +225,7 @@ pub struct Job {
 
 /// How an upgrade is made. What is not given is as the service has it by default.
 #[derive(Debug, Default, Args)]
-pub struct How {
+pub(super) struct How {
     /// Recreate or RollingUpdate; an option of a RollingUpdate means that too
     #[arg(long, value_name = "NAME", ignore_case = true, value_parser = ["Recreate", "RollingUpdate"])]
     pub strategy: Option<String>,
@@ -272,7 +272,7 @@ pub struct How {
 
 /// What to ask, and what to wait for.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Run {
+pub(super) struct Run {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
@@ -286,7 +286,7 @@ pub struct Run {
 
 /// What to ask.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Steer {
+pub(super) struct Steer {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
@@ -297,7 +297,7 @@ pub struct Steer {
 
 /// What an upgrade is waited for to come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Until {
+pub(super) enum Until {
     /// The target runs
     Succeeded,
     /// It has ended, however
@@ -321,7 +321,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl How {
     /// As the body of a request.
-    pub fn body(&self) -> Value {
+    pub(super) fn body(&self) -> Value {
         let mut body = json!({});
         let mut rolling = json!({});
         let put = |object: &mut Value, field: &str, value: Value| {

@@ -22,8 +22,8 @@ use super::exit::{Exit, Failure};
 use crate::blueprint::Blueprint;
 use crate::record::record_name;
 
-pub use cluster::Cluster;
-pub use server::Server;
+pub(super) use cluster::Cluster;
+pub(super) use server::Server;
 
 /// An answer may take so long: as long as the service gives one.
 const PATIENCE: Duration = Duration::from_secs(95);
@@ -32,7 +32,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Who acts on upgrades.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Acts {
+pub(super) enum Acts {
     /// A replica of this name.
     Replica(String),
     /// Nobody, and since when.
@@ -42,7 +42,7 @@ pub enum Acts {
 }
 
 /// Where answers come from.
-pub enum Backend {
+pub(super) enum Backend {
     /// The cluster of the kubeconfig.
     Cluster(Box<Cluster>),
     /// The service at a URL.
@@ -57,7 +57,7 @@ impl Backend {
     ///
     /// # Errors
     /// There is no kubeconfig, or what it or the command line names cannot be read.
-    pub async fn connect(global: &Global) -> Result<Self, Failure> {
+    pub(super) async fn connect(global: &Global) -> Result<Self, Failure> {
         match &global.server {
             Some(url) => Ok(Self::Server(Box::new(Server::connect(url, global).await?))),
             None => Ok(Self::Cluster(Box::new(Cluster::connect(global).await?))),
@@ -68,7 +68,7 @@ impl Backend {
     ///
     /// # Errors
     /// What was answered instead.
-    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None).await
     }
 
@@ -76,7 +76,12 @@ impl Backend {
     ///
     /// # Errors
     /// What was answered instead.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder().method(method).uri(path).body(Body::from(body));
         let request = request.map_err(|e| Failure::usage(format!("{path}: {e}")))?;
@@ -122,7 +127,7 @@ impl Backend {
     }
 
     /// Who acts on upgrades.
-    pub async fn acts(&self) -> Acts {
+    pub(super) async fn acts(&self) -> Acts {
         match self {
             Self::Cluster(cluster) => cluster.acts().await,
             Self::Server(_) => match self.get("/version").await {
@@ -146,7 +151,7 @@ impl Backend {
     ///
     /// # Errors
     /// What was answered instead.
-    pub async fn version(&self) -> Result<Value, Failure> {
+    pub(super) async fn version(&self) -> Result<Value, Failure> {
         let Self::Cluster(cluster) = self else { return self.get("/version").await };
         let (content, theirs, acts) =
             tokio::join!(self.get("/version"), cluster.service_version(), cluster.acts());
@@ -161,6 +166,7 @@ impl Backend {
                 }
             };
             object.insert("acts".to_owned(), acts);
+            object.insert("grApis".to_owned(), json!(cluster.served().await));
         }
         Ok(content)
     }
@@ -169,7 +175,7 @@ impl Backend {
     ///
     /// # Errors
     /// It cannot be read from here.
-    pub async fn blueprint(&self, name: &str) -> Result<Option<Blueprint>, Failure> {
+    pub(super) async fn blueprint(&self, name: &str) -> Result<Option<Blueprint>, Failure> {
         match self {
             Self::Cluster(cluster) => cluster.blueprint(name).await.map(Some),
             Self::Server(_) => Ok(None),
@@ -178,7 +184,7 @@ impl Backend {
 
     /// Wakes whoever watches an upgrade, for as long as anybody listens. What it says is read again; a stream that is lost
     /// begins anew.
-    pub async fn wake(&self, record: &str, waker: mpsc::Sender<()>) {
+    pub(super) async fn wake(&self, record: &str, waker: mpsc::Sender<()>) {
         let path = format!("/gum/v1/upgrades/{record}/events");
         loop {
             let request = Request::builder().uri(&path).body(Body::empty());
@@ -202,7 +208,7 @@ impl Backend {
     ///
     /// # Errors
     /// There are several, or none.
-    pub async fn gr(&self, named: Option<&str>) -> Result<String, Failure> {
+    pub(super) async fn gr(&self, named: Option<&str>) -> Result<String, Failure> {
         if let Some(name) = named {
             return Ok(name.to_owned());
         }
@@ -233,7 +239,7 @@ impl Backend {
     ///
     /// # Errors
     /// There is none.
-    pub async fn record(&self, named: Option<&str>, gr: Option<&str>) -> Result<String, Failure> {
+    pub(super) async fn record(&self, named: Option<&str>, gr: Option<&str>) -> Result<String, Failure> {
         match named {
             Some(number) if number.parse::<u64>().is_ok() => {
                 Ok(record_name(&self.gr(gr).await?, number.parse().unwrap_or_default()))

@@ -59,7 +59,7 @@ impl Exit {
 /// Why a command comes to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(super) struct Failure {
     /// For scripts.
     pub exit: Exit,
     /// What is wrong, and what to do.
@@ -68,17 +68,17 @@ pub struct Failure {
 
 impl Failure {
     /// A failure.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 
     /// It was asked for in a way that cannot be.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
     /// What an HTTP status of the service means.
-    pub fn of_status(status: u16, message: impl Into<String>) -> Self {
+    pub(super) fn of_status(status: u16, message: impl Into<String>) -> Self {
         let exit = match status {
             400 | 405 | 413 | 415 | 422 => Exit::Usage,
             401 | 403 => Exit::NotAllowed,

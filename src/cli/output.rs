@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 
 /// A form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// For people.
     Table,
     /// For people with a wide screen.
@@ -28,7 +28,7 @@ impl Form {
     ///
     /// # Errors
     /// What there is instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {
             "table" => Ok(Self::Table),
             "wide" => Ok(Self::Wide),
@@ -46,7 +46,7 @@ impl Form {
     ///
     /// # Errors
     /// It has no name, or the template does not fit.
-    pub fn of(&self, content: &Value) -> Result<Option<String>, Failure> {
+    pub(super) fn of(&self, content: &Value) -> Result<Option<String>, Failure> {
         let failed = |what: String| Failure::new(Exit::Failed, what);
         Ok(Some(match self {
             Self::Table | Self::Wide => return Ok(None),
@@ -72,7 +72,7 @@ fn names(content: &Value) -> Result<String, String> {
 
 /// `kubectl`'s templates, without ranges and filters: no crate of this size reads those either.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Piece>);
+pub(super) struct Template(Vec<Piece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -175,7 +175,7 @@ fn picks(path: &str) -> Result<Vec<Pick>, String> {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn say(text: &str) -> io::Result<()> {
+pub(super) fn say(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -184,7 +184,7 @@ pub fn say(text: &str) -> io::Result<()> {
 }
 
 /// Tells how it is going, beside the data.
-pub fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     // Nobody may be reading.
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -13,7 +13,7 @@ use crate::frame::Look;
 
 /// Where frames go.
 #[derive(Clone, Copy, Debug)]
-pub struct Terminal {
+pub(super) struct Terminal {
     /// Standard output is one.
     pub is_one: bool,
     colour: bool,
@@ -22,19 +22,19 @@ pub struct Terminal {
 
 impl Terminal {
     /// What standard output is.
-    pub fn of(global: &Global) -> Self {
+    pub(super) fn of(global: &Global) -> Self {
         let is_one = io::stdout().is_terminal();
         Self { is_one, colour: is_one && !global.no_color && !no_color(), clock: Clock::system() }
     }
 
     /// How a frame is drawn now.
-    pub fn look(&self) -> Look {
+    pub(super) fn look(&self) -> Look {
         let width = self.size().map(|(width, _)| width);
         Look { colour: self.colour, width, zone: TimeZone::system(), ..Look::plain(self.clock.now()) }
     }
 
     /// Columns and lines.
-    pub fn size(&self) -> Option<(usize, usize)> {
+    pub(super) fn size(&self) -> Option<(usize, usize)> {
         let (Width(width), Height(height)) = terminal_size_of(io::stdout()).filter(|_| self.is_one)?;
         Some((usize::from(width), usize::from(height)))
     }
@@ -43,7 +43,7 @@ impl Terminal {
     ///
     /// # Errors
     /// There is nobody to ask.
-    pub fn agrees(&self, question: &str) -> Result<bool, Failure> {
+    pub(super) fn agrees(&self, question: &str) -> Result<bool, Failure> {
         if !io::stdin().is_terminal() {
             return Err(Failure::usage(format!("{question} There is nobody to ask: give --yes (-y)")));
         }

@@ -232,7 +232,7 @@ fn starts(ask: &Ask<'_>, index: &Index<'_>, nodes: &[PlannedNode]) -> Option<u64
         duration::median(ask.fleet.pods.iter().filter(mine).filter_map(took).collect())
     };
     let sets = index.sets.iter().map(|(set, _)| set).filter(|set| restarts(&set.component));
-    sets.filter_map(|set| of_set(set)).reduce(u64::saturating_add)
+    sets.filter_map(|set| of_set(set)).reduce(u64::saturating_add).filter(|seconds| *seconds > 0)
 }
 
 /// A Recreate takes every DaemonSet away, changed or not.

@@ -76,6 +76,12 @@ impl Risk {
         Self { name, message: message.into(), accepted: false }
     }
 
+    /// The same about a blueprint that nobody has written as a file: a place in it would help nobody.
+    pub fn of_finding_without_place(finding: &Finding) -> Self {
+        let field = finding.field.as_ref().map(|field| format!(" ({field})")).unwrap_or_default();
+        Self { message: format!("{}{field}", finding.message), ..Self::of_finding(finding) }
+    }
+
     /// What a warning about a blueprint comes to.
     pub fn of_finding(finding: &Finding) -> Self {
         let name = match finding.code {

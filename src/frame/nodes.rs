@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::status::{component, state};
+use super::status::{components, state};
 use super::table::{Cell, Table};
 use super::view::{Node, Nodes, Why};
 use super::{Look, Tone, time};
@@ -33,7 +33,7 @@ fn draw(nodes: &Nodes, why: &Why, look: &Look, mut table: Table) -> String {
                 (stage.to_owned(), None, tone)
             }
         };
-        let mut what = node.components.iter().map(component).collect::<Vec<_>>().join(" ");
+        let mut what = components(node);
         if let Some(left) = left_out.get(node.node.as_str()) {
             what = format!("{what}  ({})", left.reason);
         }

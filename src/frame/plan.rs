@@ -230,21 +230,26 @@ fn expected(expected: &Expected) -> String {
     }
 }
 
+/// One line for each name: the first of its sentences, and how many more there are.
 fn risks(plan: &Plan, look: &Look) -> String {
     let mut text = String::new();
-    for (place, risk) in plan.risks.iter().enumerate() {
-        let name = if place == 0 { "Risks" } else { "" };
-        let accept = if risk.accepted {
-            "   accepted".to_owned()
-        } else {
-            format!("   accept with --accept {}", risk.name)
-        };
-        let line = wrapped(
-            &clean(&format!("{name:<7} {}: {}{accept}", risk.name, risk.message)),
-            look.width,
-            "        ",
-        );
+    let mut told: Vec<&str> = Vec::new();
+    for risk in &plan.risks {
+        if told.contains(&risk.name.as_str()) {
+            continue;
+        }
+        let head = if told.is_empty() { "Risks" } else { "" };
+        told.push(&risk.name);
+        let alike: Vec<&Risk> = plan.risks.iter().filter(|other| other.name == risk.name).collect();
+        let shown = if look.all || look.wide { alike.len() } else { 1 };
+        let sentences: Vec<&str> = alike.iter().take(shown).map(|r| r.message.as_str()).collect();
+        let more = alike.len() - sentences.len();
+        let more = if more > 0 { format!(" (+{more})") } else { String::new() };
+        let accept =
+            if risk.accepted { "accepted".to_owned() } else { format!("accept with --accept {}", risk.name) };
+        let line = format!("{head:<7} {}: {}{more}   {accept}", risk.name, sentences.join("; "));
         let tone = if risk.accepted { Tone::Faint } else { Tone::Warn };
+        let line = wrapped(&clean(&line), look.width, "        ");
         text.push_str(&format!("{}\n", tone.paint(&line, look)));
     }
     text

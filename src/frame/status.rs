@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::table::{Cell, Table};
 use super::view::{Attention, LeftOut, Node, NodeComponent, Stuck, Upgrade, Why};
 use super::{Look, Tone, bar, clean, list, phase, time, wrapped};
+use crate::gr::dependency_order;
 
 /// Nodes in work that are named; the others are counted.
 pub const SHOWN: usize = 8;
@@ -153,14 +154,21 @@ fn sign(node: &Stuck) -> (&'static str, Tone) {
 fn info(node: &Stuck, pods: Option<&Node>) -> String {
     let then = if node.then.is_empty() { String::new() } else { format!(" → then {}", node.then) };
     match pods.filter(|_| node.stage == "Swapping" && node.trouble.is_none()) {
-        Some(pods) => pods.components.iter().map(component).collect::<Vec<_>>().join(" "),
+        Some(pods) => components(pods),
         None if sign(node).0 != "◌" => format!("{}{then}", node.message),
         None => node.message.clone(),
     }
 }
 
+/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced.
+pub(super) fn components(node: &Node) -> String {
+    let mut all: Vec<&NodeComponent> = node.components.iter().collect();
+    all.sort_by_key(|c| dependency_order(&c.component));
+    all.into_iter().map(component).collect::<Vec<_>>().join(" ")
+}
+
 /// `driver ✔`, `toolkit ◌`, `plugin ·`.
-pub(super) fn component(of: &NodeComponent) -> String {
+fn component(of: &NodeComponent) -> String {
     format!("{} {}", of.component, state(of).0)
 }
 

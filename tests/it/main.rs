@@ -16,6 +16,7 @@ mod connections;
 mod contact;
 mod crashes;
 mod faults;
+mod frames;
 mod garbage;
 mod harness;
 mod house;

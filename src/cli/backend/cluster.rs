@@ -32,6 +32,7 @@ use crate::blueprint::catalog::Catalog;
 use crate::cli::args::Global;
 use crate::cli::exit::{Exit, Failure};
 use crate::clock::Clock;
+use crate::cluster::discovery::discover;
 use crate::cluster::{cause, connect, error_text};
 use crate::frame::time::short;
 use crate::lease::Leadership;
@@ -43,7 +44,7 @@ const OURS: &str = "app.kubernetes.io/name=gcu-upgrade-manager";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The cluster.
-pub struct Cluster {
+pub(crate) struct Cluster {
     context: api::Context,
     notes: Notes,
     lease: (String, String),
@@ -206,6 +207,11 @@ impl Cluster {
     pub(in crate::cli) async fn deployment(&self) -> Result<Option<Deployment>, kube::Error> {
         let api: Api<Deployment> = Api::all(self.client().clone());
         Ok(api.list(&ListParams::default().labels(OURS)).await?.items.into_iter().next())
+    }
+
+    /// The APIs that serve grs; none where that cannot be found out.
+    pub(super) async fn served(&self) -> Vec<String> {
+        timeout(PATIENCE, discover(self.client())).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// The service's version, as its chart labels it.

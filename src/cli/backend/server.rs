@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The service. Its client is kube's: it knows tokens, certificates and proxies.
-pub struct Server {
+pub(crate) struct Server {
     client: Client,
     /// Where it is, for messages.
     pub(in crate::cli) url: String,
