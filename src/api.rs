@@ -89,8 +89,16 @@ pub struct Context {
     pub patience: Patience,
 }
 
+/// A path, and what is served there.
+type Route = (&'static str, MethodRouter<Guarded>);
+
 /// Every route. What each is for is in [`openapi`], which takes its paths from here.
-fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
+fn routes() -> impl Iterator<Item = Route> {
+    calls().into_iter().chain(of_the_service())
+}
+
+/// The calls about grs and their upgrades.
+fn calls() -> [Route; 24] {
     [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
@@ -115,9 +123,15 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
         ("/gum/v1/upgrades/{id}/events", get(events::events)),
         ("/gum/v1/blueprints", get(blueprints::list)),
         ("/gum/v1/blueprints/{file}", get(blueprints::get)),
+        ("/version", get(health::version)),
+    ]
+}
+
+/// What tells of the service that runs, and describes it.
+fn of_the_service() -> [Route; 5] {
+    [
         ("/livez", get(health::livez)),
         ("/readyz", get(health::readyz)),
-        ("/version", get(health::version)),
         ("/metrics", get(health::metrics)),
         ("/openapi.json", get(openapi::json)),
         ("/docs", get(openapi::docs)),
@@ -126,14 +140,28 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 29] {
 
 /// The whole service.
 pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
+    served(context, mode, limits, routes())
+}
+
+/// The calls alone, for a process that serves nobody but itself: the description of the API is half a megabyte.
+pub fn calls_alone(context: Context) -> Router {
+    served(context, auth::Mode::None, &Limits { per_second: 0, ..Limits::default() }, calls())
+}
+
+fn served(
+    context: Context,
+    mode: auth::Mode,
+    limits: &Limits,
+    routes: impl IntoIterator<Item = Route>,
+) -> Router {
     let metrics = context.metrics.clone();
     let hosts: browser::Hosts = limits.hosts.clone().into();
     // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere. A layer
     // that trims paths would trim `/gum/v1/gr//` too, which is a script whose variable is empty, and answer it a list.
-    let both = |all: Router<Guarded>, (path, methods): (&str, MethodRouter<Guarded>)| {
+    let both = |all: Router<Guarded>, (path, methods): Route| {
         all.route(path, methods.clone()).route(&format!("{path}/"), methods)
     };
-    let inner = routes()
+    let inner = routes
         .into_iter()
         .fold(Router::new(), both)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such path; the service is at /gum/v1/gr"))

@@ -57,9 +57,10 @@ pub fn command() -> clap::Command {
 }
 
 async fn obey(cli: Cli) -> Result<Exit, Failure> {
-    match cli.verb {
-        Verb::Completion { shell } => return about::completion(shell),
+    match &cli.verb {
+        Verb::Completion { shell } => return about::completion(*shell),
         Verb::Man => return about::man(),
+        Verb::Complete { words } => return about::complete(words),
         _ => {}
     }
     let terminal = Terminal::of(&cli.global);
@@ -92,7 +93,7 @@ async fn obey(cli: Cli) -> Result<Exit, Failure> {
         Verb::Wait { name, until, timeout } => session.wait(name.as_deref(), until, timeout).await,
         Verb::Doctor => session.doctor().await,
         Verb::Version => session.version().await,
-        Verb::Completion { .. } | Verb::Man => Ok(Exit::Done),
+        Verb::Completion { .. } | Verb::Man | Verb::Complete { .. } => Ok(Exit::Done),
     }
 }
 

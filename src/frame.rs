@@ -40,14 +40,6 @@ impl Look {
     pub fn plain(now: Timestamp) -> Self {
         Self { colour: false, width: None, wide: false, all: false, now, zone: TimeZone::UTC }
     }
-
-    /// Cuts a line to what the terminal shows of it.
-    fn fit(&self, line: &str) -> String {
-        match self.width {
-            Some(width) => cut(line, width),
-            None => line.to_owned(),
-        }
-    }
 }
 
 /// How a piece of text is meant.
@@ -131,14 +123,23 @@ fn wrapped(text: &str, columns: Option<usize>, before: &str) -> String {
     let Some(columns) = columns.filter(|columns| *columns > width(before) + 20) else {
         return text.to_owned();
     };
-    let (mut lines, mut line) = (Vec::new(), String::new());
-    for word in text.split(' ') {
-        if !line.trim().is_empty() && width(&line) + 1 + width(word) > columns {
-            lines.push(std::mem::replace(&mut line, before.to_owned()));
-        } else if !line.is_empty() && line != before {
+    let words = text.trim_start();
+    let (first, _) = text.split_at(text.len() - words.len());
+    let (mut lines, mut line, mut begins) = (Vec::new(), first.to_owned(), true);
+    for word in words.split(' ') {
+        if !begins && width(&line) + 1 + width(word) > columns {
+            lines.push(std::mem::replace(&mut line, before.to_owned()).trim_end().to_owned());
+            begins = true;
+        }
+        // What separates two things within a line separates nothing at the beginning of one.
+        if begins && word.is_empty() {
+            continue;
+        }
+        if !begins {
             line.push(' ');
         }
         line.push_str(word);
+        begins = false;
     }
     lines.push(line);
     lines.join("\n")

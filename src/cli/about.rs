@@ -40,6 +40,58 @@ pub(super) fn man() -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What may come next, for kubectl: one word a line with what it means, then what the shell is to do with them.
+pub(super) fn complete(words: &[String]) -> Result<Exit, Failure> {
+    let mut whole = command();
+    whole.build();
+    let (typed, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+    let mut at = &whole;
+    for word in before {
+        at = at.find_subcommand(word).unwrap_or(at);
+    }
+    let by_name = |arg: &&clap::Arg, word: &str| {
+        let long = word.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
+        let short = word.strip_prefix('-').and_then(|name| name.chars().next().filter(|_| name.len() == 1));
+        long || (short.is_some() && arg.get_short() == short)
+    };
+    let takes_value = before.last().and_then(|word| at.get_arguments().find(|arg| by_name(arg, word)));
+    let takes_value = takes_value.filter(|arg| arg.get_action().takes_values());
+    let mut all: Vec<(String, String)> = Vec::new();
+    // 4: no files. 0: whatever the shell has.
+    let mut directive = 4;
+    let values = |arg: &clap::Arg| -> Vec<(String, String)> {
+        let values = arg.get_possible_values().into_iter().filter(|value| !value.is_hide_set());
+        values
+            .map(|v| (v.get_name().to_owned(), v.get_help().map(ToString::to_string).unwrap_or_default()))
+            .collect()
+    };
+    match takes_value {
+        Some(arg) => {
+            all = values(arg);
+            let is_file =
+                matches!(arg.get_value_hint(), clap::ValueHint::AnyPath | clap::ValueHint::FilePath);
+            directive = if is_file { 0 } else { 4 };
+        }
+        None if typed.starts_with('-') => {
+            for arg in at.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                all.extend(arg.get_long().map(|long| (format!("--{long}"), about)));
+            }
+        }
+        None => {
+            let verbs = at.get_subcommands().filter(|verb| !verb.is_hide_set());
+            all.extend(verbs.map(|v| {
+                (v.get_name().to_owned(), v.get_about().map(ToString::to_string).unwrap_or_default())
+            }));
+            at.get_positionals().for_each(|arg| all.extend(values(arg)));
+        }
+    }
+    let fitting = all.iter().filter(|(word, _)| word.starts_with(typed));
+    let text: String = fitting.map(|(word, about)| format!("{word}\t{about}\n")).collect();
+    say(&format!("{text}:{directive}\n"))?;
+    Ok(Exit::Done)
+}
+
 /// The version of this command where nothing else can be asked.
 pub(super) fn version_alone(why: &Failure) -> Result<Exit, Failure> {
     say(&format!("{:<12}{}\n", "command", env!("CARGO_PKG_VERSION")))?;

@@ -201,6 +201,13 @@ pub(super) enum Verb {
     /// Print the man page
     #[command(hide = true)]
     Man,
+    /// What kubectl_complete-gcu_upgrade is answered
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete {
+        /// The words so far; the last is being typed
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// To what, and how.

@@ -12,7 +12,7 @@ use super::{Session, read, say, tell};
 use crate::frame::view::Upgrade;
 
 /// A controller that is there takes a change up at once.
-const ACKNOWLEDGEMENT: Duration = Duration::from_secs(15);
+const ACKNOWLEDGEMENT: Duration = Duration::from_secs(10);
 
 impl Until {
     /// Whether it has come there; the other `Some` is where it has come instead and goes no further by itself.

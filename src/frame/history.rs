@@ -2,7 +2,7 @@
 
 use super::table::{Cell, Table};
 use super::view::Upgrade;
-use super::{Look, Tone, clean, phase, time};
+use super::{Look, Tone, clean, phase, time, wrapped};
 use crate::plan::impact::{Change, ChangeKind};
 
 /// A row for each revision, newest first.
@@ -17,7 +17,7 @@ pub fn revisions_plain(all: &[Upgrade], look: &Look) -> String {
 
 fn draw(all: &[Upgrade], look: &Look, new: impl Fn(&[&str]) -> Table) -> String {
     let head = ["REVISION", "CHANGE", "STRATEGY", "PHASE", "AGE", "TOOK", "BY", "REASON"];
-    let mut table = new(&head);
+    let mut table = new(&head).narrowing("REASON", &["STRATEGY", "TOOK", "BY", "REASON"]);
     for revision in all {
         let (sign, tone) = phase(&revision.phase);
         let number = revision.revision.unwrap_or_default();
@@ -65,7 +65,7 @@ pub fn revision(revision: &Upgrade, look: &Look) -> String {
         lines.iter().map(|(name, value)| format!("{name:<10} {}\n", clean(value))).collect();
     if !revision.timeline.is_empty() {
         text.push('\n');
-        let mut table = Table::new(&["AT", "STEP", "WHAT"]);
+        let mut table = Table::new(&["AT", "STEP", "WHAT"]).narrowing("WHAT", &["STEP"]);
         for entry in &revision.timeline {
             let at = entry.at.map(|at| time::full(at, look)).unwrap_or_default();
             table.row([Cell::from(at), Cell::from(entry.step.as_str()), Cell::from(entry.message.as_str())]);
@@ -90,7 +90,8 @@ pub fn differences(changes: &[Change], look: &Look) -> String {
         text.push_str(&tone.paint(&format!("{sign} {}", clean(&change.component)), look));
         text.push('\n');
         for field in &change.fields {
-            text.push_str(&format!("    {}\n", look.fit(&clean(&field.replacen(" -> ", " → ", 1)))));
+            let field = format!("    {}", field.replacen(" -> ", " → ", 1));
+            text.push_str(&format!("{}\n", wrapped(&clean(&field), look.width, "      ")));
         }
     }
     text

@@ -18,7 +18,8 @@ fn table(all: &[Upgrade], look: &Look, new: impl Fn(&[&str]) -> Table) -> String
     let head = ["NAME", "STRATEGY", "PHASE", "PROGRESS", "ETA", "WAITING ON", "AGE"];
     let wide = ["GR", "OPERATION", "CHANGE", "BY", "REASON"];
     let head = head.iter().chain(wide.iter().filter(|_| look.wide)).copied().collect::<Vec<_>>();
-    let mut table = new(&head);
+    let optional = ["OPERATION", "REASON", "BY", "CHANGE", "GR", "STRATEGY", "ETA", "WAITING ON", "AGE"];
+    let mut table = new(&head).narrowing("WAITING ON", &optional);
     for upgrade in all {
         table.row(row(upgrade, look));
     }
@@ -58,7 +59,7 @@ fn progress(upgrade: &Upgrade) -> String {
     match &upgrade.nodes {
         Some(nodes) if upgrade.is_final() => format!("{}/{}", nodes.done, nodes.total),
         Some(nodes) => format!("{} {}/{}", bar::bar(nodes.done, nodes.total), nodes.done, nodes.total),
-        None if upgrade.is_final() => String::new(),
+        None if upgrade.is_final() || upgrade.phase == "Pending" => String::new(),
         None => upgrade.step.clone(),
     }
 }

@@ -9,7 +9,8 @@ use super::{Look, Tone, time};
 
 /// A row for each node.
 pub fn nodes(nodes: &Nodes, why: &Why, look: &Look) -> String {
-    draw(nodes, why, look, Table::new(&["NODE", "STATE", "SINCE", "COMPONENTS"]))
+    let table = Table::new(&["NODE", "STATE", "SINCE", "COMPONENTS"]);
+    draw(nodes, why, look, table.narrowing("COMPONENTS", &["SINCE"]))
 }
 
 /// The same for pipes and for `Accept: text/plain`.
@@ -68,7 +69,8 @@ fn at_rest(node: &Node) -> (&'static str, Tone) {
 
 /// The pods of one node, old and new.
 pub fn pods(node: &Node, look: &Look) -> String {
-    let mut table = Table::new(&["COMPONENT", "POD", "VERSION", "PHASE", "AGE", "FAILURE"]);
+    let head = ["COMPONENT", "POD", "VERSION", "PHASE", "AGE", "FAILURE"];
+    let mut table = Table::new(&head).narrowing("FAILURE", &["AGE", "VERSION"]);
     for component in &node.components {
         for pod in &component.pods {
             table.row([

@@ -256,7 +256,7 @@ fn risks(plan: &Plan, look: &Look) -> String {
 }
 
 fn table_of_nodes(plan: &Plan, look: &Look) -> String {
-    let mut table = Table::new(&["ORDER", "STEP", "NODE", "IMPACT", "EVICTS"]);
+    let mut table = Table::new(&["ORDER", "STEP", "NODE", "IMPACT", "EVICTS"]).narrowing("EVICTS", &["STEP"]);
     let shown = if look.all { plan.nodes.len() } else { NODES.min(plan.nodes.len()) };
     for (place, node) in plan.nodes.iter().take(shown).enumerate() {
         let pods: Vec<String> = node.evicts.iter().map(pod).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::table::{Cell, Table};
 use super::view::{Attention, LeftOut, Node, NodeComponent, Stuck, Upgrade, Why};
-use super::{Look, Tone, bar, clean, list, phase, time, wrapped};
+use super::{Look, Tone, bar, clean, cut, list, phase, time, width, wrapped};
 use crate::gr::dependency_order;
 
 /// Nodes in work that are named; the others are counted.
@@ -25,7 +25,7 @@ pub struct Status {
 
 /// The whole frame.
 pub fn status(status: &Status, look: &Look) -> String {
-    let mut text = head(&status.upgrade, look);
+    let mut text = head(status, look);
     text.push_str(&nodes(status, look));
     for attention in &status.why.attention {
         text.push_str(&line_of(attention, look));
@@ -36,54 +36,68 @@ pub fn status(status: &Status, look: &Look) -> String {
     text
 }
 
-/// `Attention` lines alone.
+/// `Attention` lines alone. What helps stands on a line of its own where it has to be broken: it is copied.
 pub(super) fn line_of(attention: &Attention, look: &Look) -> String {
+    const BEFORE: &str = "           ";
     let since = attention.since.map(|at| format!("  {}", time::age(Some(at), look))).unwrap_or_default();
     let effect =
         Some(&attention.effect).filter(|e| !e.is_empty()).map(|e| format!("   {e}")).unwrap_or_default();
-    let help =
-        attention.r#try.as_ref().map(|t| format!("   try: kubectl gcu-upgrade {t}")).unwrap_or_default();
-    let line = format!("Attention{since}  ⚠ {}{}{}", clean(&attention.about), clean(&effect), clean(&help));
-    format!("{}\n", Tone::Warn.paint(&wrapped(&line, look.width, "           "), look))
+    let what = clean(&format!("Attention{since}  ⚠ {}{effect}", attention.about));
+    let help = attention.r#try.as_ref().map(|t| clean(&format!("try: kubectl gcu-upgrade {t}")));
+    let text = match help {
+        None => wrapped(&what, look.width, BEFORE),
+        Some(help) if look.width.is_none_or(|columns| width(&what) + 3 + width(&help) <= columns) => {
+            format!("{what}   {help}")
+        }
+        Some(help) => format!("{}\n{BEFORE}{help}", wrapped(&what, look.width, BEFORE)),
+    };
+    format!("{}\n", Tone::Warn.paint(&text, look))
 }
 
-fn head(upgrade: &Upgrade, look: &Look) -> String {
+fn head(status: &Status, look: &Look) -> String {
+    let upgrade = &status.upgrade;
     let (sign, tone) = phase(&upgrade.phase);
     let step = match (&upgrade.rolling, steps(upgrade)) {
-        (Some(rolling), Some(steps)) if !upgrade.is_final() && upgrade.step == "Rolling" => {
+        _ if upgrade.is_final() || upgrade.phase == "Pending" || upgrade.step.is_empty() => String::new(),
+        (Some(rolling), Some(steps)) if upgrade.step == "Rolling" => {
             format!(", step {}/{steps}", rolling.step + 1)
         }
-        _ if upgrade.is_final() || upgrade.step.is_empty() => String::new(),
         _ => format!(", {}", upgrade.step),
     };
-    let back = if upgrade.goal == "Previous" { "  ↶ on its way back" } else { "" };
-    let change = upgrade.change.as_deref().map(|c| format!("  {}", clean(c))).unwrap_or_default();
-    let efficiency = upgrade.efficiency.map(|e| format!("   efficiency {e:.2}")).unwrap_or_default();
-    let state = tone.paint(&format!("{sign} {}{step}", upgrade.phase), look);
-    let first = format!("{}{change}  {state}{back}{efficiency}", clean(&upgrade.name));
-    let mut text = format!("{}\n", if look.colour { first } else { look.fit(&first) });
-    match &upgrade.nodes {
-        Some(nodes) if nodes.total > 0 => {
-            let eta = list::eta(upgrade, look);
-            let eta = if eta.is_empty() || upgrade.is_final() { eta } else { format!("   ETA {eta}") };
-            let counts = format!(
-                "{} {}/{} done · {} in work · {} left out · {} failed",
-                bar::bar(nodes.done, nodes.total),
-                nodes.done,
-                nodes.total,
-                nodes.active,
-                nodes.skipped,
-                nodes.failed
-            );
-            text.push_str(&format!(
-                "{}\n",
-                look.fit(&format!("{counts}{}", if upgrade.is_final() { "" } else { &eta }))
-            ));
+    let back = if upgrade.goal == "Previous" && !upgrade.is_final() { "  ↶ on its way back" } else { "" };
+    let (name, state) = (clean(&upgrade.name), format!("{sign} {}{step}{back}", upgrade.phase));
+    let mut efficiency = upgrade.efficiency.map(|e| format!("   efficiency {e:.2}")).unwrap_or_default();
+    let mut change = upgrade.change.as_deref().map(|c| format!("  {}", clean(c))).unwrap_or_default();
+    if let Some(columns) = look.width {
+        // The state is what people look for: what else is told gives way.
+        let fixed = width(&name) + 2 + width(&state);
+        if fixed + width(&change) + width(&efficiency) > columns {
+            efficiency.clear();
+            change = cut(&change, columns.saturating_sub(fixed).max(3));
         }
-        _ => {}
     }
-    if upgrade.nodes.is_none() || upgrade.phase != "Running" {
-        text.push_str(&format!("{}\n", wrapped(&clean(message(upgrade)), look.width, "  ")));
+    let mut text = format!("{name}{change}  {}{efficiency}\n", tone.paint(&state, look));
+    if let Some(nodes) = upgrade.nodes.as_ref().filter(|nodes| nodes.total > 0) {
+        let eta = list::eta(upgrade, look);
+        let eta = if eta.is_empty() || upgrade.is_final() { String::new() } else { format!("   ETA {eta}") };
+        let counts = format!(
+            "{} {}/{} done · {} in work · {} left out · {} failed{eta}",
+            bar::bar(nodes.done, nodes.total),
+            nodes.done,
+            nodes.total,
+            nodes.active,
+            nodes.skipped,
+            nodes.failed
+        );
+        text.push_str(&format!("{}\n", wrapped(&counts, look.width, "          ")));
+    }
+    let message = message(upgrade);
+    let told = status.why.attention.iter().any(|a| a.about.contains(message))
+        || (upgrade.phase == "Running" && upgrade.nodes.is_some());
+    // Who is asked to promote need not be told that promote is waited for.
+    let asked = upgrade.phase == "Paused" && !status.why.attention.is_empty();
+    if !told && !asked && upgrade.phase != "Pending" {
+        text.push_str(&format!("{}\n", wrapped(&clean(message), look.width, "  ")));
     }
     if let Some(cause) = &upgrade.cause {
         text.push_str(&format!(
@@ -123,7 +137,8 @@ fn nodes(status: &Status, look: &Look) -> String {
     }
     let shown = if look.all { all.len() } else { SHOWN.min(all.len()) };
     let more = all.len() - shown;
-    let mut table = Table::new(&["NODE", "STAGE", "SINCE", "UNTIL", "INFO"]);
+    let mut table =
+        Table::new(&["NODE", "STAGE", "SINCE", "UNTIL", "INFO"]).narrowing("INFO", &["UNTIL", "SINCE"]);
     for (place, node) in all.iter().take(shown).enumerate() {
         let last = more == 0 && place + 1 == shown;
         let (sign, tone) = sign(node);
@@ -152,7 +167,9 @@ fn sign(node: &Stuck) -> (&'static str, Tone) {
 
 /// What a node waits for; of one whose pods are being replaced, which of them have been.
 fn info(node: &Stuck, pods: Option<&Node>) -> String {
-    let then = if node.then.is_empty() { String::new() } else { format!(" → then {}", node.then) };
+    // What comes after the first clause `why` tells.
+    let then = node.then.split(';').next().filter(|then| !then.is_empty());
+    let then = then.map(|then| format!(" → then {then}")).unwrap_or_default();
     match pods.filter(|_| node.stage == "Swapping" && node.trouble.is_none()) {
         Some(pods) => components(pods),
         None if sign(node).0 != "◌" => format!("{}{then}", node.message),
@@ -188,7 +205,7 @@ pub(super) fn state(of: &NodeComponent) -> (&'static str, Tone) {
 
 /// Nodes that are left out, each with why.
 pub(super) fn left_out(all: &[LeftOut], look: &Look) -> String {
-    let mut table = Table::new(&["LEFT OUT", "WHY"]);
+    let mut table = Table::new(&["LEFT OUT", "WHY"]).narrowing("WHY", &[]);
     let shown = if look.all { all.len() } else { SHOWN.min(all.len()) };
     for node in all.iter().take(shown) {
         table.row([Cell::from(node.node.as_str()), Cell::from(node.reason.as_str())]);

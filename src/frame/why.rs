@@ -29,9 +29,13 @@ pub fn names(why: &Why, node: &str) -> bool {
 
 fn one(stuck: &Stuck, look: &Look) -> String {
     let trouble = stuck.trouble.as_deref().map(|t| format!(", {t}")).unwrap_or_default();
-    let until = stuck
-        .until
-        .map(|at| format!(" (until {}, in {})", time::clock(at, look), time::left(Some(at), look)));
+    let until = stuck.until.map(|at| {
+        let clock = time::clock(at, look);
+        match at > look.now {
+            true => format!(" (until {clock}, in {})", time::left(Some(at), look)),
+            false => format!(" (it should have ended at {clock})"),
+        }
+    });
     let lines = [
         format!("{}  {}{trouble}, in work for {}", stuck.node, stuck.stage, time::age(stuck.since, look)),
         format!("  now   {}{}", stuck.message, until.unwrap_or_default()),

@@ -100,7 +100,9 @@ fn in_every_width(name: &str, draw: impl Fn(&Look) -> String) {
 #[test]
 fn upgrades_are_listed_with_progress_estimate_and_what_they_wait_on() {
     in_every_width("get", |look| list::upgrades(&upgrades(), look));
-    in_every_width("get-wide-columns", |look| list::upgrades(&upgrades(), &Look { wide: true, ..look.clone() }));
+    in_every_width("get-wide-columns", |look| {
+        list::upgrades(&upgrades(), &Look { wide: true, ..look.clone() })
+    });
     golden("get-plain", &list::upgrades_plain(&upgrades(), &look(None)));
 }
 
@@ -113,7 +115,16 @@ fn a_rollout_shows_its_nodes_and_what_a_person_should_look_at() {
 
 #[test]
 fn every_state_of_an_upgrade_has_its_frame() {
-    for name in ["edge-2", "enflame-gcu-resource-6", "lab-1", "pool-a-3", "pool-b-2", "pool-c-1", "pool-d-4", "pool-e-1"] {
+    for name in [
+        "edge-2",
+        "enflame-gcu-resource-6",
+        "lab-1",
+        "pool-a-3",
+        "pool-b-2",
+        "pool-c-1",
+        "pool-d-4",
+        "pool-e-1",
+    ] {
         in_every_width(&format!("status-{name}"), |look| status(&status_of(name), look));
     }
 }
@@ -121,7 +132,10 @@ fn every_state_of_an_upgrade_has_its_frame() {
 #[test]
 fn that_nobody_acts_and_that_nodes_may_not_be_looked_at_is_said_under_the_frame() {
     let mut seen = status_of("enflame-gcu-resource-7");
-    seen.notes.push("no replica has held the Lease kube-system/gcu-upgrade-manager for 3m: upgrades go on when one does".to_owned());
+    seen.notes.push(
+        "no replica has held the Lease kube-system/gcu-upgrade-manager for 3m: upgrades go on when one does"
+            .to_owned(),
+    );
     seen.notes.push("what the nodes do is as the record has it: pods is forbidden: User \"jane\" cannot list resource \"pods\"".to_owned());
     in_every_width("status-from-the-record", |look| status(&seen, look));
 }
@@ -143,7 +157,8 @@ fn why_tells_each_node_what_happens_when() {
 
 #[test]
 fn nodes_show_which_version_runs_where() {
-    let (seen, all): (Nodes, Why) = (read(&fixture("nodes.json")).unwrap(), read(&fixture("why.json")).unwrap());
+    let (seen, all): (Nodes, Why) =
+        (read(&fixture("nodes.json")).unwrap(), read(&fixture("why.json")).unwrap());
     in_every_width("nodes", |look| nodes::nodes(&seen, &all, look));
     golden("nodes-plain", &nodes::nodes_plain(&seen, &all, &look(None)));
     golden("nodes-pods", &nodes::pods(&seen.nodes[3], &look(Some(100))));
@@ -166,7 +181,9 @@ fn the_history_tells_who_changed_what() {
     in_every_width("history", |look| history::revisions(&all, look));
     golden("history-plain", &history::revisions_plain(&all, &look(None)));
     let one: Upgrade = read(&whole(&records()["enflame-gcu-resource-7"], true, now())).unwrap();
-    in_every_width("history-one", |look| history::revision(&Upgrade { revision: Some(7), ..one.clone() }, look));
+    in_every_width("history-one", |look| {
+        history::revision(&Upgrade { revision: Some(7), ..one.clone() }, look)
+    });
     let records = records();
     let manifest = |name: &str| records[name].spec.target.manifest.clone();
     let changes = impact::changes(&manifest("enflame-gcu-resource-6"), &manifest("enflame-gcu-resource-7"));
@@ -186,7 +203,11 @@ fn the_service_has_tables_of_grs_blueprints_and_versions() {
 fn the_doctor_says_what_is_missing_and_how_to_mend_it() {
     let checks = [
         Check::good("cluster", "Kubernetes v1.20.2 at https://10.0.0.1:6443"),
-        Check::bad("CRD", "gcuupgrades.gum.enflame.com is not there", "install the service with deploy/deploy.sh, or its chart with helm"),
+        Check::bad(
+            "CRD",
+            "gcuupgrades.gum.enflame.com is not there",
+            "install the service with deploy/deploy.sh, or its chart with helm",
+        ),
         Check::warning("rights", "you may not list pods (to plan)", "ask for these rights"),
         Check::unknown("blueprints", "in a directory of the service's node, which cannot be seen from here"),
     ];

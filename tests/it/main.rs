@@ -30,6 +30,7 @@ mod metrics;
 mod openapi;
 mod oracle;
 mod outages;
+mod people;
 mod plan;
 mod process;
 mod readme;

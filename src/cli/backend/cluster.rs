@@ -22,11 +22,11 @@ use tower::ServiceExt as _;
 
 use super::noted::Notes;
 use super::{Acts, Body};
-use crate::api::auth::{Mode, Standing};
-use crate::api::limits::{Limits, Shares};
+use crate::api;
+use crate::api::auth::Standing;
+use crate::api::limits::Shares;
 use crate::api::patience::Patience;
 use crate::api::skew::Readings;
-use crate::api::{self};
 use crate::blueprint::Blueprint;
 use crate::blueprint::catalog::Catalog;
 use crate::cli::args::Global;
@@ -96,8 +96,7 @@ impl Cluster {
             context.asker = self.user().await;
         }
         self.notes.take();
-        let router = api::router(context, Mode::None, &Limits { per_second: 0, ..Limits::default() });
-        router.oneshot(request).await.map_err(|never| match never {})
+        api::calls_alone(context).oneshot(request).await.map_err(|never| match never {})
     }
 
     /// What the cluster calls whoever asks; Kubernetes before 1.28 does not say.
