@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::query::JobQuery;
 use super::request::{JobBody, StrategyOptions};
-use super::waiting::location;
+use super::waiting::{insert, location};
 use crate::explain::risk::{Risk, messages};
 use crate::record::{GcuUpgrade, Operation, Request, Revision};
 
@@ -29,7 +29,7 @@ pub(super) struct UpgradeRequest {
 /// What is answered for a job: every default is visible in it.
 pub(super) fn summary(record: &GcuUpgrade, risks: &[Risk]) -> Value {
     let name = record.name_any();
-    json!({
+    let mut content = json!({
         "name": name,
         "upgrade": location(&name),
         "strategy": record.spec.strategy,
@@ -39,6 +39,9 @@ pub(super) fn summary(record: &GcuUpgrade, risks: &[Risk]) -> Value {
         "deadlines": record.spec.deadlines,
         "onFailure": record.spec.on_failure,
         "warnings": messages(risks),
-        "accepted": record.spec.accepted,
-    })
+    });
+    if !record.spec.accepted.is_empty() {
+        insert(&mut content, "accepted", json!(record.spec.accepted));
+    }
+    content
 }

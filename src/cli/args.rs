@@ -248,6 +248,9 @@ pub(super) struct How {
     /// RollingUpdate: time between steps, such as 10m
     #[arg(long, value_name = "TIME")]
     pub pause_between: Option<String>,
+    /// RollingUpdate: how long a node's new pods have to be ready, such as 1m; 0 for no time
+    #[arg(long, value_name = "TIME")]
+    pub min_ready: Option<String>,
     /// RollingUpdate: only nodes with these labels
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub node_selector: Option<String>,
@@ -353,6 +356,7 @@ impl How {
             ("canary", amount(&self.canary)),
             ("manual", self.manual.then(|| json!(true))),
             ("pauseBetween", text(&self.pause_between)),
+            ("minReadySeconds", text(&self.min_ready)),
             ("nodeSelector", text(&self.node_selector)),
             ("drain", Some(drain.clone()).filter(|d| *d != json!({}))),
             ("failureThreshold", amount(&self.failure_threshold).filter(|_| is_rolling)),
@@ -376,7 +380,8 @@ impl How {
     }
 
     fn says_rolling(&self) -> bool {
-        let texts = [&self.max_unavailable, &self.canary, &self.pause_between, &self.node_selector];
+        let texts =
+            [&self.max_unavailable, &self.canary, &self.pause_between, &self.min_ready, &self.node_selector];
         let drains = [&self.drain_timeout, &self.on_drain_timeout];
         self.manual || self.no_drain || texts.iter().chain(&drains).any(|t| t.is_some())
     }

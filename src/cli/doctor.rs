@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Request;
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -160,8 +161,8 @@ async fn api_server(cluster: &Cluster) -> Check {
 
 async fn crd(cluster: &Cluster) -> Check {
     let name = "CRD";
-    let api: Api<CustomResourceDefinition> = Api::all(cluster.client().clone());
-    let found = match api.get_opt("gcuupgrades.gum.enflame.com").await {
+    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(cluster.client().clone());
+    let found = match api.get_metadata_opt("gcuupgrades.gum.enflame.com").await {
         Ok(found) => found,
         Err(kube::Error::Api(status)) if status.code == 403 => return served(cluster).await,
         Err(error) => return Check::unknown(name, error_text(&error)),

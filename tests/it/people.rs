@@ -126,6 +126,8 @@ fn an_upgrade_is_planned_begun_watched_looked_at_and_taken_back_from_the_cluster
         coded.ends(20);
         let begun = run(&[
             "upgrade",
+            "--min-ready",
+            "0",
             "--set",
             "devicePlugin.version=9.1",
             "--max-unavailable",
@@ -154,6 +156,8 @@ fn an_upgrade_is_planned_begun_watched_looked_at_and_taken_back_from_the_cluster
         );
         assert!(run(&["nodes"]).ends(0).out.contains("node-3  ✔ Current"), "the nodes");
         assert!(run(&["nodes", "node-2"]).ends(0).out.contains("enflame-gcu-k8s-plugin-"), "one node");
+        // The service shows a look that it has taken to whoever asks within a second.
+        std::thread::sleep(Duration::from_secs(1));
         assert!(
             run(&["why"]).ends(0).out.contains("no upgrade of gr enflame-gcu-resource is under way"),
             "the why"
@@ -208,7 +212,7 @@ fn a_blueprint_of_ones_own_is_checked_before_it_is_sent_and_upgraded_to() {
     let desk = Desk::new();
     let mistake = desk.file("gr.yaml", "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\nmetadata: {name: x}\nspec:\n  driver: {notDeploy: maybe}\n");
     let said = desk.cluster(&["plan", "-f", &mistake]).ends(2);
-    assert!(said.err.contains("gr.yaml:5:23: error: notDeploy must be true or false"), "{}", said.err);
+    assert!(said.err.contains("gr.yaml:5:23: error: this must be true or false"), "{}", said.err);
     let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("blueprints/gr.json").display().to_string();
     for ask in [Desk::cluster, Desk::server] {
         let plan = ask(&desk, &["plan", "-f", &good]).ends(0);
@@ -216,7 +220,7 @@ fn a_blueprint_of_ones_own_is_checked_before_it_is_sent_and_upgraded_to() {
         let dry = ask(&desk, &["upgrade", "-f", &good, "--dry-run"]).ends(0);
         assert!(dry.out.contains("nothing was changed (--dry-run)"), "{}", dry.out);
     }
-    let refused = desk.cluster(&["upgrade", "-f", &good, "-y"]).ends(2);
+    let refused = desk.cluster(&["upgrade", "--set", "driver.version=9.1", "-y"]).ends(2);
     assert!(refused.err.contains("Whoever knows them adds: --accept MutableTag"), "{}", refused.err);
     assert_eq!(
         desk.cluster(&["get", "-o", "json"]).ends(0).json(),
@@ -253,7 +257,10 @@ fn an_unknown_component_a_version_that_is_no_tag_and_an_unknown_risk_are_usage_e
 fn forms_for_programs_are_the_answers_of_the_service() {
     let desk = Desk::new();
     let plan = desk.cluster(&["plan", "--set", "driver.version=9", "-o", "json"]).ends(0).json();
-    assert_eq!(plan["plan"]["components"][0]["component"], "driver");
+    assert!(
+        plan["plan"]["components"].as_array().unwrap().iter().any(|c| c["component"] == "driver"),
+        "{plan}"
+    );
     let yaml = desk.server(&["plan", "--set", "driver.version=9", "-o", "yaml"]).ends(0);
     assert!(yaml.out.contains("dryRun: true"), "{}", yaml.out);
     let picked = desk

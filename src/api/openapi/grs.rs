@@ -17,7 +17,7 @@ const LIST: Operation = Operation {
     summary: "List all grs",
     about: "The list as the API server serves it. Where two API groups serve grs, those of both.",
     needs: auth::List::NEED,
-    answer: Answer::Content(schemas::gr_list),
+    answer: Answer::ContentOrText(schemas::gr_list),
     means: "The grs.",
     samples: &[Sample {
         name: "all",
@@ -45,7 +45,7 @@ const GET: Operation = Operation {
     id: "getGr",
     summary: "Get one gr",
     about: "The gr as the API server serves it, whichever API group that is.",
-    answer: Answer::Content(schemas::object),
+    answer: Answer::ContentOrText(schemas::object),
     means: "The gr.",
     fails: &[(404, "There is no such gr: the text is Kubernetes' own.")],
     samples: &[Sample {
@@ -125,7 +125,7 @@ const BLUEPRINTS: Operation = Operation {
     summary: "List the blueprints",
     about: "Every file of the directory, read anew, and what is wrong with it.",
     needs: auth::List::NEED,
-    answer: Answer::Content(schemas::blueprints),
+    answer: Answer::ContentOrText(schemas::blueprints),
     means: "The blueprints, those that cannot be used among them.",
     samples: &[Sample {
         name: "all",

@@ -1,6 +1,6 @@
 //! On a real API server, with no more rights than the chart's roles for people give.
 
-use gcu_upgrade_manager::record::GcuUpgrade;
+use gcu_upgrade_manager::record::{GcuUpgrade, crd};
 use gcu_upgrade_manager::sandbox::world::World;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -49,6 +49,11 @@ async fn whoever_may_look_looks_and_is_told_which_right_planning_and_upgrading_t
     record.metadata = kube::api::ObjectMeta { name: Some(name.clone()), ..Default::default() };
     record.spec.gr = gr.clone();
     let records: Api<GcuUpgrade> = harness.records();
+    // Another test may have installed it; an API server takes a moment to serve it.
+    let _ = Api::all(harness.client.clone()).create(&PostParams::default(), &crd()).await;
+    while records.list(&Default::default()).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     let status = record.status.take();
     let mut made = records.create(&PostParams::default(), &record).await.unwrap();
     made.status = status;
