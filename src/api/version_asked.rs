@@ -139,8 +139,7 @@ impl Asked {
 /// Checks a manifest that is no file as if it were one.
 fn parsed(file: &str, what: &str, manifest: &Value) -> Result<Blueprint, ApiError> {
     Blueprint::parse(file, manifest.to_string().as_bytes()).map_err(|findings| {
-        let errors: Vec<String> =
-            findings.iter().filter(|f| f.is_error()).map(|f| without_place(f)).collect();
+        let errors: Vec<String> = findings.iter().filter(|f| f.is_error()).map(without_place).collect();
         ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("{what} cannot be used: {}", errors.join("; ")),

@@ -344,7 +344,7 @@ impl How {
             |text: &Option<String>| text.as_ref().map(|t| t.parse::<u32>().map_or(json!(t), |n| json!(n)));
         let mut drain = json!({});
         for (field, value) in [
-            ("enabled", self.no_drain.then(|| json!(false))),
+            ("enabled", self.no_drain.then_some(json!(false))),
             ("timeout", text(&self.drain_timeout)),
             ("onTimeout", text(&self.on_drain_timeout)),
         ] {
@@ -354,7 +354,7 @@ impl How {
         for (field, value) in [
             ("maxUnavailable", amount(&self.max_unavailable)),
             ("canary", amount(&self.canary)),
-            ("manual", self.manual.then(|| json!(true))),
+            ("manual", self.manual.then_some(json!(true))),
             ("pauseBetween", text(&self.pause_between)),
             ("minReadySeconds", text(&self.min_ready)),
             ("nodeSelector", text(&self.node_selector)),
@@ -372,7 +372,7 @@ impl How {
             ("onFailure", text(&self.on_failure)),
             ("accept", Some(json!(self.accept)).filter(|_| !self.accept.is_empty())),
             ("reason", text(&self.reason)),
-            ("force", self.force.then(|| json!(true))),
+            ("force", self.force.then_some(json!(true))),
         ] {
             value.into_iter().for_each(|value| put(&mut body, field, value));
         }

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::args::Until;
 use super::exit::{Exit, Failure};
+use super::output::Form;
 use super::watch::READ_AGAIN;
 use super::{Session, read, say, tell};
 use crate::frame::view::Upgrade;
@@ -59,9 +60,13 @@ impl Session {
             let message = format!("{name} is {} and goes on: {}{nobody}", upgrade.phase, upgrade.message);
             return Err(Failure::new(Exit::GoesOn, message));
         };
-        if exit == Exit::Done {
+        if exit == Exit::Done && matches!(self.global.output, Form::Table | Form::Wide) {
             say(&format!("gcuupgrade.gum.enflame.com/{name} {}\n", upgrade.phase))?;
             return Ok(exit);
+        }
+        if exit == Exit::Done {
+            // A program has its answer: how it ended is in the code.
+            return Ok(Exit::of_phase(&upgrade.phase).unwrap_or(exit));
         }
         Err(Failure::new(exit, format!("{name} is {}: {}", upgrade.phase, upgrade.message)))
     }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exit::{Exit, Failure};
+use super::output::Form;
 use super::{Session, read, say, tell};
 use crate::frame::status::Status;
 use crate::frame::time::clock;
@@ -23,12 +24,19 @@ const REDRAW: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_secs(1);
 /// What nodes do is looked up live: not with every word of the watch.
 const LOOK: Duration = Duration::from_secs(2);
+/// And without one, while nodes are in work: what they do is not in the record.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// One reading takes no longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Session {
     /// Watches the upgrade that is named, or the one under way.
     pub(super) async fn watch(&self, name: Option<&str>, all: bool) -> Result<Exit, Failure> {
+        if !matches!(self.global.output, Form::Table | Form::Wide) {
+            return Err(Failure::usage(
+                "-w draws for people: leave out -o, or wait with: kubectl gcu-upgrade wait",
+            ));
+        }
         let name = self.record(name).await?;
         self.watch_record(&name, all).await
     }
@@ -83,7 +91,8 @@ impl Session {
                     return Ok(Exit::of_phase(&status.upgrade.phase).unwrap_or(Exit::Failed));
                 }
             }
-            let again = begun + READ_AGAIN;
+            let in_work = seen.as_ref().is_some_and(|status| !status.why.nodes.is_empty());
+            let again = begun + if in_work && self.terminal.is_one { LOOK_AGAIN } else { READ_AGAIN };
             let earliest = begun + REDRAW;
             loop {
                 let tick = Instant::now() + TICK;

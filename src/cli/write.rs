@@ -7,7 +7,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::args::{How, Job, Run, Steer};
+use super::args::{How, Job, Run, Steer, Until};
 use super::exit::{Exit, Failure};
 use super::output::Form;
 use super::{Session, read, say, tell};
@@ -211,12 +211,13 @@ impl Session {
                 format!("gcuupgrade.gum.enflame.com/{name}: {what}\n")
             })?;
         }
-        let acknowledged = self.acknowledged(name).await;
-        if !watch {
-            return acknowledged;
+        // Whoever watches sees whether anybody acts.
+        match (watch, &self.global.output) {
+            (false, _) => self.acknowledged(name).await,
+            (true, Form::Table | Form::Wide) => self.watch_record(name, false).await,
+            // Frames are for people: a program gets the answer, and the end by its code.
+            (true, _) => self.wait(Some(name), Until::Finished, None).await,
         }
-        // Whoever watches sees that nobody acts.
-        self.watch_record(name, false).await
     }
 
     /// What the command line asks for.

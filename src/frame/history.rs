@@ -45,9 +45,10 @@ fn draw(all: &[Upgrade], look: &Look, new: impl Fn(&[&str]) -> Table) -> String 
 /// One revision: what was asked, what came of it, what happened.
 pub fn revision(revision: &Upgrade, look: &Look) -> String {
     let (sign, _) = phase(&revision.phase);
-    let mut lines = vec![("Revision", revision.revision.unwrap_or_default().to_string())];
+    let mut lines = Vec::new();
     let mut add =
         |name, value: Option<String>| lines.extend(value.filter(|v| !v.is_empty()).map(|v| (name, v)));
+    add("Revision", revision.revision.map(|number| number.to_string()));
     add("Name", Some(revision.name.clone()));
     add("Current", revision.current.then(|| "yes".to_owned()));
     add("Change", revision.change.clone());

@@ -56,7 +56,7 @@ fn dash() -> String {
 pub fn long(seconds: u32) -> String {
     match (seconds / 3600, seconds / 60 % 60) {
         (0, 0) => format!("{seconds}s"),
-        (0, minutes) if seconds % 60 == 0 || minutes > 9 => format!("{minutes}m"),
+        (0, minutes) if seconds.is_multiple_of(60) || minutes > 9 => format!("{minutes}m"),
         (0, minutes) => format!("{minutes}m{}s", seconds % 60),
         (hours, 0) => format!("{hours}h"),
         (hours, minutes) => format!("{hours}h{minutes}m"),

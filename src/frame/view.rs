@@ -193,7 +193,7 @@ impl Why {
             Stuck {
                 node: claim.node.clone(),
                 stage: claim.state.clone(),
-                message,
+                message: if message.is_empty() { state(&claim.state).to_owned() } else { message },
                 since: claim.since,
                 trouble: Some(kind).filter(|k| !k.is_empty()),
                 until: claim.deadline,
@@ -202,6 +202,16 @@ impl Why {
         };
         let nodes = rolling.active.iter().map(stuck).collect();
         Self { nodes, skipped: rolling.skipped.clone(), ..Self::default() }
+    }
+}
+
+/// What the record knows of a node without trouble.
+fn state(state: &str) -> &'static str {
+    match state {
+        "Emptying" => "being emptied",
+        "Swapping" => "its pods are being replaced",
+        "Returning" => "being released untouched",
+        _ => "in work",
     }
 }
 

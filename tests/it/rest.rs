@@ -13,6 +13,7 @@ mod options;
 mod planning;
 mod refusals;
 mod repeat;
+mod text;
 mod unavailable;
 mod unreadable;
 mod versions;
