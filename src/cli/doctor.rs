@@ -263,7 +263,7 @@ async fn blueprints(cluster: &Cluster) -> Check {
         }
         Ok(None) => Check::unknown(
             "blueprints",
-            "in a directory of the service's node, which cannot be seen from here",
+            "not in a ConfigMap: what is in a directory of the service's node cannot be seen from here",
         ),
         Err(failure) => Check::unknown("blueprints", failure.message),
     }

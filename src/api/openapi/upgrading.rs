@@ -197,6 +197,24 @@ const PLAN: Operation = Operation {
             ..SAMPLE
         },
         Sample {
+            name: "set",
+            label: "Another version of one component, without another blueprint",
+            target: "/gum/v1/gr/enflame-gcu-resource/plan?set=driver.version=1.3.0",
+            body: Some(r#"{"accept": ["MutableTag"]}"#),
+            answer: r#"{
+                "name": "enflame-gcu-resource-1",
+                "dryRun": true,
+                "strategy": "Recreate",
+                "accepted": ["MutableTag"],
+                "plan": {
+                    "components": [{ "component": "driver", "change": "changed", "fields": ["version: latest -> 1.3.0"], "impact": "evict" }],
+                    "risks": [{ "name": "MutableTag", "message": "mutable tag `latest`: nodes may run different images; pin a version, or set imagePullPolicy to Always (spec.devicePlugin.version)", "accepted": true }]
+                },
+                "warnings": []
+            }"#,
+            ..SAMPLE
+        },
+        Sample {
             name: "text",
             label: "The same for people",
             target: "/gum/v1/gr/enflame-gcu-resource/plan",

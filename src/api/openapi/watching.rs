@@ -197,11 +197,12 @@ const UPGRADES: Operation = Operation {
     needs: auth::List::NEED,
     answer: Answer::ContentOrText(schemas::upgrades),
     means: "The records.",
-    samples: &[Sample {
-        name: "all",
-        label: "All records",
-        target: "/gum/v1/upgrades",
-        answer: r#"[{
+    samples: &[
+        Sample {
+            name: "all",
+            label: "All records",
+            target: "/gum/v1/upgrades",
+            answer: r#"[{
             "name": "enflame-gcu-resource-1",
             "gr": "enflame-gcu-resource",
             "operation": "Upgrade",
@@ -215,8 +216,18 @@ const UPGRADES: Operation = Operation {
             "step": "Done",
             "message": "gr enflame-gcu-resource is now at the target version"
         }]"#,
-        ..SAMPLE
-    }],
+            ..SAMPLE
+        },
+        Sample {
+            name: "text",
+            label: "As a table",
+            target: "/gum/v1/upgrades",
+            text: true,
+            answer: "NAME                     STRATEGY   PHASE         PROGRESS   ETA   WAITING ON   AGE\n\
+                     enflame-gcu-resource-1   Recreate   ✔ Succeeded   -          -     -            22s\n",
+            ..SAMPLE
+        },
+    ],
     ..READ
 };
 
