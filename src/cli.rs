@@ -1,7 +1,7 @@
 //! `kubectl gcu-upgrade`: the command line for whoever runs an upgrade and wants to look, not to parse.
 //!
 //! A binary of its own that knows nothing that REST does not: it asks the routes of [`api`](crate::api), in this process
-//! with the person's own kubeconfig or at the service's URL ([`backend`]), and draws the answers with
+//! with the person's own kubeconfig or at the service's URL (`cli/backend.rs`), and draws the answers with
 //! [`frame`](crate::frame).
 
 mod about;

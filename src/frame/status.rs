@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::{Cell, Table};
-use super::view::{Attention, LeftOut, Node, NodeComponent, Stuck, Upgrade, Why};
+use super::view::{Attention, ClaimedPod, LeftOut, Node, NodeComponent, Pod, Stuck, Upgrade, Why};
 use super::{Look, Tone, bar, clean, cut, list, phase, time, width, wrapped};
 use crate::gr::dependency_order;
 
@@ -147,7 +147,7 @@ fn nodes(status: &Status, look: &Look) -> String {
             Cell::from(node.stage.as_str()),
             Cell::from(time::age(node.since, look)),
             Cell::from(time::left(node.until, look)),
-            Cell::from(info(node, status.pods.get(&node.node))),
+            Cell::from(info(node, status)),
         ]);
     }
     if more > 0 {
@@ -166,37 +166,35 @@ fn sign(node: &Stuck) -> (&'static str, Tone) {
 }
 
 /// What a node waits for; of one whose pods are being replaced, which of them have been.
-fn info(node: &Stuck, pods: Option<&Node>) -> String {
+fn info(node: &Stuck, status: &Status) -> String {
     // What comes after the first clause `why` tells.
     let then = node.then.split(';').next().filter(|then| !then.is_empty());
     let then = then.map(|then| format!(" → then {then}")).unwrap_or_default();
-    match pods.filter(|_| node.stage == "Swapping" && node.trouble.is_none()) {
-        Some(pods) => components(pods),
+    let claim = status.upgrade.rolling.iter().flat_map(|r| &r.active).find(|claim| claim.node == node.node);
+    match status.pods.get(&node.node).filter(|_| node.stage == "Swapping" && node.trouble.is_none()) {
+        Some(pods) => components(pods, claim.map(|c| c.pods.as_slice()).unwrap_or_default()),
         None if sign(node).0 != "◌" => format!("{}{then}", node.message),
         None => node.message.clone(),
     }
 }
 
-/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced.
-pub(super) fn components(node: &Node) -> String {
+/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced. `doomed` are pods that are replaced though
+/// their template does not change.
+pub(super) fn components(node: &Node, doomed: &[ClaimedPod]) -> String {
     let mut all: Vec<&NodeComponent> = node.components.iter().collect();
     all.sort_by_key(|c| dependency_order(&c.component));
-    all.into_iter().map(component).collect::<Vec<_>>().join(" ")
-}
-
-/// `driver ✔`, `toolkit ◌`, `plugin ·`.
-fn component(of: &NodeComponent) -> String {
-    format!("{} {}", of.component, state(of).0)
+    all.into_iter().map(|c| format!("{} {}", c.component, state(c, doomed).0)).collect::<Vec<_>>().join(" ")
 }
 
 /// The sign of a component on a node, and how it is meant.
-pub(super) fn state(of: &NodeComponent) -> (&'static str, Tone) {
+pub(super) fn state(of: &NodeComponent, doomed: &[ClaimedPod]) -> (&'static str, Tone) {
     let there = || of.pods.iter().filter(|p| p.phase != "deleted");
+    let is_old = |p: &Pod| p.version == "old" || doomed.iter().any(|d| d.name == p.pod);
     if there().any(|p| p.failure.is_some()) {
         ("✖", Tone::Bad)
     } else if there().next().is_none() || there().any(|p| p.phase != "ready") {
         ("◌", Tone::Busy)
-    } else if there().any(|p| p.version == "old") {
+    } else if there().any(is_old) {
         ("·", Tone::Faint)
     } else {
         ("✔", Tone::Good)

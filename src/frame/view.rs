@@ -145,6 +145,16 @@ pub struct Claim {
     pub deadline: Option<Timestamp>,
     /// What is wrong.
     pub trouble: Option<Trouble>,
+    /// The pods that are replaced.
+    pub pods: Vec<ClaimedPod>,
+}
+
+/// A pod that is replaced.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimedPod {
+    /// Its name.
+    pub name: String,
 }
 
 /// What is wrong with a node.

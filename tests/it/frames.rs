@@ -251,3 +251,19 @@ fn there_are_more_than_forty_frames_and_none_that_nothing_draws() {
     let count = std::fs::read_dir(home().join("golden")).unwrap().count();
     assert!(count >= 40 && source.contains("in_every_width"), "{count}");
 }
+
+#[test]
+fn a_pod_that_is_replaced_though_its_template_stays_counts_as_old_until_it_is() {
+    let mut seen = rollout();
+    let node = seen.pods.get_mut("node-31").unwrap();
+    node.components.iter_mut().flat_map(|c| &mut c.pods).for_each(|pod| pod.version = "new".to_owned());
+    let drawn = |seen: &Status| {
+        let frame = status(seen, &look(None));
+        frame.lines().find(|line| line.contains("node-31")).unwrap().to_owned()
+    };
+    assert!(drawn(&seen).ends_with("driver ✔ toolkit ◌ devicePlugin ✔"), "{}", drawn(&seen));
+    let claims = &mut seen.upgrade.rolling.as_mut().unwrap().active;
+    let claim = claims.iter_mut().find(|claim| claim.node == "node-31").unwrap();
+    claim.pods[0].name = "enflame-gcu-plugin-x".to_owned();
+    assert!(drawn(&seen).ends_with("driver ✔ toolkit ◌ devicePlugin ·"), "{}", drawn(&seen));
+}
