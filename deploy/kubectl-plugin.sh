@@ -31,9 +31,6 @@ if [ -z "${PLUGIN:-}" ]; then
   need cargo
   target="$machine-unknown-linux-musl"
   say "1. Build $plugin start..."
-  # It does not unwind: the tables for it would be a tenth of it.
-  RUSTFLAGS="${RUSTFLAGS:-} -C force-unwind-tables=no"
-  export RUSTFLAGS
   (cd "$source" && run cargo build --locked --profile cli --no-default-features --target "$target" --bin "$plugin") ||
     fail "it could not be built: rustup target add $target, and a C compiler for musl (Debian: musl-tools), may be missing"
   PLUGIN="${CARGO_TARGET_DIR:-$source/target}/$target/cli/$plugin"

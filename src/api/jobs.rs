@@ -17,7 +17,7 @@ use super::request::{JobBody, Name};
 use super::upgrade_request::{Call, UpgradeRequest, summary};
 use super::waiting::{Awaited, insert};
 use crate::blueprint::{Finding, check};
-use crate::explain::risk::Risk;
+use crate::explain::risk::{Risk, RiskName};
 use crate::gr::{LiveGr, api_version};
 use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
@@ -249,7 +249,7 @@ impl Context {
             on_failure: body.on_failure,
             deadlines: body.deadlines(),
             reason: body.reason.clone(),
-            accepted: body.accept.iter().map(|risk| format!("{risk:?}")).collect(),
+            accepted: accepted(&body.accept),
             requested_by: self.asker.as_deref().map(|by| shortened(by, USER)),
             steered_by: None,
             request: Some(call.request.clone()),
@@ -257,6 +257,14 @@ impl Context {
         preflight::fits(&spec)?;
         Ok(GcuUpgrade { metadata, spec, status: None })
     }
+}
+
+/// Each once: a person may accept what the plan names for several components.
+fn accepted(risks: &[RiskName]) -> Vec<String> {
+    let mut names: Vec<String> = risks.iter().map(|risk| format!("{risk:?}")).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn refuse_errors(findings: &[Finding]) -> Result<(), ApiError> {

@@ -30,6 +30,7 @@ pub(super) struct Cli {
 
 /// Where to, and how it looks.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
     /// The gr; may be left out where there is one only
     #[arg(long, global = true, value_name = "NAME")]

@@ -110,6 +110,7 @@ impl Session {
         let open: Vec<&str> = plan.open_risks().map(|risk| risk.name.as_str()).collect();
         if yes && !open.is_empty() {
             let mut names = open;
+            names.sort_unstable();
             names.dedup();
             let risks = plan.open_risks().map(|r| format!("  {}: {}", r.name, clean(&r.message)));
             let risks: Vec<String> = risks.collect();

@@ -76,12 +76,16 @@ async fn a_version_is_set_without_a_blueprint_in_the_query_or_in_the_body() {
         .count();
     assert_eq!(changed, 3, "aliases are components too: {}", several.text);
     harness
-        .must("PUT", &format!("{GR}?set=driver.version=9.1&wait=1h"), r#"{"accept": ["MutableTag"]}"#)
+        .must(
+            "PUT",
+            &format!("{GR}?set=driver.version=9.1&wait=1h"),
+            r#"{"accept": ["MutableTag", "GcuLost", "MutableTag"]}"#,
+        )
         .await;
     let record = harness.record(1).await.unwrap();
     assert_eq!(record.spec.target.manifest["spec"]["driver"]["version"], "9.1");
     assert_eq!((record.spec.target.blueprint, record.spec.target.sha256), (None, None));
-    assert_eq!(record.spec.accepted, ["MutableTag"]);
+    assert_eq!(record.spec.accepted, ["GcuLost", "MutableTag"]);
     let gr = harness.must("GET", GR, "").await.json();
     assert_eq!(gr["content"]["spec"]["driver"]["version"], "9.1");
     let repeated = harness.must("PUT", &format!("{GR}?set=driver.version=9.1"), "").await.json();
