@@ -33,6 +33,7 @@ mod request;
 pub mod skew;
 mod upgrade_request;
 mod upgrades;
+mod version_asked;
 mod waiting;
 mod watching;
 mod words;
@@ -43,7 +44,6 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use kube::Client;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -53,7 +53,7 @@ use crate::clock::Clock;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::plan::commands::Command;
-use crate::store::Stores;
+use crate::store::Known;
 use auth::Guarded;
 use limits::{Limits, RateLimiter, Shares};
 use patience::Patience;
@@ -63,8 +63,8 @@ use patience::Patience;
 pub struct Context {
     /// The cluster.
     pub client: Client,
-    /// What watches have shown of it, where an upgrade is under way in this replica.
-    pub stores: Stores,
+    /// What watches have shown of it.
+    pub known: Arc<dyn Known>,
     /// For waits.
     pub clock: Clock,
     /// The blueprints.
@@ -93,9 +93,17 @@ pub struct Context {
     pub patience: Patience,
 }
 
+/// A path, and what is served there.
+type Route = (&'static str, MethodRouter<Guarded>);
+
 /// Every route of the API. What each is for is in [`openapi`], which takes its paths from here. Those of the page for
 /// people are in [`pages`].
-fn routes() -> [(&'static str, MethodRouter<Guarded>); 30] {
+fn routes() -> impl Iterator<Item = Route> {
+    calls().into_iter().chain(of_the_service())
+}
+
+/// The calls about grs and their upgrades.
+fn calls() -> [Route; 25] {
     [
         ("/gum/v1/gr", get(gr::list)),
         ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
@@ -121,9 +129,15 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 30] {
         ("/gum/v1/upgrades/{id}/events", get(events::events)),
         ("/gum/v1/blueprints", get(blueprints::list)),
         ("/gum/v1/blueprints/{file}", get(blueprints::get)),
+        ("/version", get(health::version)),
+    ]
+}
+
+/// What tells of the service that runs, and describes it.
+fn of_the_service() -> [Route; 5] {
+    [
         ("/livez", get(health::livez)),
         ("/readyz", get(health::readyz)),
-        ("/version", get(health::version)),
         ("/metrics", get(health::metrics)),
         ("/openapi.json", get(openapi::json)),
         ("/docs", get(openapi::docs)),
@@ -132,16 +146,29 @@ fn routes() -> [(&'static str, MethodRouter<Guarded>); 30] {
 
 /// The whole service.
 pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
+    served(context, mode, limits, routes().chain(pages::routes()))
+}
+
+/// The calls alone, for a process that serves nobody but itself: the description of the API is half a megabyte.
+pub fn calls_alone(context: Context) -> Router {
+    served(context, auth::Mode::None, &Limits { per_second: 0, ..Limits::default() }, calls())
+}
+
+fn served(
+    context: Context,
+    mode: auth::Mode,
+    limits: &Limits,
+    routes: impl IntoIterator<Item = Route>,
+) -> Router {
     let metrics = context.metrics.clone();
     let hosts: browser::Hosts = limits.hosts.clone().into();
     // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere. A layer
     // that trims paths would trim `/gum/v1/gr//` too, which is a script whose variable is empty, and answer it a list.
-    let both = |all: Router<Guarded>, (path, methods): (&str, MethodRouter<Guarded>)| {
+    let both = |all: Router<Guarded>, (path, methods): Route| {
         all.route(path, methods.clone()).route(&format!("{path}/"), methods)
     };
-    let inner = routes()
+    let inner = routes
         .into_iter()
-        .chain(pages::routes())
         .fold(Router::new(), both)
         .fallback(pages::to_the_page)
         .layer(middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages))
@@ -158,12 +185,4 @@ pub fn enveloped(inner: Router, metrics: Metrics) -> Router {
     let inner = inner.layer(CatchPanicLayer::custom(envelope::panicked));
     // Around the whole router: a layer within it does not see the header `Allow` of a 405.
     Router::new().fallback_service(inner).layer(middleware::from_fn_with_state(metrics, envelope::wrap))
-}
-
-/// Leaves out what there is not.
-fn without_nulls(mut view: Value) -> Value {
-    if let Some(object) = view.as_object_mut() {
-        object.retain(|_, value| !value.is_null());
-    }
-    view
 }

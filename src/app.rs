@@ -169,7 +169,7 @@ impl Service {
         tasks.spawn(named("blueprint metrics", count_blueprints(catalog.clone(), metrics.clone())));
         let context = api::Context {
             client,
-            stores,
+            known: Arc::new(stores),
             clock,
             catalog,
             served,

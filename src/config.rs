@@ -229,7 +229,7 @@ pub struct SandboxArgs {
     pub log: String,
 }
 
-fn namespaced(text: &str) -> Result<(String, String), String> {
+pub(crate) fn namespaced(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((namespace.to_owned(), name.to_owned()))
@@ -258,8 +258,14 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Whether whoever starts a program wants no colours: see no-color.org.
+#[expect(clippy::disallowed_methods, reason = "this module is the one place that reads the environment")]
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 /// `5s`, `500ms`, or plain seconds as `?wait` takes them.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }

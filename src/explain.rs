@@ -3,8 +3,12 @@
 //!
 //! [`plan`]: crate::plan
 
+pub mod attention;
+pub mod change;
 pub mod fleet;
 pub mod preview;
 pub mod progress;
+pub mod risk;
 pub mod skew;
+pub mod view;
 pub mod why;

@@ -55,6 +55,11 @@ const KNOWN: &[Known] = &[
     known("volcano", &[], ""),
 ];
 
+/// Where a component stands in the dependency order; those that are not known come last.
+pub fn dependency_order(key: &str) -> usize {
+    KNOWN.iter().position(|k| k.key == key).unwrap_or(KNOWN.len())
+}
+
 /// Whether an operator release is known to deploy a component of this key. Unknown ones are handled alike.
 pub fn is_known_component(key: &str) -> bool {
     KNOWN.iter().any(|k| k.key == key)
@@ -95,7 +100,7 @@ pub fn components(manifest: &Value) -> Vec<Component<'_>> {
     let Some(spec) = manifest.get("spec").and_then(Value::as_object) else { return Vec::new() };
     let mut found: Vec<Component<'_>> =
         spec.iter().filter_map(|(key, v)| v.as_object().map(|fields| Component { key, fields })).collect();
-    found.sort_by_key(|c| KNOWN.iter().position(|k| k.key == c.key).unwrap_or(KNOWN.len()));
+    found.sort_by_key(|c| dependency_order(c.key));
     found
 }
 

@@ -30,6 +30,8 @@
 //! | [`ui`] | the page for people: from what was read to HTML, pure; its style and its script |
 //! | [`explain`] | the plan, progress, why it is not progressing: pure; beside the core, which does not know it |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
+//! | [`frame`] | tables, trees and bars for people: pure; answers in, text out |
+//! | [`cli`] | `kubectl gcu-upgrade`, a binary of its own: the routes of `api` in the person's process and rights, or asked at a URL |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
 //! | [`cluster`] | the API client with deadlines; the watch loops that keep the CRD installed and discover the gr's API group |
 //! | [`clock`], [`random`] | the only source of time (crate `src/clock`), names that nobody else has |
@@ -44,7 +46,7 @@
 //! * No room uses one that uses it. Within a room a file may use what the room's own file (`plan.rs` of `plan/`) says:
 //!   the vocabulary that all of its files share.
 //! * A handler gets at the cluster through a permission alone (`api/auth.rs`): one without does not compile.
-//! * Only [`config`] reads the environment, only [`clock`] the time; no `unwrap`, `expect` or `panic`.
+//! * Only [`config`] reads the environment (and [`cli`], the variables that stand for its flags), only [`clock`] the time; no `unwrap`, `expect` or `panic`.
 //! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.
 //! * Intent is recorded before any effect; a reconcile makes one decision; a final status never changes.
 //! * Before the gr is changed in place, in either direction, every DaemonSet of it is pinned by UID ([`plan::pins`]),
@@ -82,6 +84,8 @@
 //!   machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
 //! * A service that was ready stays so while the API server is away: a caller who is answered 503 with the reason is
 //!   better off than one whose connection is refused.
+//! * The command line runs the routes of `api` in its own process, with the person's client in the place of the service's:
+//!   a second implementation of every check would drift from the first. It asks for no more than the routes do.
 //! * The description of the API stands in tables beside the routes. A crate for it would describe the types of answers,
 //!   and most answers are the cluster's own objects.
 //! * A rollback that finds the old gr alive *fences* it (see [`plan::GrAction::Fence`]): a delete that is still on its
@@ -94,10 +98,12 @@ pub use gcu_sandbox as sandbox;
 pub mod api;
 pub mod app;
 pub mod blueprint;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod controller;
 pub mod explain;
+pub mod frame;
 pub mod gr;
 pub mod http;
 pub mod keeper;

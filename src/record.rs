@@ -37,7 +37,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 6;
+pub const CRD_REVISION: u32 = 7;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
@@ -113,6 +113,10 @@ pub struct GcuUpgradeSpec {
     /// Why, in the words of the person who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Risks that whoever asked had been told of and accepted, by the names that a plan gives them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub accepted: Vec<String>,
     /// The authenticated user who requested it; absent without authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::api::DynamicObject;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::Notify;
@@ -21,7 +22,7 @@ use crate::observe::deployment_state;
 use crate::observe::fleet::{self, SeenPod, SeenSet, Template};
 use crate::observe::refusals::{self, Refusal};
 use crate::plan::WorkloadState;
-use crate::plan::fleet::{NodeState, Tenant};
+use crate::plan::fleet::{Fleet, NodeState, Tenant};
 use crate::record::GcuUpgrade;
 pub use grs::{Grs, ServedGr};
 pub use scope::Scope;
@@ -78,7 +79,7 @@ impl Stores {
     }
 
     /// What is watched for a record, if this replica works on it.
-    pub fn watched(&self, record: &GcuUpgrade) -> Option<Arc<Views>> {
+    fn watched(&self, record: &GcuUpgrade) -> Option<Arc<Views>> {
         self.open().records.get(record.metadata.name.as_ref()?)?.upgrade()
     }
 
@@ -148,6 +149,60 @@ impl Stores {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What readers are answered from, where it is known.
+pub trait Known: Send + Sync {
+    /// A gr as it stands.
+    fn gr(&self, name: &str) -> Option<Arc<ServedGr>>;
+    /// Every gr as it stands, API by API.
+    fn grs(&self) -> Option<Vec<(String, Vec<Arc<ServedGr>>)>>;
+    /// The nodes and pods that an upgrade under way sees.
+    fn fleet(&self, record: &GcuUpgrade) -> Option<Fleet>;
+    /// Notes that this process has deleted a gr; `left` is what finalizers keep of it.
+    fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>);
+}
+
+impl Known for Stores {
+    fn gr(&self, name: &str) -> Option<Arc<ServedGr>> {
+        self.grs.get(name)
+    }
+
+    fn grs(&self) -> Option<Vec<(String, Vec<Arc<ServedGr>>)>> {
+        self.grs.list()
+    }
+
+    fn fleet(&self, record: &GcuUpgrade) -> Option<Fleet> {
+        let seen = self.watched(record)?.snapshot(record)?;
+        concerns_nodes(record).then_some(seen.fleet)
+    }
+
+    fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>) {
+        match left {
+            Some(gr) => self.grs.wrote(gr),
+            None => self.grs.deleted(name, uid),
+        }
+    }
+}
+
+/// For a process that watches nothing: every read is of the cluster as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Nothing;
+
+impl Known for Nothing {
+    fn gr(&self, _: &str) -> Option<Arc<ServedGr>> {
+        None
+    }
+
+    fn grs(&self) -> Option<Vec<(String, Vec<Arc<ServedGr>>)>> {
+        None
+    }
+
+    fn fleet(&self, _: &GcuUpgrade) -> Option<Fleet> {
+        None
+    }
+
+    fn deleted(&self, _: &str, _: &str, _: Option<&DynamicObject>) {}
 }
 
 fn pages() -> watcher::Config {

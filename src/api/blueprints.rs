@@ -5,15 +5,18 @@ use serde_json::{Value, json};
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::query::NoQuery;
-use super::without_nulls;
 use crate::blueprint::catalog::{Entry, LoadError};
+use crate::explain::view::without_nulls;
+use crate::frame;
 
 /// `GET /gum/v1/blueprints`
-pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>, form: Form, _: NoQuery) -> Result<Reply, ApiError> {
     let set = context.catalog.rescan().await;
     let items: Vec<Value> = set.entries.iter().map(view).collect();
-    Ok(Reply::with(without_nulls(json!({ "problem": set.problem, "items": items }))))
+    let content = without_nulls(json!({ "problem": set.problem, "items": items }));
+    form.reply(content, context.clock.now(), |all: Value, look| frame::service::blueprints(&all, look))
 }
 
 /// `GET /gum/v1/blueprints/{file}`: the same with the manifest. One that cannot be used is there all the same,

@@ -86,7 +86,7 @@ fn about(field: &str, error: &str) -> String {
 /// Where in an object there is a list.
 fn list_in(value: &Value) -> Option<String> {
     value.as_object()?.iter().find_map(|(key, value)| {
-        if value.is_array() && key == "components" {
+        if key == "manifest" || (value.is_array() && matches!(key.as_str(), "components" | "accept")) {
             None
         } else if value.is_array() {
             Some(key.clone())

@@ -21,7 +21,7 @@ use super::repeat::Key;
 use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
 use super::upgrade_request::{Call, UpgradeRequest};
 use super::waiting::{Awaited, insert, location};
-use super::without_nulls;
+use crate::explain::view::without_nulls;
 use crate::plan::commands::nodes::{self, NodeChange, Skipping};
 use crate::plan::commands::{Command, Effect};
 use crate::plan::preflight::{Refusal, Wanted};
@@ -52,7 +52,7 @@ pub(super) async fn rollback(
     key: Key,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
-    JobBody::refuse(body.file.is_some(), "file")?;
+    body.refuse_version()?;
     let records = context.records(&name).await?;
     let request = body.request(Operation::Rollback, json!(body.revision), key)?;
     let call = Call { gr: &name, body: &body, query, request };
@@ -76,7 +76,7 @@ pub(super) async fn retry(
     key: Key,
     Json(body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
-    JobBody::refuse(body.file.is_some(), "file")?;
+    body.refuse_version()?;
     JobBody::refuse(body.revision.is_some(), "revision")?;
     let records = context.records(&name).await?;
     let request = body.request(Operation::Retry, Value::Null, key)?;
@@ -160,7 +160,7 @@ impl Context {
             // The version is known: whoever goes back in the middle of the night is not asked to promote.
             rolling.without_steps();
         }
-        let job = UpgradeRequest { operation, target, warnings: Vec::new(), options };
+        let job = UpgradeRequest { operation, target, risks: Vec::new(), options };
         self.start(call, records, found, job).await
     }
 

@@ -36,8 +36,7 @@ use super::envelope::{ApiError, AsIs};
 use super::query::NoQuery;
 use super::records::{Lenient, Unreadable};
 use super::request::Name;
-use super::upgrades::waiting_on;
-use super::without_nulls;
+use crate::explain::view::{waiting_on, without_nulls};
 use crate::record::{GcuUpgrade, TimelineEntry};
 
 /// A comment is sent after so long without an event: both sides notice when the other is gone.

@@ -88,7 +88,7 @@ impl Context {
         let budgets = async { if rolls { self.budgets().await } else { None } };
         let seen = async {
             let active = record.as_ref().filter(|_| rolls);
-            if let Some(seen) = active.and_then(|record| self.watched_fleet(record)) {
+            if let Some(seen) = active.and_then(|record| self.known.fleet(record)) {
                 return Ok(seen);
             }
             let interest = match active {

@@ -17,10 +17,12 @@ use super::auth::{self, May};
 use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::etag::{IfNoneMatch, tag_of};
+use super::form::Form;
 use super::query::{JobQuery, NoQuery};
 use super::request::{DeleteBody, Name, Policy, is_dns_subdomain};
 use crate::cluster::discovery::discover;
 use crate::cluster::{Pages, gr_resource, is_absent, watch_text};
+use crate::frame;
 use crate::gr::{
     LiveGr, Workload, WorkloadKind, api_version, component_for_kind, components, group_of, workloads_of,
 };
@@ -158,25 +160,41 @@ fn next_page(list: &mut Value) -> Option<String> {
 /// `GET /gum/v1/gr`
 pub(super) async fn list(
     context: May<auth::List>,
-    known: IfNoneMatch,
+    form: Form,
+    has: IfNoneMatch,
     _: NoQuery,
 ) -> Result<Response, ApiError> {
-    if let Some(grs) = context.stores.grs.list() {
-        let all = || grs.iter().flat_map(|(_, grs)| grs);
-        let tag = tag_of(all());
-        return Ok(context.shares.rendered.reply(&known, "", &tag, || list_of(&grs)));
+    let grs = context.known.grs();
+    if let (Some(grs), Form::Json) = (&grs, form) {
+        let tag = tag_of(grs.iter().flat_map(|(_, grs)| grs));
+        return Ok(context.shares.rendered.reply(&has, "", &tag, || list_of(grs)));
     }
-    let mut merged: Option<Value> = None;
-    for api_version in context.served_apis().await? {
-        let list = context.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
-        match merged.as_mut().and_then(|m| m.get_mut("items")).and_then(Value::as_array_mut) {
-            Some(items) => {
-                items.extend(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
+    let content = match grs {
+        Some(grs) => list_of(&grs),
+        None => context.live_list().await?,
+    };
+    let reply = form.reply(content, context.clock.now(), |list: Value, look| {
+        let items = list.get("items").and_then(Value::as_array);
+        frame::service::grs(items.map(Vec::as_slice).unwrap_or_default(), look)
+    });
+    Ok(reply?.into_response())
+}
+
+impl Context {
+    /// The list as the API server has it now.
+    async fn live_list(&self) -> Result<Value, ApiError> {
+        let mut merged: Option<Value> = None;
+        for api_version in self.served_apis().await? {
+            let list = self.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
+            match merged.as_mut().and_then(|m| m.get_mut("items")).and_then(Value::as_array_mut) {
+                Some(items) => {
+                    items.extend(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
+                }
+                None => merged = Some(list),
             }
-            None => merged = Some(list),
         }
+        Ok(merged.unwrap_or_default())
     }
-    Ok(Reply::with(merged.unwrap_or_default()).into_response())
 }
 
 /// As the API server lists them; with the newest of their versions, for the list itself has none here.
@@ -196,13 +214,20 @@ fn list_of(grs: &[(String, Vec<Arc<ServedGr>>)]) -> Value {
 pub(super) async fn get(
     context: May<auth::Get>,
     Name(name): Name,
-    known: IfNoneMatch,
+    form: Form,
+    has: IfNoneMatch,
     _: NoQuery,
 ) -> Result<Response, ApiError> {
-    match context.stores.grs.get(&name) {
-        Some(gr) => Ok(context.shares.rendered.reply(&known, &name, &gr.tag(), || gr.object.clone())),
-        None => Ok(Reply::with(context.find(&name).await?.served).into_response()),
-    }
+    let served = match (context.known.gr(&name), form) {
+        (Some(gr), Form::Json) => {
+            return Ok(context.shares.rendered.reply(&has, &name, &gr.tag(), || gr.object.clone()));
+        }
+        (Some(gr), Form::Text) => gr.object.clone(),
+        (None, _) => context.find(&name).await?.served,
+    };
+    let now = context.clock.now();
+    let reply = form.reply(served, now, |gr: Value, look| frame::service::grs(&[gr], look));
+    Ok(reply?.into_response())
 }
 
 /// `GET /gum/v1/gr/{name}/resource/{kind}`
@@ -269,10 +294,7 @@ pub(super) async fn delete(
         let message = format!("gr {name} would be deleted; nothing was changed");
         return Ok(Reply::with(json!({ "dryRun": true, "message": message })));
     }
-    match left.left() {
-        Some(gr) => context.stores.grs.wrote(&gr),
-        None => context.stores.grs.deleted(&name, &found.live.uid),
-    }
+    context.known.deleted(&name, &found.live.uid, left.left().as_ref());
     v1::delete_sent(&name);
     if body.policy == Policy::Foreground || query.wait.is_some() {
         let gone = wait_gone(&found, &name, query.wait.unwrap_or(FOREGROUND_WAIT));

@@ -3,13 +3,15 @@
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, AsIs, Reply};
+use super::form::Form;
 use super::query::NoQuery;
-use super::without_nulls;
 use crate::explain::skew;
+use crate::explain::view::without_nulls;
+use crate::frame;
 use crate::lease::Leadership;
 use crate::metrics;
 
@@ -28,7 +30,7 @@ pub(super) async fn readyz(context: May<auth::Everyone>, _: NoQuery) -> Result<R
 }
 
 /// `GET /version`: ours, and the versions around us, with what of them does not fit.
-pub(super) async fn version(context: May<auth::Everyone>, _: NoQuery) -> Reply {
+pub(super) async fn version(context: May<auth::Everyone>, form: Form, _: NoQuery) -> Result<Reply, ApiError> {
     let around = context.versions().await;
     let kubernetes = around.kubernetes.as_ref().map(|v| json!({ "version": v, "tested": skew::TESTED }));
     let operator = around.operators.first().map(|o| {
@@ -39,7 +41,7 @@ pub(super) async fn version(context: May<auth::Everyone>, _: NoQuery) -> Reply {
         Leadership::Theirs(name) => json!({ "thisReplica": false, "replica": name }),
         Leadership::Unknown(why) => json!({ "thisReplica": false, "problem": why }),
     };
-    Reply::with(without_nulls(json!({
+    let content = without_nulls(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "acts": acts,
         "grApis": around.served,
@@ -47,7 +49,8 @@ pub(super) async fn version(context: May<auth::Everyone>, _: NoQuery) -> Reply {
         "kubernetes": kubernetes,
         "operator": operator,
         "warnings": skew::warnings(&around),
-    })))
+    }));
+    form.reply(content, context.clock.now(), |version: Value, _| frame::service::version(&version))
 }
 
 /// `GET /metrics`, for Prometheus.

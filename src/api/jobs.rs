@@ -11,13 +11,13 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::gr::Found;
-use super::query::JobQuery;
+use super::query::{JobQuery, UpgradeQuery};
 use super::repeat::{Key, nothing_to_do};
 use super::request::{JobBody, Name};
 use super::upgrade_request::{Call, UpgradeRequest, summary};
 use super::waiting::{Awaited, insert};
-use crate::blueprint::catalog::LoadError;
 use crate::blueprint::{Finding, check};
+use crate::explain::risk::{Risk, RiskName};
 use crate::gr::{LiveGr, api_version};
 use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
@@ -31,11 +31,12 @@ use crate::telemetry::v1;
 pub(super) async fn upgrade(
     context: May<auth::Update>,
     Name(name): Name,
-    query: JobQuery,
+    query: UpgradeQuery,
     key: Key,
-    Json(body): Json<JobBody>,
+    Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
-    context.upgrade(&name, &body, query, key).await
+    body.merge_set(query.set)?;
+    context.upgrade(&name, &body, query.job, key).await
 }
 
 impl Context {
@@ -48,15 +49,10 @@ impl Context {
         key: Key,
     ) -> Result<Reply, ApiError> {
         JobBody::refuse(body.revision.is_some(), "revision")?;
-        let file = body.file.as_deref().ok_or_else(|| {
-        ApiError::bad_request(
-            "file: the name of the blueprint to upgrade to is missing, for example {\"file\": \"gr.json\"}",
-        )
-    })?;
         // First what costs the cluster nothing.
-        let blueprint = self.catalog.load(file).await?;
+        let named = self.named_version(name, body).await?;
         let options = body.options(None)?;
-        let request = body.request(Operation::Upgrade, blueprint.manifest().clone(), key)?;
+        let request = body.request(Operation::Upgrade, named.in_words(), key)?;
         let call = Call { gr: name, body, query, request };
         let records = self.records(name).await?;
         if let Some(reply) = self.repeated(&call, &records).await? {
@@ -64,22 +60,25 @@ impl Context {
         }
         // In the middle of a Recreate there is no gr.
         preflight::is_idle(name, &records)?;
-        let found = self.in_version_of(self.find(name).await?, blueprint.manifest()).await?;
+        let found = self.find(name).await?;
+        let blueprint = named.of(name, &found.live.manifest)?;
+        let found = self.in_version_of(found, blueprint.manifest()).await?;
         let findings = check::check_against(&blueprint, &found.served, name);
         refuse_errors(&findings)?;
-        let warnings = blueprint.warnings().iter().chain(&findings).map(Finding::to_string).collect();
+        let risk = if named.is_a_file() { Risk::of_finding } else { Risk::of_finding_without_place };
+        let risks = blueprint.warnings().iter().chain(&findings).map(risk).collect();
         let manifest = match body.components.as_slice() {
             [] => blueprint.manifest().clone(),
             only => impact::only(&found.live.manifest, blueprint.manifest(), only)
                 .map_err(|e| ApiError::bad_request(format!("components: {e}")))?,
         };
         let target = Revision {
-            blueprint: Some(file.to_owned()),
-            sha256: Some(blueprint.digest().to_owned()),
+            blueprint: body.file.clone(),
+            sha256: named.is_a_file().then(|| blueprint.digest().to_owned()),
             of_revision: None,
             manifest,
         };
-        let job = UpgradeRequest { operation: Operation::Upgrade, target, warnings, options };
+        let job = UpgradeRequest { operation: Operation::Upgrade, target, risks, options };
         self.start(&call, &records, Some(found), job).await
     }
 
@@ -119,16 +118,17 @@ impl Context {
         };
         let tried = self.try_on(name, found.as_ref(), &job.target.manifest);
         let (tried, skew, (seen, resolved)) = tokio::try_join!(tried, skew, look)?;
-        job.warnings.extend(skew);
+        job.risks.extend(skew);
         let is_done = self.is_done(call, found.as_ref(), &job, tried.as_ref()).await?;
         if let Some(seen) = seen {
             let _turn = self.shares.looks.turn_to_write().await?;
-            let plan = Self::preview(name, found.as_ref(), &job, &seen, records);
+            let mut plan = Self::preview(name, found.as_ref(), &job, &seen, records);
+            plan.accept(&call.body.accept);
             let record = self.record(&record_name, live, job, call)?;
             if query.form == Form::Text {
                 return Ok(Reply::text(plan.to_string()));
             }
-            let mut content = summary(&record, &plan.warnings);
+            let mut content = summary(&record, &plan.risks);
             insert(&mut content, "dryRun", json!(true));
             insert(&mut content, "changed", json!(!is_done));
             insert(&mut content, "plan", json!(plan));
@@ -138,9 +138,9 @@ impl Context {
             return Ok(Reply::with(nothing_to_do(call, &job)));
         }
         resolved?;
-        let (operation, warnings) = (job.operation, job.warnings.clone());
+        let (operation, risks) = (job.operation, job.risks.clone());
         let record = self.record(&record_name, live, job, call)?;
-        let content = summary(&record, &warnings);
+        let content = summary(&record, &risks);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         match api.create(&PostParams::default(), &record).await {
             Ok(_) => {}
@@ -249,6 +249,7 @@ impl Context {
             on_failure: body.on_failure,
             deadlines: body.deadlines(),
             reason: body.reason.clone(),
+            accepted: accepted(&body.accept),
             requested_by: self.asker.as_deref().map(|by| shortened(by, USER)),
             steered_by: None,
             request: Some(call.request.clone()),
@@ -258,16 +259,12 @@ impl Context {
     }
 }
 
-impl From<LoadError> for ApiError {
-    fn from(error: LoadError) -> Self {
-        let status = match &error {
-            LoadError::BadName { .. } => StatusCode::BAD_REQUEST,
-            LoadError::NotFound { .. } => StatusCode::NOT_FOUND,
-            LoadError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            LoadError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        Self::new(status, error.to_string())
-    }
+/// Each once: a person may accept what the plan names for several components.
+fn accepted(risks: &[RiskName]) -> Vec<String> {
+    let mut names: Vec<String> = risks.iter().map(|risk| format!("{risk:?}")).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn refuse_errors(findings: &[Finding]) -> Result<(), ApiError> {

@@ -12,20 +12,21 @@ use serde::Serialize;
 use super::Context;
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::query::NodesQuery;
 use super::request::{Name, is_dns_subdomain};
+use crate::frame::{self, view};
 use crate::observe::fleet::Interest;
 use crate::observe::live;
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
-use crate::record::GcuUpgrade;
 use crate::record::rolling::{ClaimedPod, RollingStatus};
-use crate::store::concerns_nodes;
 
 /// `GET /gum/v1/gr/{name}/nodes`
 pub(super) async fn nodes(
     context: May<auth::Get>,
     Name(name): Name,
+    form: Form,
     query: NodesQuery,
 ) -> Result<Reply, ApiError> {
     let looks = &context.shares.looks;
@@ -39,9 +40,17 @@ pub(super) async fn nodes(
             }
         }
         let _turn = looks.turn_to_write().await?;
-        Ok(Reply::rendered(&seen.view(&query)))
+        match form {
+            Form::Json => Ok(Reply::rendered(&seen.view(&query))),
+            Form::Text => {
+                let content = serde_json::to_value(seen.view(&query)).unwrap_or_default();
+                form.reply(content, context.clock.now(), |nodes: view::Nodes, look| {
+                    frame::nodes::nodes_plain(&nodes, &seen.in_work(), look)
+                })
+            }
+        }
     });
-    looks.reply("nodes", &format!("{name} {query:?}"), rendered).await
+    looks.reply("nodes", &format!("{name} {form:?} {query:?}"), rendered).await
 }
 
 /// That there is no such node.
@@ -70,13 +79,6 @@ impl Context {
         }))
     }
 
-    /// The fleet as the watches behind an upgrade show it; `None` where this replica does not work on it, or nodes do
-    /// not matter to it yet.
-    pub(super) fn watched_fleet(&self, record: &GcuUpgrade) -> Option<Fleet> {
-        let seen = self.stores.watched(record)?.snapshot(record)?;
-        concerns_nodes(record).then_some(seen.fleet)
-    }
-
     async fn look_at_nodes(&self, name: &str) -> Result<Nodes, ApiError> {
         let _turn = self.shares.looks.turn().await?;
         let (found, records) = tokio::join!(self.find(name), self.records(name));
@@ -86,7 +88,7 @@ impl Context {
         let components =
             workloads.iter().map(|w| ((w.namespace.clone(), w.name.clone()), w.component.clone())).collect();
         let interest = Interest::default().with_workloads(workloads);
-        let watched = preflight::active(&records).and_then(|record| self.watched_fleet(record));
+        let watched = preflight::active(&records).and_then(|record| self.known.fleet(record));
         let fleet = match watched {
             Some(fleet) => fleet,
             None => {
@@ -149,6 +151,12 @@ impl<'a> ComponentView<'a> {
 type ByNode<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<PodView<'a>>>>;
 
 impl Nodes {
+    /// What the record says of the nodes in work.
+    fn in_work(&self) -> view::Why {
+        let rolling = serde_json::to_value(&self.rolling).ok().and_then(|r| view::read(&r).ok());
+        view::Why::of_record(&rolling.unwrap_or_default())
+    }
+
     /// Whether a pod is, or was, on this node.
     fn names(&self, node: &str) -> bool {
         let rolling = self.rolling.as_ref();

@@ -11,7 +11,7 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::gr::Found;
-use super::query::{JobQuery, NoQuery};
+use super::query::{JobQuery, SetQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name};
 use super::upgrade_request::UpgradeRequest;
@@ -29,9 +29,10 @@ pub(super) async fn plan(
     context: May<auth::Get>,
     Name(name): Name,
     form: Form,
-    _: NoQuery,
-    Json(body): Json<JobBody>,
+    SetQuery(set): SetQuery,
+    Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
+    body.merge_set(set)?;
     let words = format!("{name} {form:?} {body:?}");
     let query = JobQuery { wait: None, dry_run: true, form };
     let planned = Box::pin(context.upgrade(&name, &body, query, Key(None)));
@@ -90,7 +91,7 @@ impl Context {
             budgets: seen.budgets.as_deref(),
             records,
         };
-        preview(&ask, &job.warnings)
+        preview(&ask, &job.risks)
     }
 
     /// Refuses a RollingUpdate of components whose DaemonSets cannot be told for certain: their pods would be replaced

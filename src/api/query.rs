@@ -1,6 +1,7 @@
 //! What stands behind a `?`, and which form of answer is asked for. Every parameter that a call does not know is
 //! refused by name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
@@ -36,6 +37,37 @@ impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let given = Given::of(parts, state, &["wait", "dryRun"]).await?;
         Ok(Self { wait: given.wait()?, dry_run: given.flag("dryRun")?, form: Form::of(&parts.headers) })
+    }
+}
+
+/// The same, and `?set=driver.version=1.3.0`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UpgradeQuery {
+    pub(super) job: JobQuery,
+    /// As the body's `set`.
+    pub(super) set: BTreeMap<String, String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for UpgradeQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let given = Given::of(parts, state, &["wait", "dryRun", "set"]).await?;
+        let job =
+            JobQuery { wait: given.wait()?, dry_run: given.flag("dryRun")?, form: Form::of(&parts.headers) };
+        Ok(Self { job, set: given.versions()? })
+    }
+}
+
+/// `?set=driver.version=1.3.0` alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SetQuery(pub(super) BTreeMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for SetQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(Given::of(parts, state, &["set"]).await?.versions()?))
     }
 }
 
@@ -184,7 +216,7 @@ impl Given {
             if !known.contains(&key.as_str()) {
                 return Err(bad(key, &unknown("query parameter", key, known)));
             }
-            if pairs.iter().take(place).any(|(other, _)| other == key) {
+            if key != "set" && pairs.iter().take(place).any(|(other, _)| other == key) {
                 return Err(bad(key, "given twice"));
             }
         }
@@ -198,6 +230,21 @@ impl Given {
     fn wait(&self) -> Result<Option<Duration>, ApiError> {
         let wait = self.text("wait").map(|text| duration(text, WAIT_LIMIT)).transpose();
         wait.map(|wait| wait.map(|d| d.unsigned_abs())).map_err(|e| bad("wait", &e))
+    }
+
+    /// Each `set=component.version=X`; several may stand in one, with commas.
+    fn versions(&self) -> Result<BTreeMap<String, String>, ApiError> {
+        let all = self.0.iter().filter(|(key, _)| key == "set").flat_map(|(_, text)| text.split(','));
+        let mut set = BTreeMap::new();
+        for text in all {
+            let Some((field, value)) = text.split_once('=') else {
+                return Err(bad("set", &format!("{text:?} is not of the form driver.version=1.3.0")));
+            };
+            if set.insert(field.to_owned(), value.to_owned()).is_some() {
+                return Err(bad("set", &format!("{field} is given twice")));
+            }
+        }
+        Ok(set)
     }
 
     fn flag(&self, name: &str) -> Result<bool, ApiError> {

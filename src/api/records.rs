@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::envelope::ApiError;
-use super::without_nulls;
+use crate::explain::view::without_nulls;
 use crate::observe::live::each;
 use crate::plan::preflight::{self, records_of};
 use crate::record::{FINALIZER, GcuUpgrade, Phase, in_whole_seconds, number_of};

@@ -11,6 +11,7 @@ use super::gr::Found;
 use super::request::{JobBody, bad};
 use super::upgrade_request::{Call, UpgradeRequest, summary};
 use super::waiting::{Awaited, insert, outcome};
+use crate::explain::risk::messages;
 use crate::gr::clean;
 use crate::plan::preflight::Wanted;
 use crate::plan::repeat::begun_by;
@@ -136,7 +137,7 @@ pub(super) fn nothing_to_do(call: &Call<'_>, job: &UpgradeRequest) -> Value {
         "message": format!("gr {name} is at this version already: nothing to do; \"force\": true in the body does it all the same"),
         "strategy": job.options.strategy,
         "components": call.body.components,
-        "warnings": job.warnings,
+        "warnings": messages(&job.risks),
     });
     if job.options.strategy == Strategy::RollingUpdate {
         insert(&mut content, "rollingUpdate", json!(job.options.rolling_update));

@@ -2,6 +2,7 @@
 
 mod rolling;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use axum::extract::{FromRequestParts, Path};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::envelope::ApiError;
+use crate::explain::risk::RiskName;
 use crate::record::rolling::{Amount, Asked, RollingUpdate};
 use crate::record::{Deadlines, GcuUpgrade, OnFailure, Strategy};
 use rolling::RollingBody;
@@ -95,6 +97,12 @@ pub(super) fn duration(text: &str, limit: SignedDuration) -> Result<SignedDurati
 pub(super) struct JobBody {
     /// The blueprint to upgrade to: a file in the directory of blueprints.
     pub(super) file: Option<String>,
+    /// The blueprint itself, instead of a file of the service's; `file` is then only what the record calls it.
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub(super) manifest: Option<Value>,
+    /// Versions of components, such as `{"driver.version": "1.3.0"}`: in the blueprint, or without one in the gr as it
+    /// stands. The query parameter `set` does the same.
+    pub(super) set: BTreeMap<String, String>,
     /// The revision to return to; without it, what the last upgrade replaced.
     pub(super) revision: Option<u64>,
     /// How the change is made. By default Recreate; a rollback or a retry goes as the last upgrade went.
@@ -114,6 +122,8 @@ pub(super) struct JobBody {
     #[serde(deserialize_with = "short::<_, REASON_LIMIT>")]
     #[schemars(length(max = REASON_LIMIT))]
     pub(super) reason: Option<String>,
+    /// Risks that are known and accepted, by the names that the plan gives them; kept in the record.
+    pub(super) accept: Vec<RiskName>,
     /// Do it though nothing would change.
     pub(super) force: bool,
 }
@@ -309,11 +319,19 @@ impl JobBody {
             (self.failure_threshold.is_some(), "failureThreshold"),
             (!self.components.is_empty(), "components"),
             (self.force, "force"),
+            (!self.accept.is_empty(), "accept"),
         ];
         match asked.iter().find(|(present, _)| *present) {
             Some((_, field)) => Err(bad(field, why)),
             None => Ok(()),
         }
+    }
+
+    /// Refuses what names a version, where the call itself says which.
+    pub(super) fn refuse_version(&self) -> Result<(), ApiError> {
+        Self::refuse(self.file.is_some(), "file")?;
+        Self::refuse(self.manifest.is_some(), "manifest")?;
+        Self::refuse(!self.set.is_empty(), "set")
     }
 
     /// Refuses a field that this call has no use for.

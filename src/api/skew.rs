@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::Context;
 use crate::cluster::error_text;
+use crate::explain::risk::{Risk, RiskName};
 use crate::explain::skew::{Operator, Versions, warnings};
 
 /// How long the API server may take to say it.
@@ -48,8 +49,9 @@ impl Context {
     }
 
     /// What of them does not fit.
-    pub(super) async fn skew(&self) -> Vec<String> {
-        warnings(&self.versions().await)
+    pub(super) async fn skew(&self) -> Vec<Risk> {
+        let risk = |message| Risk::new(RiskName::VersionSkew, message);
+        warnings(&self.versions().await).into_iter().map(risk).collect()
     }
 }
 

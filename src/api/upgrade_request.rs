@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::query::JobQuery;
 use super::request::{JobBody, StrategyOptions};
-use super::waiting::location;
+use super::waiting::{insert, location};
+use crate::explain::risk::{Risk, messages};
 use crate::record::{GcuUpgrade, Operation, Request, Revision};
 
 /// A call that starts a job.
@@ -21,14 +22,14 @@ pub(super) struct Call<'a> {
 pub(super) struct UpgradeRequest {
     pub(super) operation: Operation,
     pub(super) target: Revision,
-    pub(super) warnings: Vec<String>,
+    pub(super) risks: Vec<Risk>,
     pub(super) options: StrategyOptions,
 }
 
 /// What is answered for a job: every default is visible in it.
-pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
+pub(super) fn summary(record: &GcuUpgrade, risks: &[Risk]) -> Value {
     let name = record.name_any();
-    json!({
+    let mut content = json!({
         "name": name,
         "upgrade": location(&name),
         "strategy": record.spec.strategy,
@@ -37,6 +38,10 @@ pub(super) fn summary(record: &GcuUpgrade, warnings: &[String]) -> Value {
         "failureThreshold": record.spec.failure_threshold,
         "deadlines": record.spec.deadlines,
         "onFailure": record.spec.on_failure,
-        "warnings": warnings,
-    })
+        "warnings": messages(risks),
+    });
+    if !record.spec.accepted.is_empty() {
+        insert(&mut content, "accepted", json!(record.spec.accepted));
+    }
+    content
 }

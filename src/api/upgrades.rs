@@ -4,39 +4,48 @@ use std::collections::BTreeMap;
 
 use axum::extract::Path;
 use jiff::Timestamp;
-use kube::ResourceExt;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
+use super::form::Form;
 use super::query::{NoQuery, RecordQuery};
 use super::records::{Lenient, Records, age};
 use super::request::Name;
 use super::waiting::insert;
-use super::without_nulls;
+use crate::explain::view::{summary, whole};
+use crate::frame::{self, Look, view};
 use crate::plan::preflight::{self, revisions};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step};
+use crate::record::{GcuUpgrade, Phase};
 
 /// `GET /gum/v1/upgrades`, newest first.
-pub(super) async fn list(context: May<auth::List>, _: NoQuery) -> Result<Reply, ApiError> {
+pub(super) async fn list(context: May<auth::List>, form: Form, _: NoQuery) -> Result<Reply, ApiError> {
+    let now = context.clock.now();
     let mut entries = Vec::new();
-    context.each_record(|record| entries.push((age(&record), entry(&record)))).await?;
+    context.each_record(|record| entries.push((age(&record), entry(&record, now)))).await?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(Reply::with(entries.into_iter().map(|(_, entry)| entry).collect()))
+    let content = entries.into_iter().map(|(_, entry)| entry).collect();
+    form.reply(content, now, |all: Vec<view::Upgrade>, look| frame::list::upgrades_plain(&all, look))
 }
 
 /// `GET /gum/v1/upgrades/{id}`
 pub(super) async fn get(
     context: May<auth::Get>,
     Name(id): Name,
+    form: Form,
     query: RecordQuery,
 ) -> Result<Reply, ApiError> {
     let record = match context.record(&id).await?.0 {
         Ok(record) => context.watch_record(record, query.wait).await?,
         Err(unreadable) => return Ok(Reply::with(unreadable.view())),
     };
-    Ok(Reply::rendered(&StateFirst(whole(&record, query.manifests))))
+    let now = context.clock.now();
+    let content = whole(&record, query.manifests, now);
+    if form == Form::Text {
+        return form.reply(content, now, |one: view::Upgrade, look| frame::history::revision(&one, look));
+    }
+    Ok(Reply::rendered(&StateFirst(content)))
 }
 
 /// How an upgrade is stands before what was asked: people read the first lines.
@@ -59,8 +68,10 @@ impl Serialize for StateFirst {
 pub(super) async fn history(
     context: May<auth::Get>,
     Name(name): Name,
+    form: Form,
     _: NoQuery,
 ) -> Result<Reply, ApiError> {
+    let now = context.clock.now();
     let Records { readable: records, unreadable } = context.legible_records(&name).await?;
     if records.is_empty() && unreadable.is_empty() {
         // Tells a gr that was never upgraded from one that is not there.
@@ -69,7 +80,7 @@ pub(super) async fn history(
     let mut views: BTreeMap<u64, Value> = BTreeMap::new();
     for number in revisions(&records) {
         let record = records.iter().find(|r| r.number() == number);
-        views.insert(number, record.map_or_else(replaced, summary));
+        views.insert(number, record.map_or_else(replaced, |record| summary(record, now)));
     }
     views.extend(unreadable.iter().map(|(number, record)| (*number, record.view())));
     let current = current(&records);
@@ -78,7 +89,8 @@ pub(super) async fn history(
         insert(&mut view, "current", json!(Some(number) == current));
         view
     };
-    Ok(Reply::with(views.into_iter().rev().map(entry).collect()))
+    let content = views.into_iter().rev().map(entry).collect();
+    form.reply(content, now, |all: Vec<view::Upgrade>, look| frame::history::revisions_plain(&all, look))
 }
 
 /// `GET /gum/v1/gr/{name}/history/{revision}`: one revision, whole.
@@ -86,6 +98,7 @@ pub(super) async fn revision(
     context: May<auth::Get>,
     Name(name): Name,
     Path((_, number)): Path<(String, String)>,
+    form: Form,
     _: NoQuery,
 ) -> Result<Reply, ApiError> {
     let number: u64 = number.parse().map_err(|_| {
@@ -103,13 +116,14 @@ pub(super) async fn revision(
     }
     let found = preflight::revision(&name, &records, Some(number), None)?;
     let mut view = match records.iter().find(|r| r.number() == number) {
-        Some(record) => whole(record, true),
+        Some(record) => whole(record, true, context.clock.now()),
         None => replaced(),
     };
     insert(&mut view, "revision", json!(number));
     insert(&mut view, "current", json!(Some(number) == current(&records)));
     insert(&mut view, "target", found.manifest);
-    Ok(Reply::with(view))
+    let draw = |one: view::Upgrade, look: &Look| frame::history::revision(&one, look);
+    form.reply(view, context.clock.now(), draw)
 }
 
 /// The revision that runs, as far as the records tell.
@@ -121,75 +135,9 @@ fn replaced() -> Value {
     json!({ "outcome": "Replaced", "message": "what was there before the oldest upgrade on record" })
 }
 
-fn entry(record: &Lenient) -> Value {
+fn entry(record: &Lenient, now: Timestamp) -> Value {
     match &record.0 {
-        Ok(record) => summary(record),
+        Ok(record) => summary(record, now),
         Err(unreadable) => unreadable.view(),
     }
-}
-
-fn summary(record: &GcuUpgrade) -> Value {
-    let status = record.status_or_default();
-    without_nulls(json!({
-        "name": record.name_any(),
-        "gr": record.spec.gr,
-        "operation": record.spec.operation,
-        "strategy": record.spec.strategy,
-        "blueprint": record.spec.target.blueprint,
-        "sha256": record.spec.target.sha256,
-        "ofRevision": record.spec.target.of_revision,
-        "reason": record.spec.reason,
-        "requestedBy": record.spec.requested_by,
-        "steeredBy": record.spec.steered_by,
-        "requestedAt": record.creation_timestamp(),
-        "startedAt": status.started_at,
-        "finishedAt": status.finished_at,
-        "phase": status.phase,
-        "step": status.step,
-        "message": status.message,
-        "cause": status.cause,
-    }))
-}
-
-/// What is waited for, since when and until when.
-pub(super) fn waiting_on(status: &GcuUpgradeStatus) -> Option<Value> {
-    let waiting = status.waiting_on.as_ref()?;
-    Some(without_nulls(json!({
-        "reason": waiting.reason, "message": waiting.message, "since": waiting.since, "until": deadline(status),
-    })))
-}
-
-/// A rollout's nodes have deadlines of their own: the step as such has none.
-fn deadline(status: &GcuUpgradeStatus) -> Option<Timestamp> {
-    status.deadline.filter(|_| status.step != Step::Rolling)
-}
-
-fn whole(record: &GcuUpgrade, manifests: bool) -> Value {
-    let status = record.status_or_default();
-    let waiting = waiting_on(&status);
-    let end = status.holding("Finished");
-    let outcome = end.map(|c| json!({ "phase": status.phase, "reason": c.reason, "message": c.message, "at": status.finished_at }));
-    let mut view = summary(record);
-    if let Some(object) = view.as_object_mut() {
-        object.insert("intent".to_owned(), json!(record.spec.intent));
-        let request = record.spec.request.as_ref();
-        object.insert("idempotencyKey".to_owned(), json!(request.and_then(|r| r.idempotency_key.as_ref())));
-        object.insert("onFailure".to_owned(), json!(record.spec.on_failure));
-        object.insert("deadlines".to_owned(), json!(record.spec.deadlines));
-        object.insert("goal".to_owned(), json!(status.goal));
-        object.insert("stepSince".to_owned(), json!(status.step_since));
-        object.insert("deadline".to_owned(), json!(deadline(&status)));
-        object.insert("waitingOn".to_owned(), json!(waiting));
-        object
-            .insert("components".to_owned(), json!(Some(&record.spec.components).filter(|c| !c.is_empty())));
-        object.insert("rollingUpdate".to_owned(), json!(record.spec.rolling_update));
-        object.insert("rolling".to_owned(), json!(status.rolling));
-        object.insert("timeline".to_owned(), json!(status.timeline));
-        object.insert("outcome".to_owned(), json!(outcome));
-        if manifests {
-            object.insert("target".to_owned(), record.spec.target.manifest.clone());
-            object.insert("previous".to_owned(), json!(record.spec.previous.as_ref().map(|p| &p.manifest)));
-        }
-    }
-    without_nulls(view)
 }

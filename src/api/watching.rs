@@ -5,16 +5,16 @@ use kube::ResourceExt;
 use serde_json::json;
 use tracing::debug;
 
+use super::Context;
 use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::held::{self, Held};
 use super::query::{NoQuery, WaitQuery};
 use super::request::Name;
-use super::upgrades::waiting_on;
-use super::{Context, without_nulls};
 use crate::cluster::error_text;
 use crate::explain::progress::progress;
+use crate::explain::view::{waiting_on, without_nulls};
 use crate::explain::why::{Why, why};
 use crate::observe::fleet::Interest;
 use crate::observe::{budgets, live};
@@ -116,7 +116,9 @@ impl Context {
             };
             return Ok(match form {
                 Form::Text => Reply::text(message),
-                Form::Json => Reply::with(json!({ "message": message, "nodes": [], "skipped": [] })),
+                Form::Json => {
+                    Reply::with(json!({ "message": message, "nodes": [], "skipped": [], "attention": [] }))
+                }
             });
         };
         let why = self.why(name, record).await?;
@@ -143,7 +145,7 @@ impl Context {
         let found = self.find_if_any(name).await?;
         let live = found.as_ref().map(|f| &f.live);
         let seen = async {
-            match self.watched_fleet(record) {
+            match self.known.fleet(record) {
                 Some(seen) => Ok(seen),
                 None => {
                     let interest = Interest::of(record, live);

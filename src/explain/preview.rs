@@ -7,11 +7,13 @@ mod text;
 mod warnings;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::risk::{Risk, RiskName, messages};
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
 use crate::plan::budget::{Budget, blocking};
 use crate::plan::fleet::{DaemonPod, Fleet, NodeState, Tenant};
@@ -68,7 +70,9 @@ pub struct Preview {
     pub skipped: Vec<SkippedNode>,
     /// How long it should take.
     pub expected: Expected,
-    /// What to think of before.
+    /// What may go wrong, by name: `accept` in the request says that this is known.
+    pub risks: Vec<Risk>,
+    /// The same in sentences alone.
     pub warnings: Vec<String>,
 }
 
@@ -161,8 +165,8 @@ pub struct Expected {
     pub basis: String,
 }
 
-/// Says what an upgrade would do. `warnings` are those of the blueprint.
-pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
+/// Says what an upgrade would do. `known` are the risks of the blueprint and of the versions around.
+pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
     let nothing = Value::Null;
     let from = ask.live.map_or(&nothing, |l| &l.manifest);
     let changes = impact::changes(from, ask.target);
@@ -185,13 +189,16 @@ pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
     let nodes: Vec<PlannedNode> = planned
         .map(|(place, node)| planned_node(ask, &index, node, step_of(place, steps.as_ref())))
         .collect();
-    let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref());
-    let mut all = warnings.to_vec();
+    let starts = starts(ask, &index, &nodes);
+    let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref(), starts);
+    let mut risks = known.to_vec();
     if rolls {
-        all.extend(pins.refused.iter().map(|why| format!("a RollingUpdate is refused: {why}")));
-        all.extend(pins.unmanaged.iter().cloned());
+        let refused =
+            |why: &String| Risk::new(RiskName::Refused, format!("a RollingUpdate is refused: {why}"));
+        risks.extend(pins.refused.iter().map(refused));
+        risks.extend(pins.unmanaged.iter().map(|why| Risk::new(RiskName::UnmanagedDaemonSet, why.clone())));
     }
-    all.extend(warnings::warnings(ask, &changes, &nodes, &skipped, at_once));
+    risks.extend(warnings::warnings(ask, &changes, &nodes, &skipped, at_once));
     Preview {
         gr: ask.gr.to_owned(),
         strategy: ask.strategy,
@@ -202,8 +209,30 @@ pub fn preview(ask: &Ask<'_>, warnings: &[String]) -> Preview {
         nodes,
         skipped,
         expected,
-        warnings: all,
+        warnings: messages(&risks),
+        risks,
     }
+}
+
+impl Preview {
+    /// Marks the risks that whoever asks has accepted.
+    pub fn accept(&mut self, names: &[RiskName]) {
+        self.risks.iter_mut().for_each(|risk| risk.accepted = names.contains(&risk.name));
+    }
+}
+
+/// How long the pods that a node restarts took to start when they last did, one after the other, in seconds: half of the
+/// nodes were faster. `None` where no pod is ready.
+fn starts(ask: &Ask<'_>, index: &Index<'_>, nodes: &[PlannedNode]) -> Option<u64> {
+    let restarts = |component: &String| nodes.iter().any(|n| n.restarts.contains(component));
+    let of_set = |set: &ScopedSet| {
+        let mine = |p: &&Arc<DaemonPod>| p.namespace == set.namespace && p.workload == set.name;
+        let took =
+            |p: &Arc<DaemonPod>| u64::try_from(p.ready_since?.duration_since(p.created_at).as_secs()).ok();
+        duration::median(ask.fleet.pods.iter().filter(mine).filter_map(took).collect())
+    };
+    let sets = index.sets.iter().map(|(set, _)| set).filter(|set| restarts(&set.component));
+    sets.filter_map(|set| of_set(set)).reduce(u64::saturating_add).filter(|seconds| *seconds > 0)
 }
 
 /// A Recreate takes every DaemonSet away, changed or not.

@@ -35,6 +35,14 @@ pub struct Progress {
     /// When all nodes should be done, at the rate so far.
     #[schemars(with = "Option<String>")]
     pub estimated_end: Option<Timestamp>,
+    /// The same, if each node took as long as the fastest of those done last.
+    #[schemars(with = "Option<String>")]
+    pub estimated_end_earliest: Option<Timestamp>,
+    /// The same, if each took as long as the slowest.
+    #[schemars(with = "Option<String>")]
+    pub estimated_end_latest: Option<Timestamp>,
+    /// The controller has taken the last change of the request into account.
+    pub acknowledged: bool,
 }
 
 /// How far this upgrade is now.
@@ -44,8 +52,12 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
     let rolling = status.rolling.as_ref();
     // Before the nodes are counted there is nothing to tell of them.
     let counted = rolling.filter(|r| r.max_unavailable > 0);
-    let estimated_end =
-        estimating(record, &status).and_then(|r| estimated_end(r, &options, mean(&r.recent)?, now));
+    let going = counted
+        .filter(|_| status.step == Step::Rolling && status.phase == Phase::Running)
+        .filter(|_| record.spec.intent != Intent::Pause);
+    let ends =
+        |each: fn(&[DoneNode]) -> Option<u64>| estimated_end(going?, &options, each(&going?.recent)?, now);
+    let estimated_end = ends(mean);
     Progress {
         message: line(record, &status, estimated_end),
         name: record.name_any(),
@@ -58,25 +70,10 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
         max_unavailable: counted.map(|r| r.max_unavailable),
         efficiency: rolling.and_then(|r| efficiency(r, now)),
         estimated_end,
+        estimated_end_earliest: ends(|done| taken(done).min()),
+        estimated_end_latest: ends(|done| taken(done).max()),
+        acknowledged: acknowledged(record),
     }
-}
-
-/// The rollout, while nodes are taken one after the other: only then does the rate so far tell an end.
-fn estimating<'s>(record: &GcuUpgrade, status: &'s GcuUpgradeStatus) -> Option<&'s RollingStatus> {
-    let rolls =
-        status.step == Step::Rolling && status.phase == Phase::Running && record.spec.intent != Intent::Pause;
-    status.rolling.as_ref().filter(|r| rolls && r.max_unavailable > 0)
-}
-
-/// Between when and when all nodes should be done: if each takes as long as the quickest, and as the slowest, of those
-/// that were done last.
-pub fn end_between(record: &GcuUpgrade, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
-    let status = record.status_or_default();
-    let rolling = estimating(record, &status)?;
-    let options = record.spec.rolling_update.clone().unwrap_or_default();
-    let took = || rolling.recent.iter().map(|n| millis(n.at, n.since));
-    let end = |each: u64| estimated_end(rolling, &options, each, now);
-    Some((end(took().min()?)?, end(took().max()?)?))
 }
 
 /// The time that a window without any delay of ours would have taken over the same nodes, divided by the time
@@ -129,9 +126,19 @@ fn estimated_end(
     now.saturating_add(SignedDuration::from_secs(i64::try_from(left / 1000).ok()?)).ok()
 }
 
+/// Whether the controller has taken the last change of the request into account. An end takes in no more.
+fn acknowledged(record: &GcuUpgrade) -> bool {
+    let seen = record.status.as_ref().map(|s| s.observed_generation);
+    record.phase().is_final() || seen.is_some_and(|seen| Some(seen) >= record.metadata.generation)
+}
+
+fn taken(done: &[DoneNode]) -> impl Iterator<Item = u64> {
+    done.iter().map(|n| millis(n.at, n.since))
+}
+
 /// How long these nodes took, on average, in milliseconds.
 fn mean(done: &[DoneNode]) -> Option<u64> {
-    let all: u64 = done.iter().map(|n| millis(n.at, n.since)).sum();
+    let all: u64 = taken(done).sum();
     all.checked_div(u64::try_from(done.len()).ok()?)
 }
 

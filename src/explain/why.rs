@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::attention::{Attention, attention};
 use super::progress;
 use crate::gr::LiveGr;
 use crate::plan::FleetAction;
@@ -28,6 +29,8 @@ pub struct Why {
     pub nodes: Vec<Stuck>,
     /// The nodes that are left out, and why.
     pub skipped: Vec<SkippedNode>,
+    /// What a person should look at, worst first.
+    pub attention: Vec<Attention>,
 }
 
 /// A node in work.
@@ -62,6 +65,18 @@ pub fn why(
     budgets: Option<&[Budget]>,
     now: Timestamp,
 ) -> Why {
+    let mut why = looked_at(record, gr, fleet, budgets, now);
+    why.attention = attention(record, &why);
+    why
+}
+
+fn looked_at(
+    record: &GcuUpgrade,
+    gr: Option<&LiveGr>,
+    fleet: &Fleet,
+    budgets: Option<&[Budget]>,
+    now: Timestamp,
+) -> Why {
     let status = record.status_or_default();
     let message = summary(record, now);
     let Some(rolling) = status.rolling.filter(|_| record.spec.strategy == Strategy::RollingUpdate) else {
@@ -80,7 +95,7 @@ pub fn why(
     };
     let mut nodes: Vec<Stuck> = rolling.active.iter().map(look).collect();
     nodes.sort_by_key(|s| (s.trouble.is_none(), s.since));
-    Why { message, nodes, skipped: skipped(record, &rolling, &index) }
+    Why { message, nodes, skipped: skipped(record, &rolling, &index), attention: Vec::new() }
 }
 
 /// The record's own word.

@@ -19,7 +19,7 @@ use crate::sandbox::actors::kubelet::KubeletBehaviour;
 use crate::sandbox::actors::operator::OperatorBehaviour;
 use crate::sandbox::apiserver::ApiServer;
 use crate::sandbox::world::{Running, World, documented_gr};
-use crate::{cluster, http};
+use crate::{cluster, http, lease};
 
 /// The blueprints that come with the binary.
 const SHIPPED: &[(&str, &str)] = &[
@@ -81,7 +81,13 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
     say(&what_next(service_listener.local_addr()?, &name, &blueprints, &kubectl))?;
     let metrics = Metrics::default();
     let client = cluster::client_over(server.router(), metrics.clone());
-    let parts = ServiceDeps::new(client, clock, blueprints, metrics.clone());
+    let mut parts = ServiceDeps::new(client, clock, blueprints, metrics.clone());
+    // As in a real cluster: whoever looks there sees that somebody acts.
+    parts.lease = Some(lease::Settings {
+        namespace: "kube-system".to_owned(),
+        name: "gcu-upgrade-manager".to_owned(),
+        identity: "sandbox".to_owned(),
+    });
     let result = until_stopped(parts, service_listener, http::Settings::plain(metrics), Duration::ZERO).await;
     stop.cancel();
     kube.abort();

@@ -7,7 +7,7 @@ use super::fleet::shape;
 use super::gr::GrPage;
 use super::{Shell, between, moment, span};
 use crate::explain::fleet::{NodeCondition, condition_of};
-use crate::explain::progress::{Progress, end_between};
+use crate::explain::progress::Progress;
 use crate::record::rolling::RollingStatus;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step};
 
@@ -23,7 +23,7 @@ pub(super) fn time(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progr
             None => { p { (words.no_upgrades) } }
             Some((record, started)) => {
                 (facts(shell, page, record, started, progress))
-                (course(shell, page, record, started))
+                (course(shell, page, record, started, progress))
                 @if let Some(rolling) = record.status.as_ref().and_then(|s| s.rolling.as_ref()) {
                     (nodes(shell, rolling, page.now))
                 }
@@ -49,7 +49,7 @@ fn facts(
                 div { dt { (words.ended) } dd { (moment(ended)) } }
             }
             div { dt { (words.took) } dd { (span(between(started, status.finished_at.unwrap_or(page.now)))) } }
-            @if let Some((early, late)) = end_between(record, page.now) {
+            @if let Some((early, late)) = expected_end(progress) {
                 div { dt { (words.expected_end) } dd { (moment(early)) @if late != early { " – " (moment(late)) } } }
             }
             @if let Some(efficiency) = progress.and_then(|p| p.efficiency) {
@@ -60,6 +60,12 @@ fn facts(
             }
         }
     }
+}
+
+/// Between when and when all nodes should be done.
+fn expected_end(progress: Option<&Progress>) -> Option<(Timestamp, Timestamp)> {
+    let progress = progress?;
+    Some((progress.estimated_end_earliest?, progress.estimated_end_latest?))
 }
 
 /// Places moments on a line from 0 to 100 %.
@@ -117,11 +123,17 @@ fn steps(status: &GcuUpgradeStatus, end: Timestamp) -> Vec<(Step, Timestamp, Tim
     all
 }
 
-fn course(shell: &Shell<'_>, page: &GrPage<'_>, record: &GcuUpgrade, started: Timestamp) -> Markup {
+fn course(
+    shell: &Shell<'_>,
+    page: &GrPage<'_>,
+    record: &GcuUpgrade,
+    started: Timestamp,
+    progress: Option<&Progress>,
+) -> Markup {
     let words = shell.words();
     let status = record.status_or_default();
     let end = status.finished_at.unwrap_or(page.now);
-    let expected = end_between(record, page.now);
+    let expected = expected_end(progress);
     let scale = Scale::new(started, expected.map_or(end, |(_, late)| late.max(end)));
     let steps = steps(&status, end);
     html! {

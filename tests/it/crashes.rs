@@ -103,11 +103,14 @@ fn matrix(part: usize, parts: usize) {
             let what = format!("{name}: killed {}", what.join(" and "));
             // Shown by the test harness only when the run fails.
             println!("{what}");
-            match tried(run(scenario, faults)) {
-                Ok(end) if end == expected => {}
-                Ok(end) => failed.push(format!("{what}: {end:#?}\ninstead of {expected:#?}")),
-                Err(failure) => failed.push(format!("{what}: {failure}")),
-            }
+            let fails = match tried(run(scenario, faults)) {
+                Ok(end) if end == expected => return,
+                Ok(end) => format!("{what}: {end:#?}\ninstead of {expected:#?}"),
+                Err(failure) => format!("{what}: {failure}"),
+            };
+            // A run of hours may be cut short.
+            println!("FAILS: {fails}");
+            failed.push(fails);
         };
         let singles = moments(&made, number, rolling, sample);
         singles.iter().for_each(|death| dies(&[*death]));

@@ -1,6 +1,9 @@
 //! The one test binary: see the modules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod access;
 mod actors;
 mod admission;
@@ -16,6 +19,7 @@ mod connections;
 mod contact;
 mod crashes;
 mod faults;
+mod frames;
 mod garbage;
 mod harness;
 mod house;
@@ -29,6 +33,7 @@ mod metrics;
 mod openapi;
 mod oracle;
 mod outages;
+mod people;
 mod plan;
 mod process;
 mod readme;

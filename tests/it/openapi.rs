@@ -286,8 +286,8 @@ async fn every_example_works_as_it_stands_there() {
     }
     let first = "isAlive probe, isReady probe, getVersion version, getMetrics scrape, getOpenApi openapi, getDocs docs, \
         listGrs all, getGr one, getWorkload driver, listBlueprints all, getBlueprint one, planUpgrade rolling, \
-        planUpgrade text, upgradeGr dry-run, upgradeGr recreate";
-    let then = "streamEvents follow, listUpgrades all, getUpgrade one, listHistory all, getRevision one, rollbackGr last, \
+        planUpgrade set, planUpgrade text, upgradeGr dry-run, upgradeGr recreate";
+    let then = "streamEvents follow, listUpgrades all, listUpgrades text, getUpgrade one, listHistory all, getRevision one, rollbackGr last, \
         upgradeGr rolling, getStatus status, getStatus text, explainUpgrade why, explainUpgrade text, listNodes node, getFleet model, \
         skipNode broken, retryNode repaired, promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, rollbackGr revision, cancelUpgrade cancel, \
         retryUpgrade again";
@@ -330,6 +330,12 @@ async fn a_bodys_schema_takes_what_the_call_takes() {
         json!({ "components": "driver" }),
         json!({ "components": null }),
         json!({ "unknown": true }),
+        json!({ "set": { "driver.version": "1.3.0" } }),
+        json!({ "set": { "driver.version": 1 } }),
+        json!({ "set": "driver.version=1" }),
+        json!({ "accept": ["MutableTag"] }),
+        json!({ "accept": ["Nonsense"] }),
+        json!({ "accept": "MutableTag" }),
         json!({ "reason": "x".repeat(1024) }),
         json!({ "reason": "x".repeat(1025) }),
         json!({ "deadlines": { "gone": "90s", "create": 60, "running": "1h30m", "propagate": null } }),

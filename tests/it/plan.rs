@@ -76,6 +76,7 @@ fn record() -> GcuUpgrade {
             ..ObjectMeta::default()
         },
         spec: GcuUpgradeSpec {
+            accepted: Vec::new(),
             gr: "gcu".to_owned(),
             operation: Operation::Upgrade,
             strategy: Strategy::Recreate,

@@ -50,7 +50,8 @@ impl Neighbourhood {
             (self.path("kubeconfig"), self.path("blueprints"), self.path("log"));
         let args =
             ["serve", "--listen", "127.0.0.1:0", "--kubeconfig", &kubeconfig, "--blueprints", &blueprints];
-        let args = [&args[..], &["--log-dir", &logs], more].concat();
+        // The sandbox's own holds the usual Lease.
+        let args = [&args[..], &["--log-dir", &logs, "--lease", "kube-system/beside"], more].concat();
         let service = Running::start(&args, &[]);
         let address = service.address();
         (service, address)

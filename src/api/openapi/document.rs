@@ -45,7 +45,7 @@ pub fn document() -> Value {
     let mut answers = generator(SchemaSettings::draft2020_12().for_serialize());
     let mut bodies = generator(SchemaSettings::draft2020_12().for_deserialize());
     let mut paths: BTreeMap<&str, Map<String, Value>> =
-        routes().iter().map(|(path, _)| (*path, Map::new())).collect();
+        routes().map(|(path, _)| (path, Map::new())).collect();
     let all = GROUPS.iter().flat_map(|g| g.operations.iter().map(move |o| (g, o)));
     for (place, (group, operation)) in all.enumerate() {
         let (method, path) = operation.call.split_once(' ').unwrap_or_default();

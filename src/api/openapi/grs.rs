@@ -25,7 +25,7 @@ const LIST: Operation = Operation {
     about: "The list as the API server serves it. Where two API groups serve grs, those of both. As the next call, it is answered from a watch.",
     headers: &[IF_NONE_MATCH],
     needs: auth::List::NEED,
-    answer: Answer::Content(schemas::gr_list),
+    answer: Answer::ContentOrText(schemas::gr_list),
     means: "The grs.",
     samples: &[Sample {
         name: "all",
@@ -54,7 +54,7 @@ const GET: Operation = Operation {
     summary: "Get one gr",
     about: "The gr as the API server serves it, whichever API group that is. It is answered from a watch, with an `ETag`, and is never older than what this replica has written itself; while the watch is not known to be in sync, the API server is asked.",
     headers: &[IF_NONE_MATCH],
-    answer: Answer::Content(schemas::object),
+    answer: Answer::ContentOrText(schemas::object),
     means: "The gr.",
     fails: &[(404, "There is no such gr: the text is Kubernetes' own.")],
     samples: &[Sample {
@@ -134,7 +134,7 @@ const BLUEPRINTS: Operation = Operation {
     summary: "List the blueprints",
     about: "Every file of the directory, read anew, and what is wrong with it.",
     needs: auth::List::NEED,
-    answer: Answer::Content(schemas::blueprints),
+    answer: Answer::ContentOrText(schemas::blueprints),
     means: "The blueprints, those that cannot be used among them.",
     samples: &[Sample {
         name: "all",

@@ -26,13 +26,13 @@ pub(super) fn body(kind: Body, generator: &mut SchemaGenerator) -> Value {
         Body::Skip => titled("SkipBody", whole::<SkipBody>(generator)),
         Body::Upgrade => {
             let mut schema = job_without(generator, &["revision"]);
-            let file = json!({ "type": "string", "description": "The blueprint to upgrade to: a file in the directory of blueprints." });
+            let file = json!({ "type": "string", "description": "The blueprint to upgrade to: a file in the directory of blueprints. One of `file`, `manifest` and `set` has to be there." });
             set(&mut schema, "/properties/file", file);
-            set(&mut schema, "/required", json!(["file"]));
+            set(&mut schema, "/properties/manifest", object(generator).to_value());
             titled("UpgradeBody", schema)
         }
-        Body::Rollback => titled("RollbackBody", job_without(generator, &["file"])),
-        Body::Retry => titled("RetryBody", job_without(generator, &["file", "revision"])),
+        Body::Rollback => titled("RollbackBody", job_without(generator, &["file", "manifest", "set"])),
+        Body::Retry => titled("RetryBody", job_without(generator, &["file", "manifest", "set", "revision"])),
     }
 }
 
@@ -148,6 +148,7 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
             "deadlines": generator.subschema_for::<Deadlines>(),
             "onFailure": generator.subschema_for::<OnFailure>(),
             "warnings": { "type": "array", "items": { "type": "string" }, "description": "What to think of: of the blueprint, and of versions that do not fit." },
+            "accepted": { "type": "array", "items": { "type": "string" }, "description": "The risks that were accepted." },
             "phase": generator.subschema_for::<Phase>(),
             "message": text("After a wait: the last thing worth knowing."),
             "repeated": { "type": "boolean", "description": "True when this request has begun the job before, and begins none now." },
@@ -245,7 +246,7 @@ pub(super) fn status(generator: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn why(generator: &mut SchemaGenerator) -> Schema {
-    let schema = without_nulls::<Why>(generator, "Why", &["message", "nodes", "skipped"]);
+    let schema = without_nulls::<Why>(generator, "Why", &["message", "nodes", "skipped", "attention"]);
     let waiting = waiting_on(generator);
     with(schema, json!({ "name": text("The record."), "waitingOn": waiting }))
 }

@@ -1,6 +1,6 @@
 //! The calls that start a job, and those that steer it.
 
-use super::command::{COMMAND, CONFLICT};
+use super::command::{COMMAND, CONFLICT, DRY_RUN, WAIT};
 use super::nodes::{CLOSE, RETRY_NODE, SKIP_NODE};
 use super::{Answer, Body, Group, Kind, Operation, Param, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
@@ -23,6 +23,14 @@ const KEY: [Param; 1] = [Param {
     kind: Kind::Text,
     example: "pipeline/4711",
 }];
+
+const SET: Param = Param {
+    name: "set",
+    about: "A component's version, such as `driver.version=1.3.0`; may be given several times. It changes the blueprint, or \
+            without one the gr as it stands. As `set` in the body.",
+    kind: Kind::Text,
+    example: "driver.version=1.3.0",
+};
 
 const NOT_FOUND: (u16, &str) = (404, "There is no such gr, blueprint or revision.");
 const UNFIT: (u16, &str) = (
@@ -59,6 +67,7 @@ const UPGRADE: Operation = Operation {
     means: "The upgrade is recorded; with `?wait` it has ended well, or is paused. With `?dryRun=true` the plan, also \
             as text.",
     body: Some(Body::Upgrade),
+    query: &[WAIT, DRY_RUN, SET],
     headers: &KEY,
     fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, UNREADABLE, AWAY],
     samples: &[
@@ -123,7 +132,7 @@ const UPGRADE: Operation = Operation {
                 "name": "enflame-gcu-resource-1",
                 "dryRun": true,
                 "strategy": "Recreate",
-                "plan": { "summary": "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for a time that is not known" },
+                "plan": { "summary": "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for about 12s" },
                 "warnings": []
             }"#,
             ..SAMPLE
@@ -138,10 +147,11 @@ const PLAN: Operation = Operation {
     summary: "Show what an upgrade would do",
     about: "What `PUT` with this body would do; nothing is written. The plan has the components that change or \
             restart and what that does to a node, the nodes in the order in which they are taken with the pods that \
-            have to leave, the steps, how long it should take going by this gr's own records, and warnings.\n\n\
+            have to leave, the steps, how long it should take going by this gr's own records (or, without any, a guess from \
+            how long its pods took to start), and risks by name, which `accept` in the body says to know.\n\n\
             It refuses what the upgrade would refuse, with the same status.",
     needs: auth::Get::NEED,
-    query: &[],
+    query: &[SET],
     body: Some(Body::Upgrade),
     answer: Answer::ContentOrText(schemas::planned),
     means: "The plan.",
@@ -178,8 +188,27 @@ const PLAN: Operation = Operation {
                     "steps": { "count": 3, "size": 1, "between": "300 s" },
                     "nodes": [{ "node": "node-1", "step": 0, "impact": "cordon", "restarts": ["devicePlugin", "exporter", "gfd"] }],
                     "skipped": [],
-                    "expected": { "seconds": null, "basis": "unknown: no completed RollingUpdate to estimate from" },
+                    "expected": { "seconds": 648, "basis": "a guess, as no RollingUpdate is on record: the pods that a node restarts took 6s to start" },
+                    "risks": [],
                     "warnings": []
+                },
+                "warnings": []
+            }"#,
+            ..SAMPLE
+        },
+        Sample {
+            name: "set",
+            label: "Another version of one component, without another blueprint",
+            target: "/gum/v1/gr/enflame-gcu-resource/plan?set=driver.version=1.3.0",
+            body: Some(r#"{"accept": ["MutableTag"]}"#),
+            answer: r#"{
+                "name": "enflame-gcu-resource-1",
+                "dryRun": true,
+                "strategy": "Recreate",
+                "accepted": ["MutableTag"],
+                "plan": {
+                    "components": [{ "component": "driver", "change": "changed", "fields": ["version: latest -> 1.3.0"], "impact": "evict" }],
+                    "risks": [{ "name": "MutableTag", "message": "mutable tag `latest`: nodes may run different images; pin a version, or set imagePullPolicy to Always (spec.devicePlugin.version)", "accepted": true }]
                 },
                 "warnings": []
             }"#,

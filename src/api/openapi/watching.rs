@@ -136,7 +136,7 @@ const NODES: Operation = Operation {
     about: "Each node's pods of each component: of the `new` or the `old` template, in which phase, when created and \
             when deleted.",
     query: &NODES_QUERY,
-    answer: Answer::Content(schemas::nodes),
+    answer: Answer::ContentOrText(schemas::nodes),
     means: "The nodes.",
     fails: &[(404, "There is no such gr, or the cluster has no such node."), ILLEGIBLE],
     samples: &[Sample {
@@ -231,13 +231,14 @@ const UPGRADES: Operation = Operation {
     summary: "List the records",
     about: "Every upgrade on record, newest first. The ten newest that have ended are kept for each gr.",
     needs: auth::List::NEED,
-    answer: Answer::Content(schemas::upgrades),
+    answer: Answer::ContentOrText(schemas::upgrades),
     means: "The records.",
-    samples: &[Sample {
-        name: "all",
-        label: "All records",
-        target: "/gum/v1/upgrades",
-        answer: r#"[{
+    samples: &[
+        Sample {
+            name: "all",
+            label: "All records",
+            target: "/gum/v1/upgrades",
+            answer: r#"[{
             "name": "enflame-gcu-resource-1",
             "gr": "enflame-gcu-resource",
             "operation": "Upgrade",
@@ -251,8 +252,18 @@ const UPGRADES: Operation = Operation {
             "step": "Done",
             "message": "gr enflame-gcu-resource is now at the target version"
         }]"#,
-        ..SAMPLE
-    }],
+            ..SAMPLE
+        },
+        Sample {
+            name: "text",
+            label: "As a table",
+            target: "/gum/v1/upgrades",
+            text: true,
+            answer: "NAME                     STRATEGY   PHASE         PROGRESS   ETA   WAITING ON   AGE\n\
+                     enflame-gcu-resource-1   Recreate   ✔ Succeeded   -          -     -            22s\n",
+            ..SAMPLE
+        },
+    ],
     ..READ
 };
 
@@ -263,7 +274,7 @@ const UPGRADE: Operation = Operation {
     about: "What was asked, how far it is, what it waits for since when and until when, what happened when, and how \
             it ended; with `?manifests=true` also both manifests. How it stands comes first.",
     query: &[WAIT, MANIFESTS],
-    answer: Answer::Content(schemas::upgrade),
+    answer: Answer::ContentOrText(schemas::upgrade),
     means: "The record.",
     fails: &[(404, "There is no such record.")],
     samples: &[Sample {
@@ -295,7 +306,7 @@ const HISTORY: Operation = Operation {
     summary: "The revisions of a gr",
     about: "The revisions that can be returned to, newest first. Revision `n` is what record `n` was to bring about; \
             the last is what the oldest record replaced.",
-    answer: Answer::Content(schemas::history),
+    answer: Answer::ContentOrText(schemas::history),
     means: "The revisions.",
     fails: &[NO_GR],
     samples: &[Sample {
@@ -316,7 +327,7 @@ const REVISION: Operation = Operation {
     id: "getRevision",
     summary: "Get one revision",
     about: "One revision, whole: the record's view with the manifest that a rollback to it would bring about.",
-    answer: Answer::Content(schemas::revision),
+    answer: Answer::ContentOrText(schemas::revision),
     means: "The revision.",
     fails: &[(404, "There is no such gr, or no such revision (any more).")],
     samples: &[Sample {

@@ -4,10 +4,16 @@ use super::{Ask, Expected, Steps};
 use crate::record::{GcuUpgrade, Phase, Strategy};
 
 /// How long an upgrade of so many nodes should take.
-pub(super) fn expected(ask: &Ask<'_>, nodes: usize, at_once: usize, steps: Option<&Steps>) -> Expected {
+pub(super) fn expected(
+    ask: &Ask<'_>,
+    nodes: usize,
+    at_once: usize,
+    steps: Option<&Steps>,
+    starts: Option<u64>,
+) -> Expected {
     match ask.strategy {
-        Strategy::Recreate => recreate(ask),
-        Strategy::RollingUpdate => rolling(ask, nodes, at_once, steps),
+        Strategy::Recreate => recreate(ask, starts),
+        Strategy::RollingUpdate => rolling(ask, nodes, at_once, steps, starts),
     }
 }
 
@@ -20,7 +26,7 @@ fn unknown(strategy: Strategy) -> Expected {
     Expected { seconds: None, basis: format!("unknown: no completed {strategy:?} to estimate from") }
 }
 
-fn recreate(ask: &Ask<'_>) -> Expected {
+fn recreate(ask: &Ask<'_>, starts: Option<u64>) -> Expected {
     let took = ended(ask, Strategy::Recreate).find_map(|record| {
         let status = record.status.as_ref()?;
         let took = status.finished_at?.duration_since(status.started_at?);
@@ -31,17 +37,44 @@ fn recreate(ask: &Ask<'_>) -> Expected {
             seconds: Some(seconds),
             basis: format!("{} took so long", record.metadata.name.as_deref().unwrap_or_default()),
         },
-        None => unknown(Strategy::Recreate),
+        None => match starts {
+            Some(seconds) => Expected {
+                seconds: Some(seconds),
+                basis: "a guess, as no Recreate is on record: its pods took so long to start, one component after the other"
+                    .to_owned(),
+            },
+            None => unknown(Strategy::Recreate),
+        },
     }
 }
 
-fn rolling(ask: &Ask<'_>, nodes: usize, at_once: usize, steps: Option<&Steps>) -> Expected {
+fn rolling(
+    ask: &Ask<'_>,
+    nodes: usize,
+    at_once: usize,
+    steps: Option<&Steps>,
+    starts: Option<u64>,
+) -> Expected {
     let before = ended(ask, Strategy::RollingUpdate).find_map(|record| {
         let recent = &record.status.as_ref()?.rolling.as_ref()?.recent;
         let took = recent.iter().filter_map(|n| u64::try_from(n.at.duration_since(n.since).as_secs()).ok());
         Some((record, median(took.collect())?))
     });
-    let Some((record, each)) = before else { return unknown(Strategy::RollingUpdate) };
+    let soak = u64::from(ask.options.min_ready_seconds);
+    let (each, basis) = match (before, starts) {
+        (Some((record, each)), _) => {
+            let name = record.metadata.name.as_deref().unwrap_or_default();
+            (each, format!("a node took {} in {name}", in_words(each)))
+        }
+        (None, Some(starts)) => {
+            let began = in_words(starts);
+            let basis = format!(
+                "a guess, as no RollingUpdate is on record: the pods that a node restarts took {began} to start"
+            );
+            (starts.saturating_add(soak), basis)
+        }
+        (None, None) => return unknown(Strategy::RollingUpdate),
+    };
     let rounds = u64::try_from(nodes.div_ceil(at_once.max(1))).unwrap_or(u64::MAX);
     let gaps = steps.filter(|s| s.size.is_some()).map_or(0, |s| s.count.saturating_sub(1));
     let pauses =
@@ -50,15 +83,11 @@ fn rolling(ask: &Ask<'_>, nodes: usize, at_once: usize, steps: Option<&Steps>) -
     let people = if waits { "; without the waits for promote" } else { "" };
     Expected {
         seconds: Some(each.saturating_mul(rounds).saturating_add(pauses)),
-        basis: format!(
-            "a node took {} in {}{people}",
-            in_words(each),
-            record.metadata.name.as_deref().unwrap_or_default()
-        ),
+        basis: format!("{basis}{people}"),
     }
 }
 
-fn median(mut all: Vec<u64>) -> Option<u64> {
+pub(super) fn median(mut all: Vec<u64>) -> Option<u64> {
     all.sort_unstable();
     all.get(all.len() / 2).copied()
 }

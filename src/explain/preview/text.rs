@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{PlannedComponent, PlannedNode, Preview, duration};
+use crate::explain::risk::Risk;
 use crate::plan::impact::{ChangeKind, Impact};
 use crate::record::Strategy;
 
@@ -44,8 +45,8 @@ impl fmt::Display for Preview {
         }
         if !self.warnings.is_empty() {
             writeln!(f, "\nWarnings")?;
-            for warning in &self.warnings {
-                writeln!(f, "  - {warning}")?;
+            for Risk { name, message, accepted } in &self.risks {
+                writeln!(f, "  - {name:?}: {message}{}", if *accepted { " (accepted)" } else { "" })?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Ask, PlannedNode, deployed};
+use crate::explain::risk::{Risk, RiskName};
 use crate::gr::{WorkloadKind, workloads_of};
 use crate::plan::impact::{Certainty, Change, ChangeKind, Impact};
 use crate::record::rolling::{Labels, SkippedNode, WINDOW_LIMIT};
@@ -18,30 +19,36 @@ pub(super) fn warnings(
     nodes: &[PlannedNode],
     skipped: &[SkippedNode],
     at_once: usize,
-) -> Vec<String> {
+) -> Vec<Risk> {
     let mut all = Vec::new();
-    all.extend(nothing_left(ask));
-    all.extend(other_operator(ask));
+    all.extend(named(RiskName::NothingRuns, nothing_left(ask)));
+    all.extend(named(RiskName::OtherOperator, other_operator(ask)));
     match ask.strategy {
-        Strategy::Recreate => all.extend(holders(ask, nodes)),
+        Strategy::Recreate => all.extend(named(RiskName::GcuLost, holders(ask, nodes))),
         Strategy::RollingUpdate => {
-            all.extend(insisted(ask));
-            all.extend(come_and_go(changes));
-            all.extend(unknown_fields(changes));
-            all.extend(by_themselves(ask, changes));
+            all.extend(named(RiskName::StrategyNotKept, insisted(ask)));
+            all.extend(named(RiskName::AllNodesAtOnce, come_and_go(changes)));
+            all.extend(named(RiskName::UnknownEffect, unknown_fields(changes)));
+            all.extend(named(RiskName::DeploymentsRoll, by_themselves(ask, changes)));
             all.extend(drain(ask, nodes));
-            all.extend(left_out(ask, skipped));
+            all.extend(named(RiskName::NodesLeftOut, left_out(ask, skipped)));
             if at_once > WINDOW_LIMIT {
-                all.push(format!(
+                let message = format!(
                     "maxUnavailable comes to {at_once} nodes: never more than {WINDOW_LIMIT} are in work at once"
-                ));
+                );
+                all.push(Risk::new(RiskName::WindowCapped, message));
             }
         }
     }
     if ask.budgets.is_none() && ask.strategy == Strategy::RollingUpdate {
-        all.push("the disruption budgets cannot be read: which of them would block is not known".to_owned());
+        let message = "the disruption budgets cannot be read: which of them would block is not known";
+        all.push(Risk::new(RiskName::BudgetsUnreadable, message));
     }
     all
+}
+
+fn named(name: RiskName, messages: impl IntoIterator<Item = String>) -> impl Iterator<Item = Risk> {
+    messages.into_iter().map(move |message| Risk::new(name, message))
 }
 
 /// A component of which no pod would be left.
@@ -129,22 +136,26 @@ fn by_themselves(ask: &Ask<'_>, changes: &[Change]) -> Vec<String> {
         .collect()
 }
 
-fn drain(ask: &Ask<'_>, nodes: &[PlannedNode]) -> Vec<String> {
+fn drain(ask: &Ask<'_>, nodes: &[PlannedNode]) -> Vec<Risk> {
     let emptied = nodes.iter().filter(|n| n.impact == Impact::Evict).count();
     if !ask.options.drain.enabled && emptied > 0 {
-        return vec![format!(
+        let message = format!(
             "drain is off: pods that hold a GCU are not evicted and lose it, nodes concerned: {emptied}"
-        )];
+        );
+        return vec![Risk::new(RiskName::GcuLost, message)];
     }
     let pods = || nodes.iter().flat_map(|n| &n.evicts);
     let (stay, blocked) =
         (pods().filter(|p| p.stays.is_some()).count(), pods().filter(|p| p.blocked_by.is_some()).count());
     let mut all = Vec::new();
     if stay > 0 {
-        all.push(format!("pods that have to leave and are not evicted: {stay}; their nodes wait for them"));
+        let message =
+            format!("pods that have to leave and are not evicted: {stay}; their nodes wait for them");
+        all.push(Risk::new(RiskName::PodsStay, message));
     }
     if blocked > 0 {
-        all.push(format!("pods that a PodDisruptionBudget would not let go now: {blocked}"));
+        let message = format!("pods that a PodDisruptionBudget would not let go now: {blocked}");
+        all.push(Risk::new(RiskName::BudgetBlocks, message));
     }
     all
 }

@@ -53,7 +53,7 @@ async fn mistakes_are_named_where_they_are() {
         case(put, r#"{"file": "gr.json"} {}"#, "Upgrade", 400, "trailing characters at line 1 column 21"),
         case(put, r#"{"file": "gr.json", "file": "gr.json"}"#, "Upgrade", 400, "file is given twice"),
         case(put, r#"{"file": 5}"#, "Upgrade", 400, "file: must be a text in quotation marks, not 5 at line 1 column 10"),
-        case(put, "{\"file\": \"gr.json\",\n \"fiel\": 1}", "Upgrade", 400, "fiel: no such field here: file, revision, strategy"),
+        case(put, "{\"file\": \"gr.json\",\n \"fiel\": 1}", "Upgrade", 400, "fiel: no such field here: file, manifest, set, revision, strategy"),
         case(put, "{\"file\": \"gr.json\",\n \"fiel\": 1}", "Upgrade", 400, "; did you mean file? at line 2 column 7"),
         case(put, r#"{"file": "gr.json", "strategy": "Rollling"}"#, "Upgrade", 400, r#"strategy: must be Recreate or RollingUpdate, not \"Rollling\""#),
         case(put, r#"{"file": "gr.json", "onFailure": "hold"}"#, "Upgrade", 400, r#"onFailure: must be Hold or Rollback, not \"hold\"; did you mean Hold? at line 1"#),
@@ -79,7 +79,7 @@ async fn mistakes_are_named_where_they_are() {
         case("PUT {gr}?wait=1m&wait=1m", PUT_BODY, "Upgrade", 400, "wait: given twice"),
         case("PUT {gr}?dryRun=maybe", PUT_BODY, "Upgrade", 400, r#"dryRun: must be true or false, not \"maybe\""#),
         case("PUT {gr}?dryRun=true&dryRun=false", PUT_BODY, "Upgrade", 400, "dryRun: given twice"),
-        case("PUT {gr}?dryrun=true", PUT_BODY, "Upgrade", 400, "dryrun: no such query parameter here: wait and dryRun are known; did you mean dryRun?"),
+        case("PUT {gr}?dryrun=true", PUT_BODY, "Upgrade", 400, "dryrun: no such query parameter here: wait, dryRun and set are known; did you mean dryRun?"),
         case("PUT {gr}?wait=10%6D&dryRun=%74rue", PUT_BODY, "Upgrade", 200, "dryRun"),
     ];
     assert_answers(&harness, &cases).await;

@@ -97,6 +97,7 @@ fn why() -> Why {
             reason: "it is not ready".to_owned(),
             attempt: 0,
         }],
+        attention: Vec::new(),
     }
 }
 

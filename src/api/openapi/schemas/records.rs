@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::{object, record, set, text, time, waiting_on, with};
-use crate::record::rolling::{RollingStatus, RollingUpdate};
+use crate::record::rolling::{NodeCounts, RollingStatus, RollingUpdate};
 use crate::record::{
     Deadlines, Goal, Intent, OnFailure, Operation, Phase, Steered, Step, Strategy, TimelineEntry,
 };
@@ -29,6 +29,16 @@ fn summary(generator: &mut SchemaGenerator) -> Value {
         "step": generator.subschema_for::<Step>(),
         "message": text("The last thing worth knowing. Once it has ended: how and why."),
         "cause": text("Why it turned back to the previous version; absent when it did not."),
+        "change": text("What it changes, in a few words; absent when nothing does."),
+        "accepted": { "type": "array", "items": { "type": "string" }, "description": "The risks that whoever asked had accepted." },
+        "goal": generator.subschema_for::<Goal>(),
+        "nodes": generator.subschema_for::<NodeCounts>(),
+        "waitingOn": waiting_on(generator),
+        "efficiency": { "type": "number", "description": "The time that a window without any delay of the service would have taken so far, divided by the time taken." },
+        "estimatedEnd": time("When all nodes should be done, at the rate so far."),
+        "estimatedEndEarliest": time("The same, if each node took as long as the fastest of those done last."),
+        "estimatedEndLatest": time("The same, if each took as long as the slowest."),
+        "acknowledged": { "type": "boolean", "description": "Whether the controller has taken the last change of the request into account." },
     })
 }
 
@@ -41,10 +51,8 @@ fn more(generator: &mut SchemaGenerator) -> Value {
         "intent": generator.subschema_for::<Intent>(),
         "onFailure": generator.subschema_for::<OnFailure>(),
         "deadlines": generator.subschema_for::<Deadlines>(),
-        "goal": generator.subschema_for::<Goal>(),
         "stepSince": time("Since when this step is being done."),
         "deadline": time("When this step is held if it has not ended by then."),
-        "waitingOn": waiting_on(generator),
         "components": { "type": "array", "items": { "type": "string" } },
         "rollingUpdate": generator.subschema_for::<RollingUpdate>(),
         "rolling": generator.subschema_for::<RollingStatus>(),
