@@ -43,6 +43,8 @@ pub(super) async fn run(context: Context, mut active: watch::Receiver<Vec<Arc<Gc
     let mut trouble = Trouble::default();
     loop {
         taken_over = taken_over || take_over_guard(&context).await;
+        // First: what is in an incomplete list is not all.
+        let listed = sets.is_ready();
         let all = sets.items();
         let held: Vec<Arc<SetState>> =
             all.iter().map(|set| set.state.clone()).filter(|set| set.lock.is_some()).collect();
@@ -50,13 +52,13 @@ pub(super) async fn run(context: Context, mut active: watch::Receiver<Vec<Arc<Gc
         let needed = |set: &Arc<SetState>| needed_by(set, records.iter().map(AsRef::as_ref), &[]).is_some();
         // What an upgrade under way needs is not looked at: its status changes with every pod.
         guarded |= held.iter().any(|set| is_guarded(set));
-        let is_unused = sets.is_ready() && guarded && !held.iter().any(|set| is_guarded(set));
+        let is_unused = listed && guarded && !held.iter().any(|set| is_guarded(set));
         if is_unused && records.iter().all(|r| !needs_guard(r)) {
             guarded = !remove_guard(&context).await;
         }
         let pause = if !taken_over {
             RETRY
-        } else if !sets.is_ready() {
+        } else if !listed {
             SAFETY_NET
         } else if guarded && is_unused {
             RETRY

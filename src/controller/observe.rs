@@ -18,7 +18,8 @@ use crate::record::{GcuUpgrade, Step, Strategy};
 use crate::store::{Scope, Views, concerns_nodes, join_refusals, pods_of};
 
 /// Reads the cluster now: the gr, its workloads and their templates. Nodes and pods are thousands, and come from the
-/// views; but for a Recreate that waits for the end of pods, which is what counts then.
+/// views; but for a Recreate that waits for the end of pods, which is what counts then. `None` while the views are not
+/// complete and are needed.
 ///
 /// # Errors
 /// The API server's, as they come.
@@ -26,7 +27,7 @@ pub(super) async fn look(
     client: &Client,
     record: &GcuUpgrade,
     views: &Views,
-) -> Result<Snapshot, kube::Error> {
+) -> Result<Option<Snapshot>, kube::Error> {
     let served = cluster::get(&gr_api(client, record), &record.spec.gr).await?;
     let gr = served.as_ref().and_then(parse_gr);
     let scope = Scope::of(record, gr.as_ref());
@@ -42,8 +43,12 @@ pub(super) async fn look(
         let sets = sets.iter().map(|set| &set.state).filter(|set| interest.wants(set)).cloned().collect();
         let sets = live::hashed(client, sets).await?;
         // Until nodes are touched it is the DaemonSets alone that count.
-        seen.fleet =
-            if concerns_nodes(record) { views.fleet(sets) } else { Fleet { sets, ..Fleet::default() } };
+        seen.fleet = Fleet { sets, ..Fleet::default() };
+        if concerns_nodes(record) {
+            views.follow(record, gr.as_ref());
+            let Some(fleet) = views.fleet(seen.fleet.sets) else { return Ok(None) };
+            seen.fleet = fleet;
+        }
         seen.pods = pods_of(record, &seen.fleet);
     } else {
         // Pods are read after workloads: none comes from one that is seen to be gone.
@@ -54,7 +59,7 @@ pub(super) async fn look(
     }
     seen.gr = gr;
     join_refusals(&views.refusals(), &mut seen);
-    Ok(seen)
+    Ok(Some(seen))
 }
 
 /// A RollingUpdate concerns whatever DaemonSets the gr owns, in whichever namespace.

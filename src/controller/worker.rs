@@ -21,7 +21,7 @@ use super::act::{self, Outcome};
 use super::{Context, events, history, sweep};
 use crate::cluster;
 use crate::observe::fleet as observe_fleet;
-use crate::plan::basis::{Basis, basis};
+use crate::plan::basis::{Basis, basis, dropped};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
 use crate::plan::rolling::node::is_ours;
 use crate::plan::{Decision, FleetAction, Guard, Snapshot, decide};
@@ -29,6 +29,7 @@ use crate::record::{GcuUpgrade, GcuUpgradeStatus, Strategy};
 use crate::store::{Views, concerns_nodes};
 use crate::telemetry::trouble::Trouble;
 use crate::telemetry::v1;
+use look::Look;
 use order::Order;
 
 /// Lets a burst of watch events be looked at once: so long, and so much longer for each node. A decision takes as much
@@ -156,8 +157,8 @@ impl Worker {
             Some(mut seen) => {
                 seen.guard = self.known_guard();
                 let decision = self.decide(seen);
-                if let Basis::Views(dropped) = basis(&self.record, &decision) {
-                    return match self.are_released(&dropped).await? {
+                if basis(&self.record, &decision) == Basis::Views {
+                    return match self.are_released(&dropped(&self.record, &decision)).await? {
                         true => self.carry_out(decision).await,
                         false => Ok(self.look_again_soon().await),
                     };
@@ -169,8 +170,9 @@ impl Worker {
             None => {}
         }
         let seen = match self.look().await {
-            Ok(Some(seen)) => seen,
-            Ok(None) => return Ok(self.gone().await),
+            Ok(Look::Seen(seen)) => *seen,
+            Ok(Look::Incomplete) => return self.wait_for_views().await,
+            Ok(Look::Gone) => return Ok(self.gone().await),
             Err(error) => {
                 self.undisturbed_since = None;
                 self.say_that_it_cannot_look(&error).await;
@@ -179,6 +181,10 @@ impl Worker {
         };
         self.views.follow(&self.record, seen.gr.as_ref());
         let decision = self.decide(seen);
+        // Nodes come from the views here, too.
+        if !self.are_released(&dropped(&self.record, &decision)).await? {
+            return Ok(self.look_again_soon().await);
+        }
         match self.carry_out(decision).await? {
             // The views are ahead of what was read: nothing need wake when that has caught up.
             LoopOutcome::Until(when) if called => {

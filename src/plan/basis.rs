@@ -5,12 +5,10 @@ use crate::record::rolling::Claim;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Reason, Step, Strategy};
 
 /// What a decision may rest on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// What watches have shown, once a read has shown that none of these nodes carries our claim: the record drops them,
-    /// and the view may be from before our cordon. What this process has released itself is known. If one does, the
-    /// decision is taken anew.
-    Views(Vec<String>),
+    /// What watches have shown.
+    Views,
     /// The cluster as it is read now.
     Live,
 }
@@ -23,11 +21,9 @@ pub fn basis(record: &GcuUpgrade, decision: &Decision) -> Basis {
     let rolls = record.spec.strategy == Strategy::RollingUpdate
         && record.status.as_ref().is_some_and(|s| s.step == Step::Rolling);
     match decision {
-        Decision::Wait { .. } => Basis::Views(Vec::new()),
-        Decision::ActAll(_) if rolls => Basis::Views(Vec::new()),
-        Decision::Record(status) if rolls && is_about_claims(status, record) => {
-            Basis::Views(dropped(record, status))
-        }
+        Decision::Wait { .. } => Basis::Views,
+        Decision::ActAll(_) if rolls => Basis::Views,
+        Decision::Record(status) if rolls && is_about_claims(status, record) => Basis::Views,
         Decision::Record(_)
         | Decision::Act(_)
         | Decision::Guard(_)
@@ -40,8 +36,11 @@ fn claims(status: &GcuUpgradeStatus) -> &[Claim] {
     status.rolling.as_ref().map(|r| r.active.as_slice()).unwrap_or_default()
 }
 
-/// The nodes that the record knows as in work, and no more with this status.
-fn dropped(record: &GcuUpgrade, status: &GcuUpgradeStatus) -> Vec<String> {
+/// The nodes that the record knows as in work, and no more after this decision. Whatever it rests on, each is read once
+/// more before: it may not carry our claim, and what is known of it may be from before our cordon. What this process has
+/// released itself is known. If one does, the decision is taken anew.
+pub fn dropped(record: &GcuUpgrade, decision: &Decision) -> Vec<String> {
+    let Decision::Record(status) = decision else { return Vec::new() };
     let (known, new) = (record.status.as_ref().map(claims).unwrap_or_default(), claims(status));
     let dropped = known.iter().filter(|c| c.cordon && !new.iter().any(|claim| claim.node == c.node));
     dropped.map(|c| c.node.clone()).collect()

@@ -31,6 +31,8 @@ pub struct Views {
 #[derive(Default)]
 struct Rest {
     scope: Scope,
+    /// The scope is made from a whole list of DaemonSets.
+    complete: bool,
     interest: Interest,
     deployments: BTreeMap<String, Arc<View<WorkloadState>>>,
     pods: BTreeMap<(String, String), Arc<View<SeenPod>>>,
@@ -59,6 +61,7 @@ impl Views {
         let rolling = record.spec.strategy == Strategy::RollingUpdate;
         let mut rest = self.rest();
         let mut scope = rest.scope.and(Scope::of(record, gr));
+        rest.complete |= self.sets.is_ready();
         if rolling {
             rest.interest = Interest::of(record, gr);
             let sets = self.sets.items();
@@ -139,26 +142,31 @@ impl Views {
         self.rest().refusals.values().flat_map(|view| view.items()).collect()
     }
 
-    /// The nodes and the pods on them, with these DaemonSets.
-    pub fn fleet(&self, sets: Vec<Arc<SetState>>) -> Fleet {
+    /// The nodes and the pods on them, with these DaemonSets; `None` until all of them have been listed once. A node
+    /// that is not in an incomplete list would be taken for one that is gone.
+    pub fn fleet(&self, sets: Vec<Arc<SetState>>) -> Option<Fleet> {
+        if !self.is_ready() {
+            return None;
+        }
         let rest = self.rest();
         let interest = rest.interest.clone().with_sets(&sets);
         let known = rest.tenants.iter().filter(|(_, view)| view.is_ready());
         let unread = rest.tenants.iter().filter_map(|(node, view)| Some((node.clone(), view.trouble()?)));
-        Fleet {
+        Some(Fleet {
             nodes: self.nodes.items(),
             pods: interest.daemon_pods(rest.pods.values().flat_map(|view| view.items())),
             tenants: known.map(|(node, view)| (node.clone(), interest.tenants(view.items()))).collect(),
             unread: unread.collect(),
             sets,
             ..Fleet::default()
-        }
+        })
     }
 
     /// Whether everything has been listed once that is needed for the record as it stands.
     fn is_ready(&self) -> bool {
         let rest = self.rest();
-        self.gr.is_ready()
+        rest.complete
+            && self.gr.is_ready()
             && self.nodes.is_ready()
             && self.sets.is_ready()
             && rest.deployments.values().all(|view| view.is_ready())
@@ -194,7 +202,7 @@ impl Views {
         if record.spec.strategy == Strategy::RollingUpdate {
             let sets = self.wanted(&sets);
             let nodes = concerns_nodes(record);
-            seen.fleet = if nodes { self.fleet(sets) } else { Fleet { sets, ..Fleet::default() } };
+            seen.fleet = if nodes { self.fleet(sets)? } else { Fleet { sets, ..Fleet::default() } };
             seen.pods = pods_of(record, &seen.fleet);
         } else {
             seen.pods = self.pods();

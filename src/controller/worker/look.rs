@@ -17,20 +17,31 @@ const JUMP: SignedDuration = SignedDuration::from_secs(10);
 /// So many failures in a row are not worth a word in the record: an API server that restarts makes some.
 const FAILURES_SAID: u32 = 3;
 
+/// What was seen.
+pub(super) enum Look {
+    /// Everything.
+    Seen(Box<Snapshot>),
+    /// The views that are needed do not have their first lists yet.
+    Incomplete,
+    /// The record is gone.
+    Gone,
+}
+
 impl Worker {
-    /// Reads the record and what it concerns; `None` when it is gone.
-    pub(super) async fn look(&mut self) -> Result<Option<Snapshot>, kube::Error> {
+    /// Reads the record and what it concerns.
+    pub(super) async fn look(&mut self) -> Result<Look, kube::Error> {
         let api: Api<GcuUpgrade> = Api::all(self.context.client.clone());
         match cluster::get(&api, &self.record.name_any()).await? {
             Some(record) if record.uid() == self.record.uid() => self.record = record,
-            _ => return Ok(None),
+            _ => return Ok(Look::Gone),
         }
-        let mut seen = observe::look(&self.context.client, &self.record, &self.views).await?;
+        let seen = observe::look(&self.context.client, &self.record, &self.views).await?;
+        let Some(mut seen) = seen else { return Ok(Look::Incomplete) };
         if self.record.spec.strategy == Strategy::RollingUpdate {
             seen.guard = self.look_at_guard().await?;
         }
         self.undisturbed_since.get_or_insert(self.context.clock.now());
-        Ok(Some(seen))
+        Ok(Look::Seen(Box::new(seen)))
     }
 
     /// Nothing is decided before the views have their first lists; why one cannot be had is said like any read that

@@ -204,6 +204,7 @@ scenarios! {
     rolling_plugin_only_cordons
     rolling_record_crd_gone
     rolling_record_deleted
+    rolling_restart_with_slow_lists
     rolling_selected_pods_leave
     rolling_skipped_retried
     rolling_slow_is_not_done
