@@ -1,5 +1,5 @@
 //! What watches have shown of the cluster: one watch for each kind, shared by all upgrades and by the API. A watch lasts
-//! as long as somebody uses it, so an idle service has none of these.
+//! as long as somebody uses it: in an idle service those of the grs and of the DaemonSets.
 //!
 //! Nothing here knows who reads it: what is kept of an object is the same for everybody.
 
@@ -178,10 +178,7 @@ impl Known for Stores {
     }
 
     fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>) {
-        match left {
-            Some(gr) => self.grs.wrote(gr),
-            None => self.grs.deleted(name, uid),
-        }
+        self.grs.deleted(name, uid, left);
     }
 }
 

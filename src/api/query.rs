@@ -36,6 +36,12 @@ impl<S: Send + Sync> FromRequestParts<S> for JobQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let given = Given::of(parts, state, &["wait", "dryRun"]).await?;
+        Self::of(&given, parts)
+    }
+}
+
+impl JobQuery {
+    fn of(given: &Given, parts: &Parts) -> Result<Self, ApiError> {
         Ok(Self { wait: given.wait()?, dry_run: given.flag("dryRun")?, form: Form::of(&parts.headers) })
     }
 }
@@ -53,8 +59,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UpgradeQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let given = Given::of(parts, state, &["wait", "dryRun", "set"]).await?;
-        let job =
-            JobQuery { wait: given.wait()?, dry_run: given.flag("dryRun")?, form: Form::of(&parts.headers) };
+        let job = JobQuery::of(&given, parts)?;
         Ok(Self { job, set: given.versions()? })
     }
 }

@@ -139,20 +139,13 @@ impl Asked {
 /// Checks a manifest that is no file as if it were one.
 fn parsed(file: &str, what: &str, manifest: &Value) -> Result<Blueprint, ApiError> {
     Blueprint::parse(file, manifest.to_string().as_bytes()).map_err(|findings| {
-        let errors: Vec<String> = findings.iter().filter(|f| f.is_error()).map(without_place).collect();
+        let errors: Vec<String> =
+            findings.iter().filter(|f| f.is_error()).map(Finding::without_place).collect();
         ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("{what} cannot be used: {}", errors.join("; ")),
         )
     })
-}
-
-/// Lines and columns of what nobody has written help nobody.
-fn without_place(finding: &Finding) -> String {
-    match &finding.field {
-        Some(field) => format!("{} ({field})", finding.message),
-        None => finding.message.clone(),
-    }
 }
 
 impl From<LoadError> for ApiError {

@@ -84,6 +84,14 @@ impl Finding {
         self
     }
 
+    /// What is wrong, without file, line and column: those of what nobody has written help nobody.
+    pub fn without_place(&self) -> String {
+        match &self.field {
+            Some(field) => format!("{} ({field})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Whether this makes the blueprint unusable.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -96,11 +104,7 @@ impl fmt::Display for Finding {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{}:{}:{}: {severity}: {}", self.file, self.line, self.column, self.message)?;
-        match &self.field {
-            Some(field) => write!(f, " ({field})"),
-            None => Ok(()),
-        }
+        write!(f, "{}:{}:{}: {severity}: {}", self.file, self.line, self.column, self.without_place())
     }
 }
 

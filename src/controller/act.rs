@@ -50,10 +50,8 @@ impl From<Result<(), kube::Error>> for Outcome {
 pub(super) async fn act(client: &Client, grs: &Grs, record: &GcuUpgrade, action: &GrAction) -> Outcome {
     let result = match action {
         GrAction::Delete { uid, resource_version } => {
-            delete(client, record, uid, resource_version).await.map(|left| match left {
-                Some(gr) => grs.wrote(&gr),
-                None => grs.deleted(&record.spec.gr, uid),
-            })
+            let left = delete(client, record, uid, resource_version).await;
+            left.map(|left| grs.deleted(&record.spec.gr, uid, left.as_ref()))
         }
         GrAction::Create { manifest, .. } => create(client, manifest).await.map(|gr| grs.wrote(&gr)),
         GrAction::Fence { uid, resource_version, mark } => {

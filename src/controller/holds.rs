@@ -1,12 +1,9 @@
 //! The loop that lets go of held DaemonSets. Level-triggered: it asks of each what [`crate::plan::hold`] says, whether
 //! an upgrade is under way, has ended in whatever way, or has no record any more.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client};
@@ -17,9 +14,9 @@ use tracing::{debug, info, warn};
 use super::Context;
 use super::act::rolling::{label, let_go};
 use crate::cluster::error_text;
-use crate::observe::fleet::{self, Interest};
+use crate::observe::fleet::Interest;
 use crate::observe::live;
-use crate::plan::fleet::{DaemonPod, SetState};
+use crate::plan::fleet::SetState;
 use crate::plan::hold::{Kept, Unreadable, needed_by, verdicts};
 use crate::record::GcuUpgrade;
 use crate::telemetry::trouble::Trouble;
@@ -98,9 +95,8 @@ async fn look(context: &Context) -> Result<Duration, kube::Error> {
     let client = &context.client;
     // DaemonSets first: an upgrade that begins, or turns, writes to each of them before it relies on it, and then the
     // version that was read here is an older one.
-    let sets = held_sets(client).await?;
-    let sets = with_hashes(client, sets).await?;
-    let pods = pods(client, &sets).await?;
+    let sets = live::hashed(client, held_sets(client).await?).await?;
+    let pods = live::daemon_pods(client, &Interest::default().with_sets(&sets)).await?;
     let (records, unreadable) = records(client).await?;
     let (mut busy, mut kept, mut settled, mut refused) = (0, 0, true, None);
     for (set, verdict) in verdicts(&sets, &pods, &records, &unreadable) {
@@ -194,36 +190,8 @@ async fn release(client: &Client, set: &SetState) -> (bool, Option<String>) {
 }
 
 async fn held_sets(client: &Client) -> Result<Vec<Arc<SetState>>, kube::Error> {
-    let mut sets = Vec::new();
-    let api: Api<DaemonSet> = Api::all(client.clone());
-    live::each(api, ListParams::default(), |d| {
-        sets.extend(Some(fleet::set(&d)).filter(|s| s.lock.is_some()));
-    })
-    .await?;
-    Ok(sets)
-}
-
-async fn with_hashes(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc<SetState>>, kube::Error> {
-    let mut templates = Vec::new();
-    let namespaces: BTreeSet<String> = sets.iter().map(|s| s.namespace.clone()).collect();
-    for namespace in &namespaces {
-        let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
-        live::each(api, ListParams::default(), |r| templates.extend(fleet::template(&r))).await?;
-    }
-    Ok(fleet::with_hashes(sets, &templates))
-}
-
-async fn pods(client: &Client, sets: &[Arc<SetState>]) -> Result<Vec<Arc<DaemonPod>>, kube::Error> {
-    let interest = Interest::default().with_sets(sets);
-    let mut pods = Vec::new();
-    for namespace in interest.workloads.keys() {
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        live::each(api, ListParams::default(), |p| {
-            pods.extend(interest.daemon_pods(fleet::component_pod(&p)));
-        })
-        .await?;
-    }
-    Ok(pods)
+    let all = live::sets_in(Api::all(client.clone())).await?.into_iter().map(|set| set.state.clone());
+    Ok(all.filter(|set| set.lock.is_some()).collect())
 }
 
 async fn records(client: &Client) -> Result<(Vec<GcuUpgrade>, Vec<Unreadable>), kube::Error> {

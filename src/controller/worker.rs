@@ -158,10 +158,7 @@ impl Worker {
                 seen.guard = self.known_guard();
                 let decision = self.decide(seen);
                 if basis(&self.record, &decision) == Basis::Views {
-                    return match self.are_released(&dropped(&self.record, &decision)).await? {
-                        true => self.carry_out(decision).await,
-                        false => Ok(self.look_again_soon().await),
-                    };
+                    return self.carry_out(decision).await;
                 }
                 called = true;
             }
@@ -181,10 +178,6 @@ impl Worker {
         };
         self.views.follow(&self.record, seen.gr.as_ref());
         let decision = self.decide(seen);
-        // Nodes come from the views here, too.
-        if !self.are_released(&dropped(&self.record, &decision)).await? {
-            return Ok(self.look_again_soon().await);
-        }
         match self.carry_out(decision).await? {
             // The views are ahead of what was read: nothing need wake when that has caught up.
             LoopOutcome::Until(when) if called => {
@@ -198,6 +191,9 @@ impl Worker {
     async fn carry_out(&mut self, decision: Decision) -> Result<LoopOutcome, kube::Error> {
         match decision {
             Decision::Record(status) => {
+                if !self.are_released(&dropped(&self.record, &status)).await? {
+                    return Ok(self.look_again_soon().await);
+                }
                 let outcome = self.write(*status).await?;
                 let rolling = self.record.status.as_ref().and_then(|s| s.rolling.as_ref());
                 self.released

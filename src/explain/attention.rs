@@ -68,7 +68,7 @@ pub fn attention(record: &GcuUpgrade, why: &Why) -> Vec<Attention> {
 }
 
 fn of_node(node: &Stuck) -> Option<Attention> {
-    let blocked = node.stage == Stage::Evicting && node.message.contains("cannot be evicted");
+    let blocked = node.stage == Stage::Evicting && node.keeps_a_pod();
     let (effect, help) = match node.trouble {
         Some(TroubleKind::Failed) => ("counts as failed", format!("skip {}", node.node)),
         Some(TroubleKind::Late) => ("holds the upgrade up", format!("why {}", node.node)),

@@ -78,8 +78,7 @@ impl Risk {
 
     /// The same about a blueprint that nobody has written as a file: a place in it would help nobody.
     pub fn of_finding_without_place(finding: &Finding) -> Self {
-        let field = finding.field.as_ref().map(|field| format!(" ({field})")).unwrap_or_default();
-        Self { message: format!("{}{field}", finding.message), ..Self::of_finding(finding) }
+        Self { message: finding.without_place(), ..Self::of_finding(finding) }
     }
 
     /// What a warning about a blueprint comes to.

@@ -57,6 +57,13 @@ pub struct Stuck {
     pub then: String,
 }
 
+impl Stuck {
+    /// Whether a pod on it may not be evicted.
+    pub fn keeps_a_pod(&self) -> bool {
+        self.message.contains("cannot be evicted")
+    }
+}
+
 /// Why this upgrade is not progressing. `budgets` is `None` when they could not be read.
 pub fn why(
     record: &GcuUpgrade,

@@ -36,11 +36,10 @@ fn claims(status: &GcuUpgradeStatus) -> &[Claim] {
     status.rolling.as_ref().map(|r| r.active.as_slice()).unwrap_or_default()
 }
 
-/// The nodes that the record knows as in work, and no more after this decision. Whatever it rests on, each is read once
+/// The nodes that the record knows as in work, and no more with this status. Whatever it rests on, each is read once
 /// more before: it may not carry our claim, and what is known of it may be from before our cordon. What this process has
 /// released itself is known. If one does, the decision is taken anew.
-pub fn dropped(record: &GcuUpgrade, decision: &Decision) -> Vec<String> {
-    let Decision::Record(status) = decision else { return Vec::new() };
+pub fn dropped(record: &GcuUpgrade, status: &GcuUpgradeStatus) -> Vec<String> {
     let (known, new) = (record.status.as_ref().map(claims).unwrap_or_default(), claims(status));
     let dropped = known.iter().filter(|c| c.cordon && !new.iter().any(|claim| claim.node == c.node));
     dropped.map(|c| c.node.clone()).collect()

@@ -26,7 +26,7 @@ const PAGE: u32 = 100;
 const SHOWN_WITHIN: Duration = Duration::from_secs(120);
 
 /// A gr, word for word as it was sent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ServedGr {
     meta: ObjectMeta,
     /// The object.
@@ -113,9 +113,12 @@ impl Grs {
         self.note(gr.name_any(), Written::Version(version));
     }
 
-    /// Notes that this process has deleted a gr, and that it is gone since.
-    pub fn deleted(&self, name: &str, uid: &str) {
-        self.note(name.to_owned(), Written::Gone(uid.to_owned()));
+    /// Notes that this process has deleted a gr; `left` is what finalizers keep of it.
+    pub fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>) {
+        match left {
+            Some(gr) => self.wrote(gr),
+            None => self.note(name.to_owned(), Written::Gone(uid.to_owned())),
+        }
     }
 
     fn note(&self, name: String, what: Written) {

@@ -14,7 +14,7 @@ use crate::record::rolling::Labels;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
     /// Kinds of workload by namespace.
-    pub workloads: BTreeSet<(WorkloadKind, String)>,
+    workloads: BTreeSet<(WorkloadKind, String)>,
     /// The labels that select each workload's pods, by namespace.
     pods: BTreeMap<String, BTreeSet<Labels>>,
 }

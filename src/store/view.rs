@@ -69,8 +69,10 @@ impl<T: Clone + PartialEq + Send + 'static> View<T> {
             Habits { differs: |old, new| old != new, lists_again: false },
         )
     }
+}
 
-    /// The same, with habits of its own.
+impl<T: Clone + Send + 'static> View<T> {
+    /// The same as [`View::start`], with habits of its own.
     pub fn start_with<K>(
         what: &'static str,
         api: Api<K>,

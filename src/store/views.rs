@@ -168,7 +168,6 @@ impl Views {
         rest.complete
             && self.gr.is_ready()
             && self.nodes.is_ready()
-            && self.sets.is_ready()
             && rest.deployments.values().all(|view| view.is_ready())
             && rest.pods.values().all(|view| view.is_ready())
             && rest.templates.values().all(|view| view.is_ready())

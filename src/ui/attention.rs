@@ -42,7 +42,7 @@ fn blocks(why: &Why) -> bool {
 }
 
 fn is_blocked(stuck: &Stuck) -> bool {
-    stuck.trouble.is_some() || stuck.message.contains("cannot be evicted")
+    stuck.trouble.is_some() || stuck.keeps_a_pod()
 }
 
 /// What a healthy upgrade waits for.

@@ -250,10 +250,14 @@ pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f Node
 
 /// Puts nodes into the order in which they are taken: the one that this service runs on comes last.
 pub fn in_order(nodes: &mut [&NodeState], index: &Index<'_>, options: &RollingUpdate) {
-    let busy = |n: &NodeState| index.fleet.busy.as_ref().and_then(|busy| busy.get(&n.name)).copied();
+    let leaving = |n: &NodeState| index.fleet.busy.as_ref().and_then(|busy| busy.get(&n.name)).copied();
     nodes.sort_by_cached_key(|n| {
         let own = index.fleet.own_node.as_deref() == Some(n.name.as_str());
-        (own, if options.order == Order::IdleFirst { busy(n) } else { None }, n.name.clone())
+        (
+            own,
+            if options.order == Order::IdleFirst { leaving(n).unwrap_or_default() } else { 0 },
+            n.name.clone(),
+        )
     });
 }
 

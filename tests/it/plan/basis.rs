@@ -71,11 +71,11 @@ fn a_claim_that_is_dropped_is_confirmed() {
     assert_eq!(of(&record, rolling(vec![emptying])), Basis::Views);
     assert_eq!(of(&record, rolling(vec![swapping])), Basis::Views);
     assert_eq!(of(&record, rolling(Vec::new())), Basis::Views);
-    assert_eq!(dropped(&record, &Decision::Record(Box::new(rolling(Vec::new())))), ["a"]);
+    assert_eq!(dropped(&record, &rolling(Vec::new())), ["a"]);
     // Nothing was put on a node that was not cordoned.
     let uncordoned = in_work(vec![claim("a", ClaimState::Swapping, false)]);
     assert_eq!(of(&uncordoned, rolling(Vec::new())), Basis::Views);
-    assert!(dropped(&uncordoned, &Decision::Record(Box::new(rolling(Vec::new())))).is_empty());
+    assert!(dropped(&uncordoned, &rolling(Vec::new())).is_empty());
 }
 
 #[test]

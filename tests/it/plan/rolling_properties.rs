@@ -1,6 +1,6 @@
 //! What holds for a rolling upgrade whatever stands in its record and in the cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::merge_patch;
@@ -8,7 +8,9 @@ use gcu_upgrade_manager::plan::FleetAction;
 use gcu_upgrade_manager::plan::fleet::{
     DaemonPod, Fleet, Mark, NodeLabels, NodeState, RecreatedBy, SetState, Tenant,
 };
+use gcu_upgrade_manager::plan::rolling::index::Index;
 use gcu_upgrade_manager::plan::rolling::node::is_ours;
+use gcu_upgrade_manager::plan::rolling::window::in_order;
 use gcu_upgrade_manager::record::rolling::{
     Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, OnTimeout, RollingStatus,
     RollingUpdate, WINDOW_LIMIT,
@@ -226,6 +228,30 @@ fn merged(mut present: Value, patch: &Value) -> Value {
         }
     }
     present
+}
+
+#[test]
+fn a_node_that_nobody_has_to_leave_is_idle_whether_it_was_counted_or_not() {
+    let thrown = Thrown {
+        claim: None,
+        new: false,
+        deleting: false,
+        well: true,
+        tenant: false,
+        bare: false,
+        cordoned: false,
+        ready: true,
+        opted_out: false,
+        mark: 0,
+    };
+    let (_, mut seen) = cluster(&[thrown.clone(), thrown.clone(), thrown], 1, Intent::Run);
+    // A plan counts nodes with pods that are only waited for, a rollout only those with pods that leave.
+    seen.fleet.busy = Some(Arc::new([("n0".to_owned(), 1), ("n2".to_owned(), 0)].into()));
+    let index = Index::of(&seen.fleet, &[], HashSet::new());
+    let mut nodes: Vec<&NodeState> = seen.fleet.nodes.iter().map(AsRef::as_ref).rev().collect();
+    in_order(&mut nodes, &index, &RollingUpdate::default());
+    let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n0"]);
 }
 
 proptest! {
