@@ -337,6 +337,8 @@ async fn the_service_serves_its_keeper_as_long_as_it_serves() {
     let mut parts =
         ServiceDeps::new(ground.client.clone(), Clock::system(), blueprints.path(), metrics.clone());
     parts.keeper = Some(Settings::new(listener, place, NAMESPACE));
+    // It stands by: the replica that acts would take away a webhook that no upgrade needs.
+    parts.lease = Some(ground.lease_of_another().await);
     let mut service = Service::start(parts).await;
     let held = ground.held().await;
     let (keeper, uid) = (service.keeper().unwrap().clone(), held.uid().unwrap());

@@ -8,6 +8,7 @@ use axum::{Router, body::Bytes};
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::http::tls::{self, Files};
 use gcu_upgrade_manager::keeper::{self, Error, Installed, Keeper, KeeperAddress, NAME, Proof, Settings};
+use gcu_upgrade_manager::lease;
 use gcu_upgrade_manager::metrics::Metrics;
 use gcu_upgrade_manager::record::rolling::{
     HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION, RELEASE_ANNOTATION,
@@ -15,7 +16,9 @@ use gcu_upgrade_manager::record::rolling::{
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rustls::{ClientConfig, RootCertStore};
@@ -72,6 +75,26 @@ impl Ground {
 
     pub(super) fn sets(&self) -> Api<DaemonSet> {
         Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// A lease that another replica holds for as long as a test takes.
+    pub(super) async fn lease_of_another(&self) -> lease::Settings {
+        let settings = lease::Settings {
+            namespace: NAMESPACE.to_owned(),
+            name: "kept-by-another".to_owned(),
+            identity: "this".to_owned(),
+        };
+        let held = json!({
+            "metadata": { "name": settings.name },
+            "spec": {
+                "holderIdentity": "another", "leaseDurationSeconds": 3600,
+                "renewTime": MicroTime(Clock::system().precisely()),
+            },
+        });
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let _ = leases.delete(&settings.name, &DeleteParams::default()).await;
+        leases.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.unwrap();
+        settings
     }
 
     pub(super) async fn certificate(&self) -> ByteString {
