@@ -10,6 +10,7 @@ pub mod commands;
 pub mod fleet;
 pub mod hold;
 pub mod impact;
+pub mod memo;
 pub mod pins;
 pub mod preflight;
 mod recreate;
@@ -29,6 +30,7 @@ use crate::gr::{LiveGr, Workload, WorkloadKind};
 use crate::record::rolling::{Hold, Labels, NodeMark};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus, Goal, Strategy};
 use fleet::{Fleet, version_of};
+use memo::Memo;
 use step_context::StepContext;
 
 /// One look at the part of the cluster that an upgrade concerns.
@@ -244,6 +246,8 @@ pub enum FleetAction {
     },
     /// Evict a pod, as its disruption budget allows.
     Evict {
+        /// On which node.
+        node: String,
         /// Where.
         namespace: String,
         /// Which.
@@ -253,6 +257,8 @@ pub enum FleetAction {
     },
     /// Delete a pod.
     DeletePod {
+        /// On which node.
+        node: String,
         /// Where.
         namespace: String,
         /// Which.
@@ -309,7 +315,13 @@ impl FleetAction {
 
 /// Decides the next step of an upgrade.
 pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision {
-    let context = StepContext { record, status: record.status_or_default(), seen, now };
+    decide_with(record, seen, now, &mut Memo::default())
+}
+
+/// The same, faster: `memo` is what earlier decisions about this record have left, and has been told since of every node
+/// on which something has changed.
+pub fn decide_with(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp, memo: &mut Memo) -> Decision {
+    let context = StepContext::new(record, seen, now, memo);
     if context.status.phase.is_final() {
         let held = record.finalizers().iter().any(|f| f == FINALIZER);
         return if held { Decision::Act(GrAction::ReleaseRecord) } else { Decision::Finished };
@@ -326,7 +338,8 @@ pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision 
 /// What to say when the cluster cannot be looked at. Nothing is done then but to hold what is late.
 pub fn cannot_look(record: &GcuUpgrade, why: &str, now: Timestamp) -> Decision {
     let nothing = Snapshot::default();
-    let context = StepContext { record, status: record.status_or_default(), seen: &nothing, now };
+    let mut memo = Memo::default();
+    let context = StepContext::new(record, &nothing, now, &mut memo);
     if context.status.phase.is_final() {
         return Decision::Finished;
     }

@@ -128,6 +128,14 @@ pub struct GcuUpgradeSpec {
     pub request: Option<Request>,
 }
 
+impl GcuUpgradeSpec {
+    /// How a RollingUpdate proceeds; the defaults where nothing is said.
+    pub fn rolling_options(&self) -> &RollingUpdate {
+        static DEFAULTS: LazyLock<RollingUpdate> = LazyLock::new(RollingUpdate::default);
+        self.rolling_update.as_ref().unwrap_or(&DEFAULTS)
+    }
+}
+
 /// A node that a person has taken out of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -96,7 +96,7 @@ impl Context {
                     live::sets(&self.client, &interest),
                     live::daemon_pods(&self.client, &interest)
                 )?;
-                Fleet { sets, pods, ..Fleet::default() }
+                Fleet { sets, pods: pods.into_iter().collect(), ..Fleet::default() }
             }
         };
         Ok(Nodes {

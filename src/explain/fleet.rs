@@ -1,6 +1,6 @@
 //! The state of every node that has pods of the stack, in one look: what a map or a table of the fleet is drawn from.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -144,12 +144,12 @@ fn rolling<'f>(record: &GcuUpgrade, gr: Option<&LiveGr>, fleet: &'f Fleet) -> Co
     let status = record.status_or_default();
     let rolling = status.rolling.unwrap_or_default();
     let scope = scope(record, status.goal, gr);
-    let index = Index::of(fleet, &scope, HashSet::new());
+    let options = record.spec.rolling_options();
+    let index = Index::of(fleet, &scope, options);
     let mut conditions = resting(fleet);
-    let options = record.spec.rolling_update.clone().unwrap_or_default();
     // Until the operator has put the change into its DaemonSets, no pod looks outdated that is going to be.
     let all_to_come = status.step < Step::Rolling;
-    for name in window::concerned(&index, &options).into_iter().map(|n| n.name.as_str()) {
+    for name in window::concerned(&index, options).into_iter().map(|n| n.name.as_str()) {
         let Some(node) = fleet.node(name) else { continue };
         let outdated = all_to_come || index.first_outdated(name).is_some();
         if outdated {

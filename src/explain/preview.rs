@@ -6,7 +6,7 @@ mod duration;
 mod text;
 mod warnings;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -177,7 +177,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         Strategy::RollingUpdate => impact::scope(from, ask.target, ask.live, &pinned),
         Strategy::Recreate => everything(ask.live),
     };
-    let index = Index::of(ask.fleet, &scope, HashSet::new());
+    let index = Index::of(ask.fleet, &scope, ask.options);
     let components = components::components(ask, &changes, &index);
     let (mut taken, skipped, concerned) = nodes(ask, &index);
     let rolls = ask.strategy == Strategy::RollingUpdate;
@@ -255,8 +255,7 @@ fn everything(live: Option<&LiveGr>) -> Vec<ScopedSet> {
 
 /// The nodes that are taken, in order, those that are left out, and how many there are of both.
 fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<SkippedNode>, usize) {
-    let changed =
-        |node: &NodeState| index.pods(&node.name).iter().any(|(set, pod)| restarts_for(index, *set, pod));
+    let changed = |node: &NodeState| index.pods(&node.name).any(|(set, pod)| restarts_for(index, set, pod));
     let any = RollingUpdate::default();
     let options = if ask.strategy == Strategy::RollingUpdate { ask.options } else { &any };
     let mut all = window::concerned(index, options);
@@ -314,7 +313,7 @@ fn step_of(place: usize, steps: Option<&Steps>) -> usize {
 }
 
 fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize) -> PlannedNode {
-    let pods = index.pods(&node.name);
+    let pods: Vec<(usize, &DaemonPod)> = index.pods(&node.name).collect();
     let begins = || pods.iter().filter(|(set, pod)| restarts_for(index, *set, pod));
     let first = begins().map(|(set, _)| *set).min().unwrap_or(usize::MAX);
     let restarts: BTreeMap<usize, &ScopedSet> = pods

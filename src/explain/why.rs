@@ -1,7 +1,7 @@
 //! Why an upgrade is not progressing: one sentence for each node, with what happens when. Looked up live, with the
 //! same eyes that decide.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -93,10 +93,10 @@ fn looked_at(
         return Why { message, ..Why::default() };
     }
     let scope = scope(record, status.goal, gr);
-    let index = Index::of(fleet, &scope, HashSet::new());
+    let index = Index::of(fleet, &scope, record.spec.rolling_options());
     let abandon = rolling.giving_up.as_ref().is_some_and(|g| g.abandon);
     let stopping = abandon || record.spec.intent == Intent::Pause;
-    let look = |claim: &Claim| {
+    let look = |claim: &Arc<Claim>| {
         let look = node::look(record, claim, &index, now, stopping, abandon);
         stuck(record, claim, &index, look, budgets)
     };
@@ -172,7 +172,7 @@ fn blocked(
 }
 
 fn then(record: &GcuUpgrade, claim: &Claim, look: &NodeAssessment) -> String {
-    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let options = record.spec.rolling_options();
     let text = match look.stage {
         Stage::WaitingForJobs => "they are drained like other pods",
         Stage::Soaking => "the node is released",
@@ -198,9 +198,9 @@ fn then(record: &GcuUpgrade, claim: &Claim, look: &NodeAssessment) -> String {
 
 /// The nodes that would be taken were it not for this.
 fn skipped(record: &GcuUpgrade, rolling: &RollingStatus, index: &Index<'_>) -> Vec<SkippedNode> {
-    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let options = record.spec.rolling_options();
     let claimed = |name: &str| rolling.active.iter().any(|c| c.node == name);
-    let mut all: Vec<SkippedNode> = window::concerned(index, &options)
+    let mut all: Vec<SkippedNode> = window::concerned(index, options)
         .into_iter()
         .filter(|n| !claimed(&n.name) && index.first_outdated(&n.name).is_some())
         .filter_map(|n| {

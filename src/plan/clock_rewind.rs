@@ -3,6 +3,8 @@
 //! Otherwise a wait of seconds would last until the clock is where it was, hours later. Another node's clock, when
 //! the service moves, is no different.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::record::GcuUpgradeStatus;
@@ -13,23 +15,29 @@ const TOLERATED: SignedDuration = SignedDuration::from_mins(1);
 /// The status with every time of its waits moved to where it would be by the present clock; `None` when that is
 /// where they are. What has happened keeps the time that it was told with.
 pub(super) fn rebase_timestamps(status: &GcuUpgradeStatus, now: Timestamp) -> Option<GcuUpgradeStatus> {
+    let claims = status.rolling.iter().flat_map(|r| &r.active).flat_map(|claim| {
+        let trouble = claim.trouble.as_ref().map(|t| t.at);
+        [Some(claim.since), claim.soaking_since, trouble].into_iter().flatten()
+    });
     let mut status = status.clone();
-    let latest = began(&mut status).into_iter().map(|at| *at).max()?;
+    let latest = began(&mut status).into_iter().map(|at| *at).chain(claims).max()?;
     let by = latest.duration_since(now);
     if by <= TOLERATED {
         return None;
     }
-    let ends = status.rolling.iter_mut().flat_map(|r| &mut r.active).map(|c| &mut c.deadline);
-    for at in ends.chain(&mut status.deadline) {
-        *at = at.saturating_sub(by).unwrap_or(now);
-    }
-    for at in began(&mut status) {
-        *at = at.saturating_sub(by).unwrap_or(now);
+    let back = |at: &mut Timestamp| *at = at.saturating_sub(by).unwrap_or(now);
+    status.deadline.iter_mut().for_each(back);
+    began(&mut status).into_iter().for_each(back);
+    for claim in status.rolling.iter_mut().flat_map(|r| &mut r.active).map(Arc::make_mut) {
+        back(&mut claim.deadline);
+        back(&mut claim.since);
+        claim.soaking_since.iter_mut().for_each(back);
+        claim.trouble.iter_mut().for_each(|trouble| back(&mut trouble.at));
     }
     Some(status)
 }
 
-/// Since when what is under way is.
+/// Since when what is under way is, but for the nodes in work.
 fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
     let mut all: Vec<&mut Timestamp> = Vec::new();
     all.extend(&mut status.step_since);
@@ -40,11 +48,6 @@ fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
         all.extend(&mut rolling.gated_since);
         all.extend(&mut rolling.first_claim_at);
         all.extend(&mut rolling.last_done_at);
-        for claim in &mut rolling.active {
-            all.push(&mut claim.since);
-            all.extend(&mut claim.soaking_since);
-            all.extend(claim.trouble.iter_mut().map(|t| &mut t.at));
-        }
     }
     all
 }

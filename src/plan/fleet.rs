@@ -1,5 +1,7 @@
 //! The fleet: nodes, the pods on them, and the DaemonSets behind those, as one look at the cluster shows them.
 
+mod pods;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::record::rolling::{Hold, Labels, LockedSet, NodeMark};
+
+pub use pods::DaemonPods;
 
 /// Why a call is not repeated that was done: a watch has yet to show it.
 pub const NOT_SEEN_YET: &str = "done, not seen yet";
@@ -19,7 +23,7 @@ pub struct Fleet {
     /// Every node, by name.
     pub nodes: Vec<Arc<NodeState>>,
     /// Pods of the gr's DaemonSets that have not ended.
-    pub pods: Vec<Arc<DaemonPod>>,
+    pub pods: DaemonPods,
     /// The pods of users that have not ended, by node, of the nodes of which they are known.
     pub tenants: BTreeMap<String, Vec<Arc<Tenant>>>,
     /// Why they are not known, by node, where that is known.
@@ -254,6 +258,18 @@ impl Fleet {
     /// The very DaemonSet that was locked, if it is still there.
     pub fn locked(&self, locked: &LockedSet) -> Option<&SetState> {
         self.set(&locked.namespace, &locked.name).filter(|set| set.uid == locked.uid)
+    }
+
+    /// Puts a node in its place, or takes the one of this name away.
+    pub fn put_node(&mut self, name: &str, node: Option<Arc<NodeState>>) {
+        match (self.nodes.binary_search_by(|n| n.name.as_str().cmp(name)), node) {
+            (Ok(at), Some(node)) => {
+                self.nodes.get_mut(at).into_iter().for_each(|place| *place = node.clone())
+            }
+            (Ok(at), None) => drop(self.nodes.remove(at)),
+            (Err(at), Some(node)) => self.nodes.insert(at, node),
+            (Err(_), None) => {}
+        }
     }
 
     /// The node of this name.

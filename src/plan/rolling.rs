@@ -27,12 +27,15 @@ pub mod index;
 mod lock;
 pub mod node;
 mod promotion;
+pub mod standing;
 mod steps;
 mod stop;
 mod trouble;
 mod unrendered;
 mod unreverted;
 pub mod window;
+
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use kube::Resource;
@@ -234,7 +237,7 @@ impl StepContext<'_> {
             rolling.skipped.clear();
             rolling.uncommanded = 0;
             rolling.relocks = 0;
-            rolling.active.iter_mut().for_each(|claim| self.renew(claim));
+            rolling.active.iter_mut().for_each(|claim| self.renew(Arc::make_mut(claim)));
         });
         Decision::Record(draft.retry(self.record.spec.attempt, self.seconds_for(self.status.step)))
     }

@@ -1,9 +1,12 @@
 //! One turn of a decision: the record, the look at the cluster, and what every strategy does alike with a step
 //! that calls, waits, holds or ends.
 
+use std::cell::RefCell;
+
 use jiff::Timestamp;
 use kube::Resource;
 
+use super::memo::Memo;
 use super::status::{Draft, End, after};
 use super::{Decision, GrAction, GuardAction, Snapshot};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Reason, Step, WaitReason};
@@ -38,6 +41,18 @@ pub(super) struct StepContext<'a> {
     pub(super) status: GcuUpgradeStatus,
     pub(super) seen: &'a Snapshot,
     pub(super) now: Timestamp,
+    pub(super) memo: RefCell<&'a mut Memo>,
+}
+
+impl<'a> StepContext<'a> {
+    pub(super) fn new(
+        record: &'a GcuUpgrade,
+        seen: &'a Snapshot,
+        now: Timestamp,
+        memo: &'a mut Memo,
+    ) -> Self {
+        Self { record, status: record.status_or_default(), seen, now, memo: RefCell::new(memo) }
+    }
 }
 
 impl StepContext<'_> {

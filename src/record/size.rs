@@ -6,6 +6,7 @@
 //! of all fields, and other people's annotations, of which an API server takes 256 KiB.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
@@ -149,10 +150,15 @@ fn bound_rolling(rolling: &mut RollingStatus) {
     keep_newest(&mut rolling.recent, DONE_NODES, RECENT);
     rolling.slots.truncate(WINDOW_LIMIT);
     let mut left = TROUBLES;
-    for trouble in rolling.active.iter_mut().filter_map(|claim| claim.trouble.as_mut()) {
+    for claim in rolling.active.iter_mut().filter(|claim| claim.trouble.is_some()) {
         let limit = if left >= TROUBLE { TROUBLE } else { SHORT_TROUBLE };
-        cut(&mut trouble.message, limit);
-        left = left.saturating_sub(stored(&trouble.message));
+        let mut cut_claim = claim.as_ref().clone();
+        cut_claim.trouble.iter_mut().for_each(|trouble| cut(&mut trouble.message, limit));
+        left =
+            left.saturating_sub(cut_claim.trouble.as_ref().map(|t| stored(&t.message)).unwrap_or_default());
+        if cut_claim != **claim {
+            *claim = Arc::new(cut_claim);
+        }
     }
     rolling.skipped.iter_mut().for_each(|skipped| cut(&mut skipped.reason, SKIP_REASON));
     if !rolling.skipped.is_empty() {

@@ -35,8 +35,31 @@ pub struct View<T> {
     task: AbortHandle,
 }
 
+/// What has changed in a view since its reader asked before.
+pub enum Changes<T> {
+    /// Anything: this is all that is in view now.
+    All(Vec<T>),
+    /// What was there before, and what is there now.
+    Some(Vec<(Option<T>, Option<T>)>),
+}
+
+/// Follows the changes of a view, however rarely it asks.
+pub struct Reader<T> {
+    state: Arc<Mutex<State<T>>>,
+    number: u64,
+}
+
+/// What a reader has yet to ask for.
+enum Unread<T> {
+    All,
+    /// By key, what was there when the reader last asked.
+    Some(BTreeMap<String, Option<T>>),
+}
+
 struct State<T> {
     items: BTreeMap<String, T>,
+    readers: BTreeMap<u64, Unread<T>>,
+    next_reader: u64,
     /// Filled during a relist, swapped in when that is complete: readers never see half a list.
     relist: BTreeMap<String, T>,
     /// The first list has arrived.
@@ -126,6 +149,15 @@ impl<T: Clone + Send + 'static> View<T> {
         }
     }
 
+    /// A reader, which is told of everything first.
+    pub fn reader(&self) -> Reader<T> {
+        let mut state = lock(&self.state);
+        let number = state.next_reader;
+        state.next_reader = number.saturating_add(1);
+        state.readers.insert(number, Unread::All);
+        Reader { state: self.state.clone(), number }
+    }
+
     /// Everything in view, by namespace and name.
     pub fn items(&self) -> Vec<T> {
         lock(&self.state).items.values().cloned().collect()
@@ -157,6 +189,31 @@ impl<T: Clone + Send + 'static> View<T> {
     }
 }
 
+impl<T: Clone> Reader<T> {
+    /// What has changed since this was last asked; `None`: nothing.
+    pub fn changes(&self) -> Option<Changes<T>> {
+        let mut state = lock(&self.state);
+        let State { items, readers, .. } = &mut *state;
+        let unread = readers.get_mut(&self.number)?;
+        if matches!(unread, Unread::Some(keys) if keys.is_empty()) {
+            return None;
+        }
+        Some(match std::mem::replace(unread, Unread::Some(BTreeMap::new())) {
+            Unread::All => Changes::All(items.values().cloned().collect()),
+            Unread::Some(keys) => {
+                let now = keys.into_iter().map(|(key, before)| (before, items.get(&key).cloned()));
+                Changes::Some(now.collect())
+            }
+        })
+    }
+}
+
+impl<T> Drop for Reader<T> {
+    fn drop(&mut self) {
+        lock(&self.state).readers.remove(&self.number);
+    }
+}
+
 impl<T> Drop for View<T> {
     fn drop(&mut self) {
         self.task.abort();
@@ -165,12 +222,39 @@ impl<T> Drop for View<T> {
 
 impl<T> Default for State<T> {
     fn default() -> Self {
-        let (items, relist) = (BTreeMap::new(), BTreeMap::new());
-        Self { items, relist, ready: false, in_sync: false, trouble: None, wakes: Vec::new() }
+        Self {
+            items: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            next_reader: 0,
+            relist: BTreeMap::new(),
+            ready: false,
+            in_sync: false,
+            trouble: None,
+            wakes: Vec::new(),
+        }
     }
 }
 
-impl<T> State<T> {
+impl<T: Clone> State<T> {
+    /// Puts something in view, or out of it. Whether that is worth waking for.
+    fn put(&mut self, key: String, item: Option<T>, differs: fn(&T, &T) -> bool) -> bool {
+        let differs = match (self.items.get(&key), &item) {
+            (Some(old), Some(new)) => differs(old, new),
+            (None, None) => return false,
+            _ => true,
+        };
+        let before = match item {
+            Some(item) => self.items.insert(key.clone(), item),
+            None => self.items.remove(&key),
+        };
+        for unread in self.readers.values_mut() {
+            if let Unread::Some(keys) = unread {
+                keys.entry(key.clone()).or_insert_with(|| before.clone());
+            }
+        }
+        differs
+    }
+
     fn wake(&self) {
         self.wakes.iter().filter_map(Weak::upgrade).for_each(|wake| wake.notify_one());
     }
@@ -212,18 +296,16 @@ impl<T> State<T> {
             }
             watcher::Event::InitDone => {
                 self.items = std::mem::take(&mut self.relist);
+                self.readers.values_mut().for_each(|unread| *unread = Unread::All);
                 (self.ready, self.in_sync) = (true, true);
                 self.trouble = None;
                 return true;
             }
             watcher::Event::Apply(object) => {
                 let key = key(&object);
-                let Some(item) = parse(object) else { return self.items.remove(&key).is_some() };
-                let differs = self.items.get(&key).is_none_or(|old| differs(old, &item));
-                self.items.insert(key, item);
-                return differs;
+                return self.put(key, parse(object), differs);
             }
-            watcher::Event::Delete(object) => return self.items.remove(&key(&object)).is_some(),
+            watcher::Event::Delete(object) => return self.put(key(&object), None, differs),
         }
         false
     }

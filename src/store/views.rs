@@ -154,7 +154,10 @@ impl Views {
         let unread = rest.tenants.iter().filter_map(|(node, view)| Some((node.clone(), view.trouble()?)));
         Some(Fleet {
             nodes: self.nodes.items(),
-            pods: interest.daemon_pods(rest.pods.values().flat_map(|view| view.items())),
+            pods: interest
+                .daemon_pods(rest.pods.values().flat_map(|view| view.items()))
+                .into_iter()
+                .collect(),
             tenants: known.map(|(node, view)| (node.clone(), interest.tenants(view.items()))).collect(),
             unread: unread.collect(),
             sets,

@@ -50,8 +50,10 @@ pub(super) async fn act(client: &Client, eviction: &str, action: &FleetAction) -
             }
             patch_node(client, node, &patch).await
         }
-        FleetAction::Evict { namespace, name, uid } => evict(client, eviction, namespace, name, uid).await,
-        FleetAction::DeletePod { namespace, name, uid } => {
+        FleetAction::Evict { namespace, name, uid, .. } => {
+            evict(client, eviction, namespace, name, uid).await
+        }
+        FleetAction::DeletePod { namespace, name, uid, .. } => {
             let only_this = Preconditions { uid: Some(uid.clone()), ..Preconditions::default() };
             let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
             api.delete(name, &DeleteParams::default().preconditions(only_this)).await.map(drop)

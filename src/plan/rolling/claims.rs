@@ -1,6 +1,7 @@
 //! The claims: each node in work is moved on, troubles are noted, done nodes are let go.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -9,6 +10,7 @@ use super::node::{self, Move, NodeAssessment};
 use crate::plan::FleetAction;
 use crate::plan::fleet::NodeState;
 use crate::plan::impact::Impact;
+use crate::plan::memo::Terms;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::rolling::{
@@ -28,18 +30,30 @@ impl StepContext<'_> {
     ) -> (Vec<FleetAction>, Option<Timestamp>) {
         let (mut calls, mut untils) = (Vec::new(), Vec::new());
         rolling.skipped.retain(|s| self.attempt_of(&s.node) <= s.attempt);
-        for mut claim in std::mem::take(&mut rolling.active) {
+        let mut memo = self.memo.borrow_mut();
+        memo.on_terms(Terms::of(self.record, self.status.goal, &index.sets, (stopping, abandon)));
+        for known in std::mem::take(&mut rolling.active) {
+            if let Some(until) = memo.waits(&known, self.now) {
+                untils.extend(until);
+                rolling.active.push(known);
+                continue;
+            }
+            let mut claim = known.as_ref().clone();
             self.retry_node(&mut claim);
             let look = node::look(self.record, &claim, index, self.now, stopping, abandon);
-            untils.extend(look.until.filter(|at| *at > self.now));
+            let is_to_come = |at: &Timestamp| *at > self.now;
+            let mut until = look.until.filter(is_to_come);
             claim.trouble = self.trouble(&claim, &look);
             if look.stage == node::Stage::Soaking && look.clock_was_set {
                 claim.soaking_since.get_or_insert(self.now);
             }
             claim.lost_gcus |= look.stage == node::Stage::Verifying && look.missing_gcus;
             if let (Some(trouble), Some((_, settles))) = (&claim.trouble, &look.signal) {
-                untils.extend(trouble.at.saturating_add(*settles).ok().filter(|at| *at > self.now));
+                let settled = trouble.at.saturating_add(*settles).ok().filter(is_to_come);
+                until = until.into_iter().chain(settled).min();
             }
+            untils.extend(until);
+            let only_waits = matches!(&look.next, Move::Call(calls) if calls.is_empty());
             match look.next {
                 Move::Call(actions) => calls.extend(actions),
                 Move::Swap => {
@@ -49,8 +63,7 @@ impl StepContext<'_> {
                 }
                 Move::AddPods(more) => {
                     // Of each component the pods that are there, and those that were there last: no more than fits.
-                    let there =
-                        |pod: &ClaimedPod| index.pods(&claim.node).iter().any(|(_, p)| p.uid == pod.uid);
+                    let there = |pod: &ClaimedPod| index.pods(&claim.node).any(|(_, p)| p.uid == pod.uid);
                     let again = |pod: &ClaimedPod| more.iter().any(|m| m.component == pod.component);
                     claim.pods.retain(|pod| there(pod) || !again(pod));
                     claim.pods.extend(more);
@@ -78,8 +91,15 @@ impl StepContext<'_> {
                     continue;
                 }
             }
+            let claim = if claim == *known { known } else { Arc::new(claim) };
+            // A clock that was set is looked at again each time.
+            if only_waits && !look.clock_was_set {
+                let late = Some(claim.deadline).filter(is_to_come);
+                memo.is_waiting(&claim, until, until.into_iter().chain(late).min());
+            }
             rolling.active.push(claim);
         }
+        memo.retain(&rolling.active);
         // Calls to different nodes go out together; those that release come first, they free slots.
         calls.sort_by_key(|c| !matches!(c, FleetAction::ReleaseNode { .. }));
         (calls, untils.into_iter().min())
@@ -147,18 +167,17 @@ impl StepContext<'_> {
             claim.state = ClaimState::Swapping;
             claim.cordon = false;
             claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
-            rolling.active.push(claim);
+            rolling.active.push(Arc::new(claim));
             rolling.uncommanded = rolling.uncommanded.saturating_add(1);
         }
     }
 
     fn was_taken(&self, index: &Index<'_>, node: &str) -> bool {
         let begun = self.status.started_at.unwrap_or(self.now);
-        let pods = index.pods(node);
-        pods.iter().any(|(set, pod)| {
-            let outdated = index.is_outdated(*set, pod);
+        index.pods(node).any(|(set, pod)| {
+            let outdated = index.is_outdated(set, pod);
             // A new pod of what does not change replaces nothing, and a claim would have nothing to wait for.
-            let changed = index.sets.get(*set).is_some_and(|(s, _)| s.changed);
+            let changed = index.sets.get(set).is_some_and(|(s, _)| s.changed);
             let new = changed && !outdated && pod.created_at >= begun;
             (new && pod.ready_since.is_none()) || (outdated && pod.is_deleting())
         })
@@ -171,7 +190,7 @@ impl StepContext<'_> {
         rolling: &mut RollingStatus,
     ) -> Claim {
         let first = index.first_outdated(&node.name).unwrap_or(usize::MAX);
-        let mut pods: Vec<_> = index.pods(&node.name).iter().filter(|(set, _)| *set >= first).collect();
+        let mut pods: Vec<_> = index.pods(&node.name).filter(|(set, _)| *set >= first).collect();
         pods.sort_by_key(|(set, _)| *set);
         let impact = index.sets.iter().skip(first).map(|(s, _)| s.impact).max().unwrap_or(Impact::None);
         let cordon = impact >= Impact::Cordon;
@@ -191,7 +210,7 @@ impl StepContext<'_> {
             state,
             deadline: after(self.now, seconds),
             cordon,
-            pods: pods.into_iter().map(|(set, pod)| node::claimed(index, *set, pod)).collect(),
+            pods: pods.into_iter().map(|(set, pod)| node::claimed(index, set, pod)).collect(),
             gcus: node.gcus,
             trouble: None,
             ideal_start_ms,

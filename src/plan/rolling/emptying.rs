@@ -60,7 +60,7 @@ impl Node<'_> {
     /// The pods of users on the node; `None` while it is not known whether there are any.
     fn tenants(&self) -> Option<&[Arc<Tenant>]> {
         let known = self.index.tenants(&self.node.name);
-        known.or_else(|| (!needs_tenants(self.claim, &self.options())).then_some(&[]))
+        known.or_else(|| (!needs_tenants(self.claim, self.options())).then_some(&[]))
     }
 
     fn being_read(&self) -> NodeAssessment {
@@ -100,19 +100,20 @@ impl Node<'_> {
         let (mut calls, mut blocked) = (Vec::new(), Vec::new());
         for tenant in leaving {
             let (namespace, name, uid) = (tenant.namespace.clone(), tenant.name.clone(), tenant.uid.clone());
+            let node = tenant.node.clone();
             let refusal = self.index.fleet.refusals.get(&uid);
             if tenant.deleting {
                 blocked.push(format!("pod {namespace}/{name} is terminating"));
             } else if let Some(why) = self.is_not_ours_to_end(tenant) {
                 blocked.push(why);
             } else if late && drain.on_timeout == OnTimeout::Force && refusal.is_none() {
-                calls.push(FleetAction::DeletePod { namespace, name, uid });
+                calls.push(FleetAction::DeletePod { node, namespace, name, uid });
             } else if let Some(why) = self.comes_back(tenant).or_else(|| cannot_be_evicted(tenant, drain)) {
                 blocked.push(why);
             } else if let Some(refusal) = refusal {
                 blocked.push(format!("pod {namespace}/{name} cannot be evicted: {refusal}"));
             } else {
-                calls.push(FleetAction::Evict { namespace, name, uid });
+                calls.push(FleetAction::Evict { node, namespace, name, uid });
             }
         }
         if late && untouched && drain.on_timeout == OnTimeout::Skip {
@@ -160,10 +161,10 @@ impl Node<'_> {
 
     /// Pods that have come since the node was emptied: they would lose their GCU with the next pod that is replaced.
     pub(super) fn arrived(&self) -> Option<NodeAssessment> {
-        let drain = self.options().drain;
+        let drain = &self.options().drain;
         let Some(here) = self.tenants() else { return Some(self.being_read()) };
         let arrived: Vec<&Tenant> =
-            here.iter().map(AsRef::as_ref).filter(|t: &&Tenant| must_leave(self.claim, t, &drain)).collect();
-        (!arrived.is_empty()).then(|| self.evict(&arrived, &drain, false))
+            here.iter().map(AsRef::as_ref).filter(|t: &&Tenant| must_leave(self.claim, t, drain)).collect();
+        (!arrived.is_empty()).then(|| self.evict(&arrived, drain, false))
     }
 }

@@ -1,53 +1,78 @@
-//! The fleet, sorted by node once for each decision.
+//! The fleet, sorted by node for one decision.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use super::standing::{Standings, Touched};
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
-use crate::record::rolling::RollingStatus;
+use crate::record::rolling::{RollingStatus, RollingUpdate};
 use crate::record::size;
+
+/// The DaemonSets concerned, in the order in which they are swapped, with what the cluster says of each.
+pub struct Sets<'a> {
+    all: Vec<(&'a ScopedSet, Option<&'a SetState>)>,
+    unsettled: HashSet<String>,
+}
+
+impl<'a> Sets<'a> {
+    /// `unsettled` are the UIDs of DaemonSets whose present template is not the one that is wanted: nothing is done about
+    /// their pods.
+    pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet], unsettled: HashSet<String>) -> Self {
+        Self { all: scope.iter().map(|s| (s, fleet.set(&s.namespace, &s.name))).collect(), unsettled }
+    }
+
+    /// Whether nothing is to be done about the pods of a DaemonSet now.
+    pub fn is_unsettled(&self, set: usize) -> bool {
+        matches!(self.all.get(set), Some((_, Some(state))) if self.unsettled.contains(&state.uid))
+    }
+
+    fn position(&self, pod: &DaemonPod) -> Option<usize> {
+        self.all.iter().position(|(_, state)| state.is_some_and(|s| s.uid == pod.owner))
+    }
+}
+
+impl<'a> Deref for Sets<'a> {
+    type Target = [(&'a ScopedSet, Option<&'a SetState>)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
 
 /// Pods by node, and the DaemonSets in the order in which they are swapped.
 pub struct Index<'a> {
     /// The fleet itself.
     pub fleet: &'a Fleet,
-    /// The DaemonSets concerned, in order, with what the cluster says of each.
-    pub sets: Vec<(&'a ScopedSet, Option<&'a SetState>)>,
-    /// UIDs of DaemonSets whose present template is not the one that is wanted: nothing is done about their pods.
-    pub unsettled: HashSet<String>,
+    /// The DaemonSets concerned, in order.
+    pub sets: Sets<'a>,
     /// The position of the first DaemonSet whose pods are replaced.
     pub first: usize,
-    pods: HashMap<&'a str, Vec<(usize, &'a DaemonPod)>>,
+    /// How every node stands.
+    pub(super) standings: Arc<Standings>,
 }
 
 impl<'a> Index<'a> {
     /// Sorts the fleet. Nodes are concerned by the first DaemonSet, in order, that changes or has outdated pods, and
-    /// by all after it. Pods belong to the DaemonSet that controls them. `unsettled`: see there.
-    pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet], unsettled: HashSet<String>) -> Self {
-        let sets: Vec<_> = scope.iter().map(|s| (s, fleet.set(&s.namespace, &s.name))).collect();
-        let positions: HashMap<&str, usize> = sets
-            .iter()
-            .enumerate()
-            .filter_map(|(position, (_, state))| Some((state.as_ref()?.uid.as_str(), position)))
-            .collect();
-        let mut index = Self { fleet, sets, unsettled, first: 0, pods: HashMap::new() };
-        let position = |pod: &DaemonPod| positions.get(pod.owner.as_str()).copied();
-        let changes = index.sets.iter().position(|(s, _)| s.changed || s.unfinished);
-        let outdated = fleet.pods.iter().filter_map(|pod| Some((position(pod)?, pod)));
-        let outdated = outdated.filter(|(set, pod)| index.is_outdated(*set, pod)).map(|(set, _)| set).min();
-        index.first = changes.into_iter().chain(outdated).min().unwrap_or(index.sets.len());
-        for pod in &fleet.pods {
-            if let Some(set) = position(pod).filter(|set| *set >= index.first) {
-                index.pods.entry(&pod.node).or_default().push((set, pod));
-            }
-        }
-        index
+    /// by all after it. Pods belong to the DaemonSet that controls them.
+    pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet], options: &RollingUpdate) -> Self {
+        let sets = Sets::of(fleet, scope, HashSet::new());
+        let mut standings = Standings::default();
+        standings.update(fleet, &sets, options, &Touched::All);
+        Self::with(fleet, sets, Arc::new(standings))
+    }
+
+    /// The same, with standings that are up to date.
+    pub(super) fn with(fleet: &'a Fleet, sets: Sets<'a>, standings: Arc<Standings>) -> Self {
+        Self { fleet, sets, first: standings.first(), standings }
     }
 
     /// The pods of the DaemonSets concerned on a node, with the position of their DaemonSet.
-    pub fn pods(&self, node: &str) -> &[(usize, &'a DaemonPod)] {
-        self.pods.get(node).map(Vec::as_slice).unwrap_or_default()
+    pub fn pods(&self, node: &str) -> impl Iterator<Item = (usize, &'a DaemonPod)> + use<'_, 'a> {
+        let here = self.fleet.pods.on(node).iter();
+        let placed = here.filter_map(|pod| Some((self.sets.position(pod)?, pod.as_ref())));
+        placed.filter(|(set, _)| *set >= self.first)
     }
 
     /// The other pods on a node, where they are known.
@@ -56,21 +81,16 @@ impl<'a> Index<'a> {
     }
 
     /// Nodes with pods of the DaemonSets concerned.
-    pub fn populated(&self) -> impl Iterator<Item = &'a str> {
-        self.pods.keys().copied()
+    pub fn populated(&self) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
+        self.fleet.pods.nodes().filter(|node| self.pods(node).next().is_some())
     }
 
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
     pub fn is_outdated(&self, set: usize, pod: &DaemonPod) -> bool {
         let Some((scoped, Some(state))) = self.sets.get(set) else { return false };
         scoped.may_be_outdated()
-            && !self.unsettled.contains(&state.uid)
+            && !self.sets.is_unsettled(set)
             && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
-    }
-
-    /// Whether nothing is to be done about the pods of a DaemonSet now: see [`Index::unsettled`].
-    pub fn is_unsettled(&self, set: usize) -> bool {
-        matches!(self.sets.get(set), Some((_, Some(state))) if self.unsettled.contains(&state.uid))
     }
 
     /// Whether the record has room for another node in work, whatever becomes of those that are.
@@ -80,30 +100,23 @@ impl<'a> Index<'a> {
     }
 
     /// Nodes that there are, with outdated pods.
-    pub fn left_out(&self) -> impl Iterator<Item = &'a str> {
-        let there = self.populated().filter(|node| self.fleet.node(node).is_some());
-        there.filter(|node| self.first_outdated(node).is_some())
+    pub fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.standings.outdated().filter(|node| self.fleet.node(node).is_some())
     }
 
     /// Whether a DaemonSet has an outdated pod on any node that there is.
     pub fn is_left_behind(&self, uid: &str) -> bool {
-        self.left_out().any(|node| {
-            let is_its = |set: usize| {
-                self.sets.get(set).and_then(|(_, state)| *state).is_some_and(|state| state.uid == uid)
-            };
-            self.pods(node).iter().any(|(set, pod)| is_its(*set) && self.is_outdated(*set, pod))
-        })
+        let set = self.sets.iter().position(|(_, state)| state.is_some_and(|state| state.uid == uid));
+        set.is_some_and(|set| self.left_out().any(|node| self.standings.is_outdated_on(set, node)))
     }
 
     /// On how many nodes a DaemonSet has outdated pods.
     pub fn outdated_nodes(&self, set: usize) -> usize {
-        let has =
-            |pods: &&Vec<(usize, &DaemonPod)>| pods.iter().any(|(s, p)| *s == set && self.is_outdated(*s, p));
-        self.pods.values().filter(has).count()
+        self.standings.outdated_nodes(set)
     }
 
     /// The first DaemonSet, in order, with an outdated pod on this node.
     pub fn first_outdated(&self, node: &str) -> Option<usize> {
-        self.pods(node).iter().filter(|(set, pod)| self.is_outdated(*set, pod)).map(|(set, _)| *set).min()
+        self.standings.first_outdated(node)
     }
 }

@@ -143,8 +143,8 @@ pub(super) struct Node<'a> {
 }
 
 impl Node<'_> {
-    pub(super) fn options(&self) -> RollingUpdate {
-        self.record.spec.rolling_update.clone().unwrap_or_default()
+    pub(super) fn options(&self) -> &RollingUpdate {
+        self.record.spec.rolling_options()
     }
 
     pub(super) fn is_ours(&self) -> bool {
@@ -173,27 +173,23 @@ impl Node<'_> {
 
     fn swapping(&self) -> NodeAssessment {
         if let Some(more) = self.newly_outdated() {
-            let pods = self.index.pods(&self.node.name);
-            let well = pods.iter().all(|(_, pod)| pod.ready_since.is_some() && !pod.is_deleting());
+            let mut pods = self.index.pods(&self.node.name);
+            let well = pods.all(|(_, pod)| pod.ready_since.is_some() && !pod.is_deleting());
             if self.claim.cordon && !self.is_ours() && well {
                 // It was done and released, and then the gr was put back: it has to be emptied again.
                 return NodeAssessment::new(Stage::Releasing, "released", Move::GiveBack);
             }
             return NodeAssessment::new(Stage::Swapping, "more pods are outdated", Move::AddPods(more));
         }
+        let pods: Vec<(usize, &DaemonPod)> = self.index.pods(&self.node.name).collect();
         let mut newest_ready: Option<Timestamp> = None;
         for (position, (scoped, state)) in self.index.sets.iter().enumerate() {
             let claimed: Vec<&ClaimedPod> =
                 self.claim.pods.iter().filter(|p| p.component == scoped.component).collect();
-            let here: Vec<&DaemonPod> = self
-                .index
-                .pods(&self.node.name)
-                .iter()
-                .filter(|(s, _)| *s == position)
-                .map(|(_, p)| *p)
-                .collect();
+            let here: Vec<&DaemonPod> =
+                pods.iter().filter(|(s, _)| *s == position).map(|(_, p)| *p).collect();
             let nothing = claimed.is_empty() && (!scoped.changed || here.is_empty());
-            if nothing || self.index.is_unsettled(position) {
+            if nothing || self.index.sets.is_unsettled(position) {
                 continue;
             }
             if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
@@ -243,12 +239,9 @@ impl Node<'_> {
     /// back meanwhile. They are replaced too, with those after them.
     fn newly_outdated(&self) -> Option<Vec<ClaimedPod>> {
         let known = |pod: &DaemonPod| self.claim.pods.iter().any(|c| c.uid == pod.uid);
-        let pods = self.index.pods(&self.node.name);
-        let first = pods
-            .iter()
-            .filter(|(set, pod)| self.index.is_outdated(*set, pod) && !known(pod))
-            .map(|(set, _)| *set)
-            .min()?;
+        let pods: Vec<(usize, &DaemonPod)> = self.index.pods(&self.node.name).collect();
+        let outdated = pods.iter().filter(|(set, pod)| self.index.is_outdated(*set, pod) && !known(pod));
+        let first = outdated.map(|(set, _)| *set).min()?;
         let more = pods.iter().filter(|(set, pod)| *set >= first && !known(pod));
         Some(more.map(|(set, pod)| claimed(self.index, *set, pod)).collect())
     }
@@ -261,6 +254,7 @@ impl Node<'_> {
             return self.swap_wait(format!("{component}: pod {} cannot be deleted: {refusal}", old.name));
         }
         let action = FleetAction::DeletePod {
+            node: old.node.clone(),
             namespace: old.namespace.clone(),
             name: old.name.clone(),
             uid: old.uid.clone(),

@@ -60,7 +60,7 @@ impl StepContext<'_> {
     }
 
     pub(super) fn canary_selector(&self, rolling: &RollingStatus) -> Option<Labels> {
-        let canary = self.options().canary.filter(|c| !c.node_selector.is_empty())?;
-        (rolling.step == 0 && rolling.step_left.is_some()).then_some(canary.node_selector)
+        let canary = self.options().canary.as_ref().filter(|c| !c.node_selector.is_empty())?;
+        (rolling.step == 0 && rolling.step_left.is_some()).then(|| canary.node_selector.clone())
     }
 }

@@ -48,8 +48,8 @@ impl StepContext<'_> {
 
     /// A DaemonSet of which its controller counts more pods than are seen: nothing is known to be done then.
     pub(super) fn unseen(&self, index: &Index<'_>) -> Option<String> {
-        let sets = index.sets.iter().filter_map(|(_, state)| *state);
-        sets.filter(|set| !index.unsettled.contains(&set.uid)).find_map(|set| {
+        let settled = index.sets.iter().enumerate().filter(|(set, _)| !index.sets.is_unsettled(*set));
+        settled.filter_map(|(_, (_, state))| *state).find_map(|set| {
             let pods = self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(|p| p.owner == set.uid);
             match kept_by_pods(set, pods)? {
                 Kept::Outdated(_) => None,

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::index::Index;
+use super::index::{Index, Sets};
 use crate::gr::LiveGr;
 use crate::plan::Decision;
 use crate::plan::fleet::SetState;
@@ -22,7 +22,10 @@ impl StepContext<'_> {
     /// The fleet by node; what is not back yet counts as unchanged.
     pub(super) fn index<'i>(&'i self, scope: &'i [ScopedSet], rolling: &RollingStatus) -> Index<'i> {
         let unsettled = self.unreverted(rolling).into_iter().map(|s| s.uid.clone()).collect();
-        Index::of(&self.seen.fleet, scope, unsettled)
+        let fleet = &self.seen.fleet;
+        let sets = Sets::of(fleet, scope, unsettled);
+        let standings = self.memo.borrow_mut().standings(fleet, &sets, self.options());
+        Index::with(fleet, sets, standings)
     }
 
     /// The locked DaemonSets that the operator has not put back, in order. None on the way forward: no node is

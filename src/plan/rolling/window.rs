@@ -3,13 +3,15 @@
 //! One decision goes over every claim. What has to be remembered is recorded first; when nothing has, the calls
 //! are made that the claims ask for; when there are none, it says what is waited for.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::RELOCK_LIMIT;
 use super::index::Index;
 use super::node;
+use super::standing::Counts;
 use super::stop::Stop;
 use super::trouble::{first_trouble, is, opted_out};
 use crate::plan::fleet::{Mark, NodeState};
@@ -69,8 +71,8 @@ impl StepContext<'_> {
         self.conclude(&index, rolling, stop, calls, until)
     }
 
-    pub(super) fn options(&self) -> RollingUpdate {
-        self.record.spec.rolling_update.clone().unwrap_or_default()
+    pub(super) fn options(&self) -> &RollingUpdate {
+        self.record.spec.rolling_options()
     }
 
     pub(super) fn drain_seconds(&self) -> u32 {
@@ -82,21 +84,21 @@ impl StepContext<'_> {
     /// The first look at the nodes: fixes how many may be down at once, and the first step's size.
     fn open_window(&self, index: &Index<'_>, mut rolling: RollingStatus) -> Decision {
         let options = self.options();
-        let concerned: Vec<&NodeState> = self.concerned(index);
-        let at_once = options.max_unavailable.of(concerned.len()).min(WINDOW_LIMIT);
+        self.count(index, &mut rolling);
+        let concerned = usize::try_from(rolling.nodes.total).unwrap_or(usize::MAX);
+        let at_once = options.max_unavailable.of(concerned).min(WINDOW_LIMIT);
         rolling.max_unavailable = u32::try_from(at_once).unwrap_or(u32::MAX);
         rolling.step_left = None;
         if self.status.goal == Goal::Target {
             rolling.step_left = self.step_size(&rolling);
             if let Some(canary) = &options.canary {
-                let size = canary.nodes.map_or(usize::MAX, |n| n.of(concerned.len()));
+                let size = canary.nodes.map_or(usize::MAX, |n| n.of(concerned));
                 rolling.step_left = Some(u32::try_from(size).unwrap_or(u32::MAX));
             }
         }
         for pin in &mut rolling.locked {
             pin.unfinished = index.is_left_behind(&pin.uid);
         }
-        self.count(index, &mut rolling);
         let message = format!(
             "{} nodes to do, {} at once",
             rolling.nodes.total.saturating_sub(rolling.nodes.done),
@@ -119,62 +121,55 @@ impl StepContext<'_> {
             }
             rolling.first_claim_at.get_or_insert(self.now);
             let claim = self.new_claim(index, node, rolling);
-            rolling.active.push(claim);
+            rolling.active.push(Arc::new(claim));
             rolling.step_left = rolling.step_left.map(|left| left.saturating_sub(1));
         }
     }
 
-    /// The nodes that this record may work on at all.
-    fn concerned<'f>(&self, index: &Index<'f>) -> Vec<&'f NodeState> {
-        concerned(index, &self.options())
-    }
-
-    /// The nodes that may be taken next.
-    pub(super) fn free<'f>(
-        &self,
+    /// The nodes that may be taken next, in the order in which they are taken.
+    pub(super) fn free<'f, 'r>(
+        &'r self,
         index: &'f Index<'f>,
-        rolling: &RollingStatus,
-    ) -> impl Iterator<Item = &'f NodeState> {
-        let claimed: BTreeSet<&str> = rolling.active.iter().map(|c| c.node.as_str()).collect();
-        let selector = self.options().node_selector;
-        index
-            .populated()
-            .filter(move |name| !claimed.contains(name) && index.first_outdated(name).is_some())
-            .filter_map(|name| index.fleet.node(name))
-            .filter(move |node| node.labels.match_all(&selector))
-            .filter(move |node| why_skipped(node, rolling, &self.record.spec.skip).is_none())
+        rolling: &'r RollingStatus,
+    ) -> impl Iterator<Item = &'f NodeState> + use<'f, 'r> {
+        let taken: HashSet<&str> = in_work(rolling).chain(self.left_out_by_record(rolling)).collect();
+        let free = index.standings.to_do().filter(move |name| !taken.contains(name));
+        free.filter_map(|name| index.fleet.node(name))
     }
 
-    /// The same in the order in which they are taken.
+    /// The next nodes to take, no more than there are free slots.
     fn candidates<'f>(&self, index: &'f Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
-        let options = self.options();
         let canaries = self.canary_selector(rolling);
         let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| node.labels.match_all(c));
-        let mut nodes: Vec<&NodeState> = self.free(index, rolling).filter(wanted).collect();
-        in_order(&mut nodes, index, &options);
-        nodes
+        let slots = usize::try_from(rolling.max_unavailable).unwrap_or_default();
+        let free = slots.saturating_sub(rolling.active.len());
+        self.free(index, rolling).filter(wanted).take(free).collect()
+    }
+
+    /// The nodes that the record itself leaves out.
+    fn left_out_by_record<'r>(&'r self, rolling: &'r RollingStatus) -> impl Iterator<Item = &'r str> {
+        let by_request = self.record.spec.skip.iter().map(|skip| skip.node.as_str());
+        by_request.chain(rolling.skipped.iter().map(|skipped| skipped.node.as_str()))
     }
 
     pub(super) fn count(&self, index: &Index<'_>, rolling: &mut RollingStatus) {
-        let claimed: BTreeSet<&str> = rolling.active.iter().map(|c| c.node.as_str()).collect();
-        let mut counts = NodeCounts::default();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let concerned = self.concerned(index);
-        for node in &concerned {
-            if claimed.contains(node.name.as_str()) {
-            } else if index.first_outdated(&node.name).is_none() {
-                counts.done += 1;
-            } else if why_skipped(node, rolling, &self.record.spec.skip).is_some() {
-                counts.skipped += 1;
-            } else {
-                counts.waiting += 1;
-            }
-        }
-        counts.total = number(concerned.len());
-        counts.active = number(rolling.active.len());
-        let failed = |c: &&Claim| is(c, TroubleKind::Failed) || is(c, TroubleKind::Late);
-        counts.failed = number(rolling.active.iter().filter(failed).count());
-        rolling.nodes = counts;
+        let claimed: HashSet<&str> = in_work(rolling).collect();
+        let Counts { done, to_do, left_out } = index.standings.counts_without(claimed.iter().copied());
+        let by_record: HashSet<&str> = self.left_out_by_record(rolling).collect();
+        let skipped =
+            by_record.iter().filter(|node| index.standings.is_to_do(node) && !claimed.contains(*node));
+        let skipped = skipped.count();
+        let total = index.standings.counts_without([]);
+        let failed = |c: &&Arc<Claim>| is(c, TroubleKind::Failed) || is(c, TroubleKind::Late);
+        rolling.nodes = NodeCounts {
+            total: number(total.done + total.to_do + total.left_out),
+            done: number(done),
+            active: number(rolling.active.len()),
+            waiting: number(to_do.saturating_sub(skipped)),
+            skipped: number(left_out + skipped),
+            failed: number(rolling.active.iter().filter(failed).count()),
+        };
     }
 
     /// No node is in work and none is left: nothing of ours may be left on any node either.
@@ -246,6 +241,11 @@ impl StepContext<'_> {
 pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f NodeState> {
     let nodes = index.populated().filter_map(|name| index.fleet.node(name));
     nodes.filter(|node| node.labels.match_all(&options.node_selector)).collect()
+}
+
+/// The names of the nodes in work.
+fn in_work(rolling: &RollingStatus) -> impl Iterator<Item = &str> {
+    rolling.active.iter().map(|claim| claim.node.as_str())
 }
 
 /// Puts nodes into the order in which they are taken: the one that this service runs on comes last.

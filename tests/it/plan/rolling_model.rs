@@ -202,7 +202,7 @@ impl World {
                 gcus: if serves { 8 } else { 0 },
             }));
             for (kind, pod) in machine.pods.iter().enumerate().filter(|(_, p)| p.life != Life::Missing) {
-                fleet.pods.push(Arc::new(DaemonPod {
+                fleet.pods.insert(Arc::new(DaemonPod {
                     namespace: "kube-system".to_owned(),
                     name: format!("{}-{number}-{}", NAMES[kind], pod.serial),
                     uid: format!("{}-{number}-{}", NAMES[kind], pod.serial),
@@ -281,7 +281,7 @@ impl World {
             (rolling.ideal_ms, rolling.gated_ms) = (0, 0);
             (rolling.first_claim_at, rolling.last_done_at) = (None, None);
             rolling.nodes = Default::default();
-            for claim in &mut rolling.active {
+            for claim in rolling.active.iter_mut().map(Arc::make_mut) {
                 claim.ideal_start_ms = 0;
                 if let Some(trouble) = &mut claim.trouble {
                     trouble.message = format!("node {}: ", claim.node);
@@ -299,7 +299,7 @@ impl World {
         }
         if let Some(rolling) = &mut status.rolling {
             rolling.locked_since = rolling.locked_since.map(|_| ago(3600));
-            for claim in &mut rolling.active {
+            for claim in rolling.active.iter_mut().map(Arc::make_mut) {
                 if let Some(trouble) = &mut claim.trouble {
                     trouble.at = ago(3600);
                 }
@@ -444,7 +444,8 @@ impl World {
         let seen = self.snapshot();
         let held: Vec<_> = seen.fleet.sets.iter().filter(|set| set.lock.is_some()).cloned().collect();
         let records = std::slice::from_ref(record);
-        for (set, kept) in verdicts(&held, &seen.fleet.pods, records, &[]) {
+        let pods: Vec<_> = seen.fleet.pods.iter().cloned().collect();
+        for (set, kept) in verdicts(&held, &pods, records, &[]) {
             let which = SETS.iter().position(|(name, _)| *name == set.name).unwrap();
             if kept.is_none() {
                 all.push((true, self.changed(|w| w.held[which] = None)));

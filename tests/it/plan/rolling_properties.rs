@@ -1,6 +1,6 @@
 //! What holds for a rolling upgrade whatever stands in its record and in the cluster.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gcu_upgrade_manager::gr::merge_patch;
@@ -69,8 +69,8 @@ fn uid(node: usize) -> String {
     format!("pod-{node}")
 }
 
-fn claim(node: usize, state: ClaimState) -> Claim {
-    Claim {
+fn claim(node: usize, state: ClaimState) -> Arc<Claim> {
+    Arc::new(Claim {
         node: format!("n{node}"),
         since: ago(60),
         state,
@@ -88,7 +88,7 @@ fn claim(node: usize, state: ClaimState) -> Claim {
         attempt: 0,
         lost_gcus: false,
         soaking_since: None,
-    }
+    })
 }
 
 fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snapshot) {
@@ -168,7 +168,7 @@ fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snaps
             mark: [None, Some(mark("u")), Some(mark("other"))][usize::from(thrown.mark)].clone(),
             gcus: 8,
         }));
-        fleet.pods.push(Arc::new(DaemonPod {
+        fleet.pods.insert(Arc::new(DaemonPod {
             namespace: "kube-system".to_owned(),
             name: uid(number),
             uid: if thrown.new { format!("{}-new", uid(number)) } else { uid(number) },
@@ -247,7 +247,7 @@ fn a_node_that_nobody_has_to_leave_is_idle_whether_it_was_counted_or_not() {
     let (_, mut seen) = cluster(&[thrown.clone(), thrown.clone(), thrown], 1, Intent::Run);
     // A plan counts nodes with pods that are only waited for, a rollout only those with pods that leave.
     seen.fleet.busy = Some(Arc::new([("n0".to_owned(), 1), ("n2".to_owned(), 0)].into()));
-    let index = Index::of(&seen.fleet, &[], HashSet::new());
+    let index = Index::of(&seen.fleet, &[], &RollingUpdate::default());
     let mut nodes: Vec<&NodeState> = seen.fleet.nodes.iter().map(AsRef::as_ref).rev().collect();
     in_order(&mut nodes, &index, &RollingUpdate::default());
     let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();

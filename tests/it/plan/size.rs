@@ -270,13 +270,13 @@ impl World {
             }
             // Its successor cannot start, and says much about it.
             FleetAction::DeletePod { uid, .. } => {
-                let pod = fleet.pods.iter_mut().find(|p| p.uid == *uid).unwrap();
-                let pod = Arc::make_mut(pod);
+                let mut pod = fleet.pods.iter().find(|p| p.uid == *uid).unwrap().as_ref().clone();
                 self.made += 1;
                 pod.uid = uid_of("new", self.made);
                 let set = fleet.sets.iter().find(|s| s.uid == pod.owner).unwrap();
                 pod.hash = set.hash.clone().unwrap();
                 (pod.ready_since, pod.failure) = (None, Some(self.worst.repeat(10_000)));
+                fleet.pods.insert(Arc::new(pod));
             }
             FleetAction::Hold { uid, hold, .. } => {
                 let set = fleet.sets.iter_mut().find(|s| s.uid == *uid).unwrap();
@@ -331,11 +331,14 @@ fn usual_nodes_are_in_work_as_many_as_ever_may_be_at_once() {
     let rolling = world.record.status.as_mut().unwrap().rolling.as_mut().unwrap();
     rolling.locked.truncate(4);
     world.seen.fleet.sets.truncate(4);
-    for pod in &mut world.seen.fleet.pods {
-        let pod = Arc::make_mut(pod);
-        pod.name = format!("enflame-gcu-driver-{}", pod.uid.get(30..).unwrap());
-        pod.node = format!("gcu-node-{}", pod.node.get(245..).unwrap());
-    }
+    let renamed = world.seen.fleet.pods.iter().map(|pod| {
+        Arc::new(DaemonPod {
+            name: format!("enflame-gcu-driver-{}", pod.uid.get(30..).unwrap()),
+            node: format!("gcu-node-{}", pod.node.get(245..).unwrap()),
+            ..pod.as_ref().clone()
+        })
+    });
+    world.seen.fleet.pods = renamed.collect();
     for node in &mut world.seen.fleet.nodes {
         let node = Arc::make_mut(node);
         node.name = format!("gcu-node-{}", node.name.get(245..).unwrap());
@@ -370,19 +373,21 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
             let reason = text.clone();
             let text = text.repeat(times);
             let trouble = Trouble { kind: TroubleKind::Failed, message: text.clone(), at: now() };
-            let claim = |n: usize| Claim {
-                node: name("node", n),
-                since: now(),
-                state: ClaimState::Emptying,
-                deadline: now(),
-                cordon: true,
-                pods: Vec::new(),
-                gcus: 8,
-                trouble: Some(trouble.clone()),
-                ideal_start_ms: u64::MAX,
-                attempt: u32::MAX,
-                soaking_since: Some(now()),
-                lost_gcus: true,
+            let claim = |n: usize| {
+                Arc::new(Claim {
+                    node: name("node", n),
+                    since: now(),
+                    state: ClaimState::Emptying,
+                    deadline: now(),
+                    cordon: true,
+                    pods: Vec::new(),
+                    gcus: 8,
+                    trouble: Some(trouble.clone()),
+                    ideal_start_ms: u64::MAX,
+                    attempt: u32::MAX,
+                    soaking_since: Some(now()),
+                    lost_gcus: true,
+                })
             };
             let pod = || ClaimedPod {
                 component: "driver".to_owned(),
