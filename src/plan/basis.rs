@@ -1,5 +1,7 @@
 //! What a decision may rest on: what watches have shown, or only the cluster as it is read now. Pure.
 
+use std::sync::Arc;
+
 use super::Decision;
 use crate::record::rolling::Claim;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Reason, Step, Strategy};
@@ -32,7 +34,7 @@ pub fn basis(record: &GcuUpgrade, decision: &Decision) -> Basis {
     }
 }
 
-fn claims(status: &GcuUpgradeStatus) -> &[Claim] {
+fn claims(status: &GcuUpgradeStatus) -> &[Arc<Claim>] {
     status.rolling.as_ref().map(|r| r.active.as_slice()).unwrap_or_default()
 }
 

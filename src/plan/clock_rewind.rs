@@ -3,9 +3,12 @@
 //! Otherwise a wait of seconds would last until the clock is where it was, hours later. Another node's clock, when
 //! the service moves, is no different.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::record::GcuUpgradeStatus;
+use crate::record::rolling::Claim;
 
 /// Clocks are put right by so much all the time: that is waited out.
 const TOLERATED: SignedDuration = SignedDuration::from_mins(1);
@@ -14,22 +17,32 @@ const TOLERATED: SignedDuration = SignedDuration::from_mins(1);
 /// where they are. What has happened keeps the time that it was told with.
 pub(super) fn rebase_timestamps(status: &GcuUpgradeStatus, now: Timestamp) -> Option<GcuUpgradeStatus> {
     let mut status = status.clone();
-    let latest = began(&mut status).into_iter().map(|at| *at).max()?;
+    let claims = status.rolling.iter().flat_map(|r| &r.active).flat_map(|claim| began_in_work(claim));
+    let latest = claims.max().into_iter().chain(began(&mut status).into_iter().map(|at| *at)).max()?;
     let by = latest.duration_since(now);
     if by <= TOLERATED {
         return None;
     }
-    let ends = status.rolling.iter_mut().flat_map(|r| &mut r.active).map(|c| &mut c.deadline);
-    for at in ends.chain(&mut status.deadline) {
-        *at = at.saturating_sub(by).unwrap_or(now);
+    let move_back = |at: &mut Timestamp| *at = at.saturating_sub(by).unwrap_or(now);
+    for claim in status.rolling.iter_mut().flat_map(|r| &mut r.active).map(Arc::make_mut) {
+        move_back(&mut claim.deadline);
+        move_back(&mut claim.since);
+        claim.soaking_since.iter_mut().for_each(move_back);
+        claim.trouble.iter_mut().for_each(|t| move_back(&mut t.at));
     }
-    for at in began(&mut status) {
-        *at = at.saturating_sub(by).unwrap_or(now);
-    }
+    status.deadline.iter_mut().for_each(move_back);
+    began(&mut status).into_iter().for_each(move_back);
     Some(status)
 }
 
-/// Since when what is under way is.
+/// Since when a node is in work, and what is under way on it. Claims are only read where the clock is right: every
+/// decision begins with this.
+fn began_in_work(claim: &Claim) -> impl Iterator<Item = Timestamp> {
+    let trouble = claim.trouble.as_ref().map(|t| t.at);
+    [Some(claim.since), claim.soaking_since, trouble].into_iter().flatten()
+}
+
+/// Since when what else is under way is.
 fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
     let mut all: Vec<&mut Timestamp> = Vec::new();
     all.extend(&mut status.step_since);
@@ -40,11 +53,6 @@ fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
         all.extend(&mut rolling.gated_since);
         all.extend(&mut rolling.first_claim_at);
         all.extend(&mut rolling.last_done_at);
-        for claim in &mut rolling.active {
-            all.push(&mut claim.since);
-            all.extend(&mut claim.soaking_since);
-            all.extend(claim.trouble.iter_mut().map(|t| &mut t.at));
-        }
     }
     all
 }

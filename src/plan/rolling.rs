@@ -34,6 +34,8 @@ mod unrendered;
 mod unreverted;
 pub mod window;
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use kube::Resource;
 use serde_json::Value;
@@ -234,7 +236,7 @@ impl StepContext<'_> {
             rolling.skipped.clear();
             rolling.uncommanded = 0;
             rolling.relocks = 0;
-            rolling.active.iter_mut().for_each(|claim| self.renew(claim));
+            rolling.active.iter_mut().for_each(|claim| self.renew(Arc::make_mut(claim)));
         });
         Decision::Record(draft.retry(self.record.spec.attempt, self.seconds_for(self.status.step)))
     }

@@ -1,6 +1,7 @@
 //! The part of the record that a RollingUpdate has beside what every upgrade has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -171,8 +172,10 @@ pub struct RollingStatus {
     /// Node counts by state.
     pub nodes: NodeCounts,
     /// The nodes in work.
+    // Shared: one status is made of another again and again, and only the claims that have changed are new then. Two
+    // that are the same in memory are not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub active: Vec<Claim>,
+    pub active: Vec<Arc<Claim>>,
     /// Nodes that were given up, until the rollout is retried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedNode>,

@@ -6,6 +6,7 @@
 //! of all fields, and other people's annotations, of which an API server takes 256 KiB.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
@@ -149,10 +150,14 @@ fn bound_rolling(rolling: &mut RollingStatus) {
     keep_newest(&mut rolling.recent, DONE_NODES, RECENT);
     rolling.slots.truncate(WINDOW_LIMIT);
     let mut left = TROUBLES;
-    for trouble in rolling.active.iter_mut().filter_map(|claim| claim.trouble.as_mut()) {
+    for claim in &mut rolling.active {
+        let Some(trouble) = &claim.trouble else { continue };
         let limit = if left >= TROUBLE { TROUBLE } else { SHORT_TROUBLE };
-        cut(&mut trouble.message, limit);
-        left = left.saturating_sub(stored(&trouble.message));
+        let message = shortened(&trouble.message, limit);
+        left = left.saturating_sub(stored(&message));
+        if message != trouble.message {
+            Arc::make_mut(claim).trouble.iter_mut().for_each(|t| t.message.clone_from(&message));
+        }
     }
     rolling.skipped.iter_mut().for_each(|skipped| cut(&mut skipped.reason, SKIP_REASON));
     if !rolling.skipped.is_empty() {

@@ -1,6 +1,7 @@
 //! The claims: each node in work is moved on, troubles are noted, done nodes are let go.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -32,17 +33,14 @@ impl StepContext<'_> {
             self.retry_node(&mut claim);
             let look = node::look(self.record, &claim, index, self.now, stopping, abandon);
             untils.extend(look.until.filter(|at| *at > self.now));
-            claim.trouble = self.trouble(&claim, &look);
-            if look.stage == node::Stage::Soaking && look.clock_was_set {
-                claim.soaking_since.get_or_insert(self.now);
-            }
-            claim.lost_gcus |= look.stage == node::Stage::Verifying && look.missing_gcus;
+            self.note(&mut claim, &look);
             if let (Some(trouble), Some((_, settles))) = (&claim.trouble, &look.signal) {
                 untils.extend(trouble.at.saturating_add(*settles).ok().filter(|at| *at > self.now));
             }
             match look.next {
                 Move::Call(actions) => calls.extend(actions),
                 Move::Swap => {
+                    let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Swapping;
                     claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
                     claim.trouble = None;
@@ -52,10 +50,13 @@ impl StepContext<'_> {
                     let there =
                         |pod: &ClaimedPod| index.pods(&claim.node).iter().any(|(_, p)| p.uid == pod.uid);
                     let again = |pod: &ClaimedPod| more.iter().any(|m| m.component == pod.component);
-                    claim.pods.retain(|pod| there(pod) || !again(pod));
-                    claim.pods.extend(more);
+                    let mut pods = claim.pods.clone();
+                    pods.retain(|pod| there(pod) || !again(pod));
+                    pods.extend(more);
+                    Arc::make_mut(&mut claim).pods = pods;
                 }
                 Move::Skip(reason) => {
+                    let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
                     // None of them has been touched, and its name is written once more.
@@ -64,11 +65,12 @@ impl StepContext<'_> {
                     rolling.skipped.push(SkippedNode { node, reason, attempt: claim.attempt });
                 }
                 Move::LeaveOut => {
+                    let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
                 }
                 Move::Done => {
-                    self.finish_node(rolling, claim);
+                    self.finish_node(rolling, Arc::unwrap_or_clone(claim));
                     continue;
                 }
                 Move::GiveBack | Move::Lost => {
@@ -83,6 +85,22 @@ impl StepContext<'_> {
         // Calls to different nodes go out together; those that release come first, they free slots.
         calls.sort_by_key(|c| !matches!(c, FleetAction::ReleaseNode { .. }));
         (calls, untils.into_iter().min())
+    }
+
+    /// Remembers what was seen. A claim of which nothing changes stays the same in memory.
+    fn note(&self, claim: &mut Arc<Claim>, look: &NodeAssessment) {
+        let trouble = self.trouble(claim, look);
+        if claim.trouble != trouble {
+            Arc::make_mut(claim).trouble = trouble;
+        }
+        let ahead = look.stage == node::Stage::Soaking && look.clock_was_set;
+        if ahead && claim.soaking_since.is_none() {
+            Arc::make_mut(claim).soaking_since = Some(self.now);
+        }
+        let missing = look.stage == node::Stage::Verifying && look.missing_gcus;
+        if missing && !claim.lost_gcus {
+            Arc::make_mut(claim).lost_gcus = true;
+        }
     }
 
     /// What is to be remembered of a node that is not progressing.
@@ -147,7 +165,7 @@ impl StepContext<'_> {
             claim.state = ClaimState::Swapping;
             claim.cordon = false;
             claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
-            rolling.active.push(claim);
+            rolling.active.push(Arc::new(claim));
             rolling.uncommanded = rolling.uncommanded.saturating_add(1);
         }
     }
@@ -206,9 +224,10 @@ impl StepContext<'_> {
     }
 
     /// A person has asked for another try of this node.
-    fn retry_node(&self, claim: &mut Claim) {
+    fn retry_node(&self, claim: &mut Arc<Claim>) {
         let attempt = self.attempt_of(&claim.node);
         if attempt > claim.attempt {
+            let claim = Arc::make_mut(claim);
             claim.attempt = attempt;
             self.renew(claim);
         }

@@ -4,6 +4,7 @@
 //! are made that the claims ask for; when there are none, it says what is waited for.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -119,7 +120,7 @@ impl StepContext<'_> {
             }
             rolling.first_claim_at.get_or_insert(self.now);
             let claim = self.new_claim(index, node, rolling);
-            rolling.active.push(claim);
+            rolling.active.push(Arc::new(claim));
             rolling.step_left = rolling.step_left.map(|left| left.saturating_sub(1));
         }
     }
@@ -172,7 +173,7 @@ impl StepContext<'_> {
         }
         counts.total = number(concerned.len());
         counts.active = number(rolling.active.len());
-        let failed = |c: &&Claim| is(c, TroubleKind::Failed) || is(c, TroubleKind::Late);
+        let failed = |c: &&Arc<Claim>| is(c, TroubleKind::Failed) || is(c, TroubleKind::Late);
         counts.failed = number(rolling.active.iter().filter(failed).count());
         rolling.nodes = counts;
     }

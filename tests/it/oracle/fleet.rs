@@ -220,7 +220,7 @@ impl Replay {
     }
 
     fn claim(&self, node: &str) -> Option<&Claim> {
-        self.rolling()?.active.iter().find(|c| c.node == node)
+        self.rolling()?.active.iter().map(AsRef::as_ref).find(|c: &&Claim| c.node == node)
     }
 
     /// I9: a pause has been taken into account.

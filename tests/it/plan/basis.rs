@@ -1,5 +1,7 @@
 //! What a decision may rest on: what watches have shown, or the cluster as it is read now.
 
+use std::sync::Arc;
+
 use gcu_upgrade_manager::plan::basis::{Basis, basis, dropped};
 use gcu_upgrade_manager::plan::{Decision, FleetAction, GrAction, GuardAction};
 use gcu_upgrade_manager::record::rolling::{Claim, ClaimState, GivingUp, RollingStatus};
@@ -7,8 +9,8 @@ use gcu_upgrade_manager::record::{GcuUpgradeStatus, Reason};
 
 use super::*;
 
-fn claim(node: &str, state: ClaimState, cordon: bool) -> Claim {
-    Claim {
+fn claim(node: &str, state: ClaimState, cordon: bool) -> Arc<Claim> {
+    Arc::new(Claim {
         node: node.to_owned(),
         since: now(),
         state,
@@ -21,10 +23,10 @@ fn claim(node: &str, state: ClaimState, cordon: bool) -> Claim {
         attempt: 0,
         soaking_since: None,
         lost_gcus: false,
-    }
+    })
 }
 
-fn rolling(active: Vec<Claim>) -> GcuUpgradeStatus {
+fn rolling(active: Vec<Arc<Claim>>) -> GcuUpgradeStatus {
     GcuUpgradeStatus {
         step: Step::Rolling,
         rolling: Some(RollingStatus { active, ..RollingStatus::default() }),
@@ -33,7 +35,7 @@ fn rolling(active: Vec<Claim>) -> GcuUpgradeStatus {
 }
 
 /// A RollingUpdate whose nodes are in work, with these claims on record.
-fn in_work(active: Vec<Claim>) -> GcuUpgrade {
+fn in_work(active: Vec<Arc<Claim>>) -> GcuUpgrade {
     let mut record = record();
     record.spec.strategy = Strategy::RollingUpdate;
     record.status = Some(rolling(active));

@@ -1,5 +1,7 @@
 //! How far an upgrade is, in numbers and in one line; and which budgets block.
 
+use std::sync::Arc;
+
 use gcu_upgrade_manager::explain::progress::{efficiency, progress};
 use gcu_upgrade_manager::observe::budgets::budget;
 use gcu_upgrade_manager::plan::budget::{Budget, blocking};
@@ -10,8 +12,8 @@ use gcu_upgrade_manager::record::rolling::{
 
 use super::*;
 
-fn claim(since: Timestamp, ideal_start_ms: u64) -> Claim {
-    Claim {
+fn claim(since: Timestamp, ideal_start_ms: u64) -> Arc<Claim> {
+    Arc::new(Claim {
         node: "n".to_owned(),
         since,
         state: ClaimState::Swapping,
@@ -24,7 +26,7 @@ fn claim(since: Timestamp, ideal_start_ms: u64) -> Claim {
         attempt: 0,
         lost_gcus: false,
         soaking_since: None,
-    }
+    })
 }
 
 /// Begun 100 s ago, the first node done after 40 s.

@@ -281,7 +281,7 @@ impl World {
             (rolling.ideal_ms, rolling.gated_ms) = (0, 0);
             (rolling.first_claim_at, rolling.last_done_at) = (None, None);
             rolling.nodes = Default::default();
-            for claim in &mut rolling.active {
+            for claim in rolling.active.iter_mut().map(Arc::make_mut) {
                 claim.ideal_start_ms = 0;
                 if let Some(trouble) = &mut claim.trouble {
                     trouble.message = format!("node {}: ", claim.node);
@@ -299,7 +299,7 @@ impl World {
         }
         if let Some(rolling) = &mut status.rolling {
             rolling.locked_since = rolling.locked_since.map(|_| ago(3600));
-            for claim in &mut rolling.active {
+            for claim in rolling.active.iter_mut().map(Arc::make_mut) {
                 if let Some(trouble) = &mut claim.trouble {
                     trouble.at = ago(3600);
                 }

@@ -69,8 +69,8 @@ fn uid(node: usize) -> String {
     format!("pod-{node}")
 }
 
-fn claim(node: usize, state: ClaimState) -> Claim {
-    Claim {
+fn claim(node: usize, state: ClaimState) -> Arc<Claim> {
+    Arc::new(Claim {
         node: format!("n{node}"),
         since: ago(60),
         state,
@@ -88,7 +88,7 @@ fn claim(node: usize, state: ClaimState) -> Claim {
         attempt: 0,
         lost_gcus: false,
         soaking_since: None,
-    }
+    })
 }
 
 fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snapshot) {

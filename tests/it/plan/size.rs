@@ -370,19 +370,21 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
             let reason = text.clone();
             let text = text.repeat(times);
             let trouble = Trouble { kind: TroubleKind::Failed, message: text.clone(), at: now() };
-            let claim = |n: usize| Claim {
-                node: name("node", n),
-                since: now(),
-                state: ClaimState::Emptying,
-                deadline: now(),
-                cordon: true,
-                pods: Vec::new(),
-                gcus: 8,
-                trouble: Some(trouble.clone()),
-                ideal_start_ms: u64::MAX,
-                attempt: u32::MAX,
-                soaking_since: Some(now()),
-                lost_gcus: true,
+            let claim = |n: usize| {
+                Arc::new(Claim {
+                    node: name("node", n),
+                    since: now(),
+                    state: ClaimState::Emptying,
+                    deadline: now(),
+                    cordon: true,
+                    pods: Vec::new(),
+                    gcus: 8,
+                    trouble: Some(trouble.clone()),
+                    ideal_start_ms: u64::MAX,
+                    attempt: u32::MAX,
+                    soaking_since: Some(now()),
+                    lost_gcus: true,
+                })
             };
             let pod = || ClaimedPod {
                 component: "driver".to_owned(),

@@ -133,7 +133,7 @@ async fn a_late_node_gets_a_fresh_deadline() {
     assert_eq!(effect(&retried), "node node-2 goes on with a fresh deadline");
     until_phase(&mut harness, 1, Phase::Running).await;
     let fresh = claim(harness.record(1).await);
-    assert_eq!((fresh.trouble, fresh.attempt, fresh.since), (None, 1, late.since));
+    assert_eq!((fresh.trouble.clone(), fresh.attempt, fresh.since), (None, 1, late.since));
     assert!(fresh.deadline.duration_since(late.deadline).as_secs() >= 600, "{:?}", fresh.deadline);
     let early = of_node(&harness, "node-2", "retry", "").await;
     assert_eq!(
