@@ -100,7 +100,7 @@ fn looked_at(
         let look = node::look(record, claim, &index, now, stopping, abandon);
         stuck(record, claim, &index, look, budgets)
     };
-    let mut nodes: Vec<Stuck> = rolling.active.iter().map(look).collect();
+    let mut nodes: Vec<Stuck> = rolling.active.iter().map(|claim| look(claim)).collect();
     nodes.sort_by_key(|s| (s.trouble.is_none(), s.since));
     Why { message, nodes, skipped: skipped(record, &rolling, &index), attention: Vec::new() }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::record::GcuUpgradeStatus;
+use crate::record::rolling::Claim;
 
 /// Clocks are put right by so much all the time: that is waited out.
 const TOLERATED: SignedDuration = SignedDuration::from_mins(1);
@@ -15,29 +16,33 @@ const TOLERATED: SignedDuration = SignedDuration::from_mins(1);
 /// The status with every time of its waits moved to where it would be by the present clock; `None` when that is
 /// where they are. What has happened keeps the time that it was told with.
 pub(super) fn rebase_timestamps(status: &GcuUpgradeStatus, now: Timestamp) -> Option<GcuUpgradeStatus> {
-    let claims = status.rolling.iter().flat_map(|r| &r.active).flat_map(|claim| {
-        let trouble = claim.trouble.as_ref().map(|t| t.at);
-        [Some(claim.since), claim.soaking_since, trouble].into_iter().flatten()
-    });
     let mut status = status.clone();
-    let latest = began(&mut status).into_iter().map(|at| *at).chain(claims).max()?;
+    let claims = status.rolling.iter().flat_map(|r| &r.active).flat_map(|claim| began_in_work(claim));
+    let latest = claims.max().into_iter().chain(began(&mut status).into_iter().map(|at| *at)).max()?;
     let by = latest.duration_since(now);
     if by <= TOLERATED {
         return None;
     }
-    let back = |at: &mut Timestamp| *at = at.saturating_sub(by).unwrap_or(now);
-    status.deadline.iter_mut().for_each(back);
-    began(&mut status).into_iter().for_each(back);
+    let move_back = |at: &mut Timestamp| *at = at.saturating_sub(by).unwrap_or(now);
     for claim in status.rolling.iter_mut().flat_map(|r| &mut r.active).map(Arc::make_mut) {
-        back(&mut claim.deadline);
-        back(&mut claim.since);
-        claim.soaking_since.iter_mut().for_each(back);
-        claim.trouble.iter_mut().for_each(|trouble| back(&mut trouble.at));
+        move_back(&mut claim.deadline);
+        move_back(&mut claim.since);
+        claim.soaking_since.iter_mut().for_each(move_back);
+        claim.trouble.iter_mut().for_each(|t| move_back(&mut t.at));
     }
+    status.deadline.iter_mut().for_each(move_back);
+    began(&mut status).into_iter().for_each(move_back);
     Some(status)
 }
 
-/// Since when what is under way is, but for the nodes in work.
+/// Since when a node is in work, and what is under way on it. Claims are only read where the clock is right: every
+/// decision begins with this.
+fn began_in_work(claim: &Claim) -> impl Iterator<Item = Timestamp> {
+    let trouble = claim.trouble.as_ref().map(|t| t.at);
+    [Some(claim.since), claim.soaking_since, trouble].into_iter().flatten()
+}
+
+/// Since when what else is under way is.
 fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
     let mut all: Vec<&mut Timestamp> = Vec::new();
     all.extend(&mut status.step_since);

@@ -172,6 +172,8 @@ pub struct RollingStatus {
     /// Node counts by state.
     pub nodes: NodeCounts,
     /// The nodes in work.
+    // Shared: one status is made of another again and again, and only the claims that have changed are new then. Two
+    // that are the same in memory are not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<Arc<Claim>>,
     /// Nodes that were given up, until the rollout is retried.

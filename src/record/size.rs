@@ -150,14 +150,13 @@ fn bound_rolling(rolling: &mut RollingStatus) {
     keep_newest(&mut rolling.recent, DONE_NODES, RECENT);
     rolling.slots.truncate(WINDOW_LIMIT);
     let mut left = TROUBLES;
-    for claim in rolling.active.iter_mut().filter(|claim| claim.trouble.is_some()) {
+    for claim in &mut rolling.active {
+        let Some(trouble) = &claim.trouble else { continue };
         let limit = if left >= TROUBLE { TROUBLE } else { SHORT_TROUBLE };
-        let mut cut_claim = claim.as_ref().clone();
-        cut_claim.trouble.iter_mut().for_each(|trouble| cut(&mut trouble.message, limit));
-        left =
-            left.saturating_sub(cut_claim.trouble.as_ref().map(|t| stored(&t.message)).unwrap_or_default());
-        if cut_claim != **claim {
-            *claim = Arc::new(cut_claim);
+        let message = shortened(&trouble.message, limit);
+        left = left.saturating_sub(stored(&message));
+        if message != trouble.message {
+            Arc::make_mut(claim).trouble.iter_mut().for_each(|t| t.message.clone_from(&message));
         }
     }
     rolling.skipped.iter_mut().for_each(|skipped| cut(&mut skipped.reason, SKIP_REASON));

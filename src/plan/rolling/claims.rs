@@ -32,22 +32,17 @@ impl StepContext<'_> {
         rolling.skipped.retain(|s| self.attempt_of(&s.node) <= s.attempt);
         let mut memo = self.memo.borrow_mut();
         memo.on_terms(Terms::of(self.record, self.status.goal, &index.sets, (stopping, abandon)));
-        for known in std::mem::take(&mut rolling.active) {
-            if let Some(until) = memo.waits(&known, self.now) {
+        for mut claim in std::mem::take(&mut rolling.active) {
+            if let Some(until) = memo.waits(&claim, self.now) {
                 untils.extend(until);
-                rolling.active.push(known);
+                rolling.active.push(claim);
                 continue;
             }
-            let mut claim = known.as_ref().clone();
             self.retry_node(&mut claim);
             let look = node::look(self.record, &claim, index, self.now, stopping, abandon);
             let is_to_come = |at: &Timestamp| *at > self.now;
             let mut until = look.until.filter(is_to_come);
-            claim.trouble = self.trouble(&claim, &look);
-            if look.stage == node::Stage::Soaking && look.clock_was_set {
-                claim.soaking_since.get_or_insert(self.now);
-            }
-            claim.lost_gcus |= look.stage == node::Stage::Verifying && look.missing_gcus;
+            self.note(&mut claim, &look);
             if let (Some(trouble), Some((_, settles))) = (&claim.trouble, &look.signal) {
                 let settled = trouble.at.saturating_add(*settles).ok().filter(is_to_come);
                 until = until.into_iter().chain(settled).min();
@@ -57,6 +52,7 @@ impl StepContext<'_> {
             match look.next {
                 Move::Call(actions) => calls.extend(actions),
                 Move::Swap => {
+                    let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Swapping;
                     claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
                     claim.trouble = None;
@@ -65,10 +61,13 @@ impl StepContext<'_> {
                     // Of each component the pods that are there, and those that were there last: no more than fits.
                     let there = |pod: &ClaimedPod| index.pods(&claim.node).any(|(_, p)| p.uid == pod.uid);
                     let again = |pod: &ClaimedPod| more.iter().any(|m| m.component == pod.component);
-                    claim.pods.retain(|pod| there(pod) || !again(pod));
-                    claim.pods.extend(more);
+                    let mut pods = claim.pods.clone();
+                    pods.retain(|pod| there(pod) || !again(pod));
+                    pods.extend(more);
+                    Arc::make_mut(&mut claim).pods = pods;
                 }
                 Move::Skip(reason) => {
+                    let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
                     // None of them has been touched, and its name is written once more.
@@ -77,11 +76,12 @@ impl StepContext<'_> {
                     rolling.skipped.push(SkippedNode { node, reason, attempt: claim.attempt });
                 }
                 Move::LeaveOut => {
+                    let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
                 }
                 Move::Done => {
-                    self.finish_node(rolling, claim);
+                    self.finish_node(rolling, Arc::unwrap_or_clone(claim));
                     continue;
                 }
                 Move::GiveBack | Move::Lost => {
@@ -91,7 +91,6 @@ impl StepContext<'_> {
                     continue;
                 }
             }
-            let claim = if claim == *known { known } else { Arc::new(claim) };
             // A clock that was set is looked at again each time.
             if only_waits && !look.clock_was_set {
                 let late = Some(claim.deadline).filter(is_to_come);
@@ -103,6 +102,22 @@ impl StepContext<'_> {
         // Calls to different nodes go out together; those that release come first, they free slots.
         calls.sort_by_key(|c| !matches!(c, FleetAction::ReleaseNode { .. }));
         (calls, untils.into_iter().min())
+    }
+
+    /// Remembers what was seen. A claim of which nothing changes stays the same in memory.
+    fn note(&self, claim: &mut Arc<Claim>, look: &NodeAssessment) {
+        let trouble = self.trouble(claim, look);
+        if claim.trouble != trouble {
+            Arc::make_mut(claim).trouble = trouble;
+        }
+        let ahead = look.stage == node::Stage::Soaking && look.clock_was_set;
+        if ahead && claim.soaking_since.is_none() {
+            Arc::make_mut(claim).soaking_since = Some(self.now);
+        }
+        let missing = look.stage == node::Stage::Verifying && look.missing_gcus;
+        if missing && !claim.lost_gcus {
+            Arc::make_mut(claim).lost_gcus = true;
+        }
     }
 
     /// What is to be remembered of a node that is not progressing.
@@ -225,9 +240,10 @@ impl StepContext<'_> {
     }
 
     /// A person has asked for another try of this node.
-    fn retry_node(&self, claim: &mut Claim) {
+    fn retry_node(&self, claim: &mut Arc<Claim>) {
         let attempt = self.attempt_of(&claim.node);
         if attempt > claim.attempt {
+            let claim = Arc::make_mut(claim);
             claim.attempt = attempt;
             self.renew(claim);
         }
