@@ -302,6 +302,17 @@ impl fmt::Debug for GrAction {
 }
 
 impl FleetAction {
+    /// The node on which it is made.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Hold { .. } => None,
+            Self::Cordon { node, .. }
+            | Self::ReleaseNode { node, .. }
+            | Self::Evict { node, .. }
+            | Self::DeletePod { node, .. } => Some(node),
+        }
+    }
+
     /// What an answer to this call is remembered by: see [`Fleet::refusals`].
     pub fn subject(&self) -> String {
         match self {

@@ -5,6 +5,7 @@
 
 mod grs;
 mod scope;
+mod sight;
 mod view;
 mod views;
 
@@ -26,6 +27,7 @@ use crate::plan::fleet::{Fleet, NodeState, Tenant};
 use crate::record::GcuUpgrade;
 pub use grs::{Grs, ServedGr};
 pub use scope::Scope;
+pub use sight::Sight;
 pub use view::{Habits, View};
 pub use views::{Views, concerns_nodes, join_refusals, pods_of};
 

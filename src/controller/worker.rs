@@ -3,10 +3,11 @@
 mod guard;
 mod look;
 mod order;
+mod suppressed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -23,14 +24,16 @@ use crate::cluster;
 use crate::observe::fleet as observe_fleet;
 use crate::plan::basis::{Basis, basis, dropped};
 use crate::plan::fleet::{CHANGED, NOT_SEEN_YET};
+use crate::plan::memo::Memo;
 use crate::plan::rolling::node::is_ours;
-use crate::plan::{Decision, FleetAction, Guard, Snapshot, decide};
+use crate::plan::{Decision, FleetAction, Guard, decide};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Strategy};
-use crate::store::{Views, concerns_nodes};
+use crate::store::{Sight, Views, concerns_nodes};
 use crate::telemetry::trouble::Trouble;
 use crate::telemetry::v1;
 use look::Look;
 use order::Order;
+use suppressed::Suppressed;
 
 /// Lets a burst of watch events be looked at once: so long, and so much longer for each node. A decision takes as much
 /// longer, and what is decided in a large cluster is not in a hurry.
@@ -58,7 +61,10 @@ pub(super) struct Worker {
     refused: Option<(String, Instant)>,
     /// The same for calls on nodes, pods and DaemonSets, by what they were about. Calls that were done are here
     /// too, until the watches have had time to show it.
-    suppressed: BTreeMap<String, (String, Instant)>,
+    suppressed: Suppressed,
+    /// What was seen of the fleet, and what is known from that.
+    sight: Sight,
+    memo: Memo,
     /// What the last trial of the webhook came to, and for how long that is believed.
     guard: Option<(Guard, Instant)>,
     /// How many pods would have to leave each node, for the order of nodes.
@@ -102,7 +108,9 @@ impl Worker {
             wake,
             views,
             refused: None,
-            suppressed: BTreeMap::new(),
+            suppressed: Suppressed::default(),
+            sight: Sight::default(),
+            memo: Memo::default(),
             guard: None,
             order: Order::default(),
             eviction: None,
@@ -153,10 +161,9 @@ impl Worker {
             self.order.count(&self.context.client, &self.record).await?;
         }
         let mut called = false;
-        match self.views.snapshot(&self.record) {
-            Some(mut seen) => {
-                seen.guard = self.known_guard();
-                let decision = self.decide(seen);
+        match self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo) {
+            Some(seen) => {
+                let decision = self.decide_on_views(seen);
                 if basis(&self.record, &decision) == Basis::Views {
                     return self.carry_out(decision).await;
                 }
@@ -177,7 +184,9 @@ impl Worker {
             }
         };
         self.views.follow(&self.record, seen.gr.as_ref());
-        let decision = self.decide(seen);
+        let mut seen = seen;
+        let now = self.complete(&mut seen);
+        let decision = decide(&self.record, &seen, now);
         match self.carry_out(decision).await? {
             // The views are ahead of what was read: nothing need wake when that has caught up.
             LoopOutcome::Until(when) if called => {
@@ -265,7 +274,7 @@ impl Worker {
                 (Outcome::LookAgain, FleetAction::DeletePod { .. }) => (CHANGED.to_owned(), SAFETY_NET),
                 (Outcome::Refused(text) | Outcome::Unavailable(text), _) => (text, REFUSAL_BACKOFF),
             };
-            self.suppressed.insert(action.subject(), (text, Instant::now() + rest));
+            self.suppressed.add(action, text, rest, &mut self.memo);
         }
         Ok(LoopOutcome::Again)
     }
@@ -276,26 +285,20 @@ impl Worker {
         LoopOutcome::Over
     }
 
-    fn decide(&mut self, mut seen: Snapshot) -> Decision {
-        let (now, instant) = (self.context.clock.now(), Instant::now());
-        self.notice_a_jump(now, instant);
-        self.refused.take_if(|(_, retry_at)| *retry_at <= instant);
-        seen.refused = self.refused.as_ref().map(|(text, _)| text.clone());
-        self.suppressed.retain(|_, (_, until)| *until > instant);
-        seen.fleet.refusals =
-            self.suppressed.iter().map(|(k, (text, _))| (k.clone(), text.clone())).collect();
-        seen.fleet.own_node.clone_from(&self.context.own_node);
-        seen.fleet.busy = self.order.busy();
-        seen.undisturbed_since = self.undisturbed_since;
-        seen.not_released = self.context.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        decide(&self.record, &seen, now)
-    }
-
     async fn write(&mut self, status: GcuUpgradeStatus) -> Result<LoopOutcome, kube::Error> {
         let old = self.record.status_or_default();
         let noted =
             status.timeline.len() != old.timeline.len() || status.timeline.last() != old.timeline.last();
-        self.record = act::write_status(&self.context.client, &self.record, status).await?;
+        let shared = status.rolling.as_ref().map(|rolling| rolling.active.clone());
+        let mut written = act::write_status(&self.context.client, &self.record, status).await?;
+        // The answer has claims of its own, which are these.
+        if let (Some(mine), Some(answered)) =
+            (shared, written.status.as_mut().and_then(|s| s.rolling.as_mut()))
+            && mine == answered.active
+        {
+            answered.active = mine;
+        }
+        self.record = written;
         self.failures = 0;
         let status = self.record.status_or_default();
         self.context.metrics.written(self.record.spec.strategy, &old, &status);
@@ -338,7 +341,7 @@ impl Worker {
         if status.waiting_on != known.waiting_on || status.phase != known.phase || !heard {
             return self.write(status).await;
         }
-        let retry_at = self.refused.iter().chain(self.suppressed.values()).map(|(_, at)| *at).min();
+        let retry_at = self.refused.iter().map(|(_, at)| *at).chain(self.suppressed.first()).min();
         let left = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         let retry_at = left.and_then(|left| self.context.clock.precisely().saturating_add(left).ok());
         Ok(LoopOutcome::Until(until.into_iter().chain(retry_at).min()))

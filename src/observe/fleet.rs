@@ -82,6 +82,11 @@ impl Interest {
         pods.into_iter().filter(|pod| !self.names(&pod.namespace, &pod.workload)).collect()
     }
 
+    /// Whether a pod is of a DaemonSet of interest.
+    pub fn has(&self, pod: &DaemonPod) -> bool {
+        self.names(&pod.namespace, &pod.workload)
+    }
+
     /// Of the pods of components those of the DaemonSets of interest.
     pub fn daemon_pods(&self, pods: impl IntoIterator<Item = SeenPod>) -> Vec<Arc<DaemonPod>> {
         // Thousands of neighbours are of the same workload.
@@ -93,7 +98,7 @@ impl Interest {
                 other.workload == pod.workload && other.namespace == pod.namespace
             };
             let known = last.as_ref().filter(same).map(|(_, ours)| *ours);
-            let is_ours = known.unwrap_or_else(|| self.names(&pod.namespace, &pod.workload));
+            let is_ours = known.unwrap_or_else(|| self.has(&pod));
             last = Some((pod.clone(), is_ours));
             if is_ours {
                 ours.push(pod);

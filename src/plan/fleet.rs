@@ -37,7 +37,7 @@ pub struct Fleet {
     /// Calls that are not to be repeated yet, with the reason: refused, or done and not seen yet. By what they
     /// were about: the UID of a pod or DaemonSet, or a version of a node, see [`version_of`]. When another version of
     /// it is seen, the call may be made again at once.
-    pub refusals: BTreeMap<String, String>,
+    pub refusals: Arc<BTreeMap<String, String>>,
 }
 
 /// A node.

@@ -190,6 +190,11 @@ impl<T: Clone + Send + 'static> View<T> {
 }
 
 impl<T: Clone> Reader<T> {
+    /// Whether it reads this view.
+    pub fn is_of(&self, view: &View<T>) -> bool {
+        Arc::ptr_eq(&self.state, &view.state)
+    }
+
     /// What has changed since this was last asked; `None`: nothing.
     pub fn changes(&self) -> Option<Changes<T>> {
         let mut state = lock(&self.state);

@@ -7,12 +7,13 @@ use kube::Client;
 use kube::runtime::watcher;
 use tokio::sync::Notify;
 
-use super::{Scope, Stores, View};
+use super::{Scope, Sight, Stores, View};
 use crate::gr::{LiveGr, WorkloadKind};
 use crate::observe::fleet::{Interest, SeenPod, SeenSet, Template, daemon_state, with_hashes};
 use crate::observe::refusals::{self, Refusal};
 use crate::observe::{gr_api, parse_gr};
 use crate::plan::fleet::{Fleet, NodeState, SetState, Tenant};
+use crate::plan::memo::Memo;
 use crate::plan::rolling::node::{is_ours, needs_tenants};
 use crate::plan::{PodState, Snapshot, WorkloadState};
 use crate::record::{GcuUpgrade, Step, Strategy};
@@ -29,18 +30,18 @@ pub struct Views {
 
 /// What depends on the gr and on the record.
 #[derive(Default)]
-struct Rest {
+pub(super) struct Rest {
     scope: Scope,
     /// The scope is made from a whole list of DaemonSets.
     complete: bool,
     interest: Interest,
     deployments: BTreeMap<String, Arc<View<WorkloadState>>>,
-    pods: BTreeMap<(String, String), Arc<View<SeenPod>>>,
+    pub(super) pods: BTreeMap<(String, String), Arc<View<SeenPod>>>,
     templates: BTreeMap<String, Arc<View<Template>>>,
     /// Pods that could not be created, by namespace, in the steps in which pods are to come.
     refusals: BTreeMap<String, Arc<View<Refusal>>>,
     /// The pods on nodes in work, each listed when the node was seen to carry the claim.
-    tenants: BTreeMap<String, Arc<View<Arc<Tenant>>>>,
+    pub(super) tenants: BTreeMap<String, Arc<View<Arc<Tenant>>>>,
 }
 
 impl Views {
@@ -148,21 +149,15 @@ impl Views {
         if !self.is_ready() {
             return None;
         }
+        let mut sight = Sight::default();
+        self.follow_with(&mut sight, &sets, &mut Memo::default());
+        Some(Fleet { sets, ..sight.fleet })
+    }
+
+    fn follow_with(&self, sight: &mut Sight, sets: &[Arc<SetState>], memo: &mut Memo) {
         let rest = self.rest();
-        let interest = rest.interest.clone().with_sets(&sets);
-        let known = rest.tenants.iter().filter(|(_, view)| view.is_ready());
-        let unread = rest.tenants.iter().filter_map(|(node, view)| Some((node.clone(), view.trouble()?)));
-        Some(Fleet {
-            nodes: self.nodes.items(),
-            pods: interest
-                .daemon_pods(rest.pods.values().flat_map(|view| view.items()))
-                .into_iter()
-                .collect(),
-            tenants: known.map(|(node, view)| (node.clone(), interest.tenants(view.items()))).collect(),
-            unread: unread.collect(),
-            sets,
-            ..Fleet::default()
-        })
+        let interest = rest.interest.clone().with_sets(sets);
+        sight.follow(&self.nodes, &rest, interest, memo);
     }
 
     /// Whether everything has been listed once that is needed for the record as it stands.
@@ -189,25 +184,35 @@ impl Views {
     /// The part of the cluster that the upgrade concerns, as the watches see it; `None` until all of them have listed
     /// once.
     pub fn snapshot(&self, record: &GcuUpgrade) -> Option<Snapshot> {
+        self.snapshot_of(record, &mut Sight::default(), &mut Memo::default())
+    }
+
+    /// The same, with the fleet out of `sight`, which is brought up to date and has to be given it back. `memo` is told
+    /// what has changed.
+    pub fn snapshot_of(&self, record: &GcuUpgrade, sight: &mut Sight, memo: &mut Memo) -> Option<Snapshot> {
         if !self.is_ready() {
             return None;
         }
         let sets = self.sets.items();
         let deployments: Vec<WorkloadState> =
             self.rest().deployments.values().flat_map(|view| view.items()).collect();
-        let mut seen = Snapshot {
-            gr: self.gr(),
-            workloads: self.rest().scope.workloads_among(&sets).chain(deployments).collect(),
-            dead_nodes: self.dead_nodes(),
-            ..Snapshot::default()
-        };
+        let workloads = self.rest().scope.workloads_among(&sets).chain(deployments).collect();
+        let mut seen = Snapshot { gr: self.gr(), workloads, ..Snapshot::default() };
         if record.spec.strategy == Strategy::RollingUpdate {
-            let sets = self.wanted(&sets);
-            let nodes = concerns_nodes(record);
-            seen.fleet = if nodes { self.fleet(sets)? } else { Fleet { sets, ..Fleet::default() } };
-            seen.pods = pods_of(record, &seen.fleet);
+            seen.fleet.sets = self.wanted(&sets);
         } else {
             seen.pods = self.pods();
+        }
+        if concerns_nodes(record) {
+            let sets = std::mem::take(&mut seen.fleet.sets);
+            self.follow_with(sight, &sets, memo);
+            seen.dead_nodes.clone_from(&sight.dead_nodes);
+            seen.fleet = Fleet { sets, ..std::mem::take(&mut sight.fleet) };
+            seen.pods = pods_of(record, &seen.fleet);
+        } else {
+            // What is not followed is looked at anew.
+            *sight = Sight::default();
+            seen.dead_nodes = self.dead_nodes();
         }
         join_refusals(&self.refusals(), &mut seen);
         Some(seen)

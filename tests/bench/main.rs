@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod calls;
+mod decision;
 mod http;
 #[expect(dead_code, reason = "the tests, whose it is, use all of it")]
 #[path = "../it/kube.rs"]
@@ -36,6 +37,9 @@ fn main() {
     }
     if runs("rolling") {
         rolling::print();
+    }
+    if runs("decision") {
+        decision::print();
     }
     if runs("reaction") {
         reaction::print();

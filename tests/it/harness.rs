@@ -232,6 +232,16 @@ impl Harness {
         self.replica("first", faults, self.keeper, adjust).await
     }
 
+    /// A client as a service has it.
+    pub(crate) fn client_through(&self, faults: &Faults, metrics: Metrics) -> Client {
+        let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
+        let send = service_fn(move |request| {
+            let client = person.clone();
+            async move { client.send(request).await }
+        });
+        cluster::client_over(Faulty { inner: send, faults: faults.clone() }, metrics)
+    }
+
     async fn replica(
         &self,
         identity: &str,
@@ -239,14 +249,8 @@ impl Harness {
         keeper: Option<SocketAddr>,
         adjust: impl FnOnce(&mut ServiceDeps),
     ) -> Service {
-        let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
-        let send = service_fn(move |request| {
-            let client = person.clone();
-            async move { client.send(request).await }
-        });
         let metrics = Metrics::default();
-        let faulty = Faulty { inner: send, faults: faults.clone() };
-        let client = cluster::client_over(faulty, metrics.clone());
+        let client = self.client_through(faults, metrics.clone());
         let mut parts = ServiceDeps::new(client, self.clock, self.blueprints.path(), metrics);
         parts.watching = Watching::Polling;
         parts.own_node.clone_from(&self.own_node);

@@ -14,6 +14,7 @@ mod planning;
 mod reads;
 mod refusals;
 mod repeat;
+mod sight;
 mod text;
 mod unavailable;
 mod unreadable;

@@ -1,5 +1,7 @@
 //! Looking at the cluster, and what to say when that cannot be done.
 
+use std::sync::PoisonError;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
@@ -9,7 +11,7 @@ use super::{LoopOutcome, Worker};
 use crate::cluster;
 use crate::controller::act::Outcome;
 use crate::controller::observe;
-use crate::plan::{Decision, Snapshot, cannot_look};
+use crate::plan::{Decision, Snapshot, cannot_look, decide, decide_with};
 use crate::record::{GcuUpgrade, Strategy};
 
 /// By so much the clock may be put right without a word.
@@ -42,6 +44,31 @@ impl Worker {
         }
         self.undisturbed_since.get_or_insert(self.context.clock.now());
         Ok(Look::Seen(Box::new(seen)))
+    }
+
+    /// Decides on what watches have shown: what has not changed since is not worked out again.
+    pub(super) fn decide_on_views(&mut self, mut seen: Snapshot) -> Decision {
+        seen.guard = self.known_guard();
+        let now = self.complete(&mut seen);
+        let decision = decide_with(&self.record, &seen, now, &mut self.memo);
+        debug_assert_eq!(decision, decide(&self.record, &seen, now), "what is kept changes no decision");
+        self.sight.fleet = seen.fleet;
+        decision
+    }
+
+    /// Adds what only the worker knows; answers the time.
+    pub(super) fn complete(&mut self, seen: &mut Snapshot) -> Timestamp {
+        let (now, instant) = (self.context.clock.now(), Instant::now());
+        self.notice_a_jump(now, instant);
+        self.refused.take_if(|(_, retry_at)| *retry_at <= instant);
+        seen.refused = self.refused.as_ref().map(|(text, _)| text.clone());
+        self.suppressed.expire(instant, &mut self.memo);
+        seen.fleet.refusals = self.suppressed.why();
+        seen.fleet.own_node.clone_from(&self.context.own_node);
+        seen.fleet.busy = self.order.busy();
+        seen.undisturbed_since = self.undisturbed_since;
+        seen.not_released = self.context.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        now
     }
 
     /// Nothing is decided before the views have their first lists; why one cannot be had is said like any read that
