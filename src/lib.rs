@@ -67,6 +67,9 @@
 //!   calls is guarded by the version of the node or DaemonSet that was looked at, or by a pod's UID, and its claims
 //!   by the record's version; reading thousands of nodes for each step of each node would cost more than it tells.
 //!   Before a claim is dropped its node is read once more.
+//! * A decision works out only what has changed since the one before ([`plan::memo`]), of a fleet that is kept up to date
+//!   by what watches show ([`store::Sight`]). Both change what a decision costs and never what it is: a build for tests
+//!   compares every decision with one that looks at everything.
 //! * A gr is answered from what its watch has shown, never older than what this process has written. Where the watch is
 //!   not known to be in sync, and where there is no such gr, the API server is asked.
 //! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
