@@ -1,5 +1,6 @@
 //! The command line as a process: what it prints, what it changes, and the code it ends with.
 
+mod blueprints;
 mod installing;
 mod refused;
 mod with_rights;
