@@ -15,6 +15,7 @@ pub mod preflight;
 mod recreate;
 pub mod repeat;
 pub mod rolling;
+pub mod standstill;
 mod status;
 mod step_context;
 
