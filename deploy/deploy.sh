@@ -135,4 +135,5 @@ If a release of v1.0.0 is in the way (\"field is immutable\"), wait until no upg
 fi
 run kubectl -n "$NAMESPACE" get pods -l "app.kubernetes.io/instance=$NAME" -o wide
 $dry_run || say "deploy gcu upgrade manager success"
+$dry_run || say "the command line for people, kubectl gcu-upgrade: install it on this machine with $here/kubectl-plugin.sh"
 $dry_run || say "the page for people is at /ui/ of the service; the notes of the release, which say where that is: helm -n $NAMESPACE get notes $NAME"

@@ -31,9 +31,7 @@ if [ -z "${PLUGIN:-}" ]; then
   need cargo
   target="$machine-unknown-linux-musl"
   say "1. Build $plugin start..."
-  # Relocations that are packed: a third of a megabyte less.
-  (cd "$source" && run cargo rustc --locked --profile cli --no-default-features --target "$target" --bin "$plugin" -- \
-    -C link-arg=-Wl,-z,pack-relative-relocs) ||
+  (cd "$source" && run cargo build --locked --profile cli --no-default-features --target "$target" --bin "$plugin") ||
     fail "it could not be built: rustup target add $target, and a C compiler for musl (Debian: musl-tools), may be missing"
   PLUGIN="${CARGO_TARGET_DIR:-$source/target}/$target/cli/$plugin"
 fi

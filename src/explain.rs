@@ -10,5 +10,6 @@ pub mod preview;
 pub mod progress;
 pub mod risk;
 pub mod skew;
+pub mod standstills;
 pub mod view;
 pub mod why;

@@ -16,6 +16,7 @@ pub mod preflight;
 mod recreate;
 pub mod repeat;
 pub mod rolling;
+pub mod standstill;
 mod status;
 mod step_context;
 

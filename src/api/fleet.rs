@@ -25,7 +25,7 @@ pub(super) async fn fleet(
 ) -> Result<Reply, ApiError> {
     let looks = &context.shares.looks;
     let rendered = Box::pin(async {
-        let seen = context.whole_fleet(&name).await?;
+        let seen = context.whole_fleet(&name, None).await?;
         let _turn = looks.turn_to_write().await?;
         Ok(Reply::compact(&seen.view(&query.by)))
     });
@@ -66,15 +66,30 @@ impl WholeFleet {
 }
 
 impl Context {
-    /// Looks at all nodes of a gr, or takes a look that has just been taken.
-    pub(super) async fn whole_fleet(&self, name: &str) -> Result<Arc<WholeFleet>, ApiError> {
-        let look = Box::pin(self.look_at_fleet(name));
+    /// Looks at all nodes of a gr, or takes a look that has just been taken. `records` are those of the gr, where they
+    /// have been read already.
+    pub(super) async fn whole_fleet(
+        &self,
+        name: &str,
+        records: Option<&[GcuUpgrade]>,
+    ) -> Result<Arc<WholeFleet>, ApiError> {
+        let look = Box::pin(self.look_at_fleet(name, records));
         self.shares.looks.whole_fleet(name, look).await
     }
 
-    async fn look_at_fleet(&self, name: &str) -> Result<WholeFleet, ApiError> {
+    async fn look_at_fleet(
+        &self,
+        name: &str,
+        records: Option<&[GcuUpgrade]>,
+    ) -> Result<WholeFleet, ApiError> {
         let _turn = self.shares.looks.turn().await?;
-        let (found, records) = tokio::join!(self.find_if_any(name), self.records(name));
+        let records = async {
+            match records {
+                Some(records) => Ok(records.to_vec()),
+                None => self.records(name).await,
+            }
+        };
+        let (found, records) = tokio::join!(self.find_if_any(name), records);
         let (found, mut records) = (found?, records?);
         if records.is_empty() && found.is_none() {
             // The 404 in the cluster's own words.
@@ -86,21 +101,27 @@ impl Context {
         let rolls =
             preflight::active(record.as_slice()).is_some_and(|r| r.spec.strategy == Strategy::RollingUpdate);
         let budgets = async { if rolls { self.budgets().await } else { None } };
-        let seen = async {
-            let active = record.as_ref().filter(|_| rolls);
-            if let Some(seen) = active.and_then(|record| self.known.fleet(record)) {
-                return Ok(seen);
-            }
-            let interest = match active {
-                Some(record) => Interest::of(record, live.as_ref()),
-                None => Interest::default().with_gr(live.as_ref()),
-            };
-            let deployed = live.as_ref().map(|l| workloads(&l.manifest, &l.status)).unwrap_or_default();
-            let options = active.and_then(|r| r.spec.rolling_update.clone()).unwrap_or_default();
-            live::fleet(&self.client, &interest.with_workloads(deployed), &options).await
-        };
+        let seen = self.seen_fleet(record.as_ref().filter(|_| rolls), live.as_ref());
         let (seen, budgets) = tokio::join!(seen, budgets);
         Ok(WholeFleet { record, live, fleet: seen?, budgets })
+    }
+
+    /// The nodes and pods of a gr: as the watches of the rollout under way show them, else as they are read now.
+    pub(super) async fn seen_fleet(
+        &self,
+        rollout: Option<&GcuUpgrade>,
+        live: Option<&LiveGr>,
+    ) -> Result<Fleet, kube::Error> {
+        if let Some(seen) = rollout.and_then(|record| self.known.fleet(record)) {
+            return Ok(seen);
+        }
+        let interest = match rollout {
+            Some(record) => Interest::of(record, live),
+            None => Interest::default().with_gr(live),
+        };
+        let deployed = live.map(|l| workloads(&l.manifest, &l.status)).unwrap_or_default();
+        let options = rollout.and_then(|r| r.spec.rolling_update.clone()).unwrap_or_default();
+        live::fleet(&self.client, &interest.with_workloads(deployed), &options).await
     }
 }
 

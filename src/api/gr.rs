@@ -164,15 +164,11 @@ pub(super) async fn list(
     has: IfNoneMatch,
     _: NoQuery,
 ) -> Result<Response, ApiError> {
-    let grs = context.known.grs();
-    if let (Some(grs), Form::Json) = (&grs, form) {
+    if let (Some(grs), Form::Json) = (context.known.grs(), form) {
         let tag = tag_of(grs.iter().flat_map(|(_, grs)| grs));
-        return Ok(context.shares.rendered.reply(&has, "", &tag, || list_of(grs)));
+        return Ok(context.shares.rendered.reply(&has, "", &tag, || list_of(&grs)));
     }
-    let content = match grs {
-        Some(grs) => list_of(&grs),
-        None => context.live_list().await?,
-    };
+    let content = context.grs().await?;
     let reply = form.reply(content, context.clock.now(), |list: Value, look| {
         let items = list.get("items").and_then(Value::as_array);
         frame::service::grs(items.map(Vec::as_slice).unwrap_or_default(), look)
@@ -181,6 +177,14 @@ pub(super) async fn list(
 }
 
 impl Context {
+    /// Every gr: as its watch has shown it, else as it is read now.
+    pub(super) async fn grs(&self) -> Result<Value, ApiError> {
+        match self.known.grs() {
+            Some(grs) => Ok(list_of(&grs)),
+            None => self.live_list().await,
+        }
+    }
+
     /// The list as the API server has it now.
     async fn live_list(&self) -> Result<Value, ApiError> {
         let mut merged: Option<Value> = None;

@@ -84,13 +84,10 @@ async fn sign_in(
     visitor: Visitor,
     fields: Result<Fields, ApiError>,
 ) -> Response {
-    let fields = match fields {
+    let fields = match own_form(&guarded, &visitor, fields) {
         Ok(fields) => fields,
-        Err(refusal) => return refused(&visitor, &refusal),
+        Err(answer) => return *answer,
     };
-    if !guarded.sessions.is_ours(visitor.token.as_deref(), fields.of("forgery")) {
-        return forged(&visitor);
-    }
     let token = fields.of("token").trim();
     if let Err(refusal) = guarded.is_valid(token).await {
         return ask_who(&visitor, SignIn::Refused(&refusal.message), fields.of("next"));
@@ -113,12 +110,25 @@ async fn sign_out(
     visitor: Visitor,
     fields: Result<Fields, ApiError>,
 ) -> Response {
-    let is_ours = |fields: &Fields| guarded.sessions.is_ours(visitor.token.as_deref(), fields.of("forgery"));
-    match fields {
-        Ok(fields) if is_ours(&fields) => with_cookie(see("/ui/sign-in"), &Sessions::forget()),
-        Ok(_) => forged(&visitor),
-        Err(refusal) => refused(&visitor, &refusal),
+    match own_form(&guarded, &visitor, fields) {
+        Ok(_) => with_cookie(see("/ui/sign-in"), &Sessions::forget()),
+        Err(answer) => *answer,
     }
+}
+
+/// The fields of a form that the service made for this caller; else what is answered instead.
+fn own_form(
+    guarded: &Guarded,
+    visitor: &Visitor,
+    fields: Result<Fields, ApiError>,
+) -> Result<Fields, Box<Response>> {
+    let fields = fields.map_err(|refusal| Box::new(refused(visitor, &refusal)))?;
+    if guarded.sessions.is_ours(visitor.token.as_deref(), fields.of("forgery")) {
+        return Ok(fields);
+    }
+    // Made for somebody else, or before the service was restarted.
+    let page = notice_page(&visitor.shell(None), visitor.language.words().forged, true, visitor.back());
+    Err(Box::new(html(StatusCode::FORBIDDEN, visitor, page)))
 }
 
 /// Where somebody wanted to go who was asked to sign in first: the page of a gr.
@@ -176,10 +186,4 @@ fn refused(visitor: &Visitor, refusal: &ApiError) -> Response {
     }
     let page = notice_page(&visitor.shell(None), &refusal.message, false, visitor.back());
     html(refusal.status, visitor, page)
-}
-
-/// A form that was not made for this caller, or by the service before its restart.
-fn forged(visitor: &Visitor) -> Response {
-    let page = notice_page(&visitor.shell(None), visitor.language.words().forged, true, visitor.back());
-    html(StatusCode::FORBIDDEN, visitor, page)
 }

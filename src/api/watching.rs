@@ -16,8 +16,7 @@ use crate::cluster::error_text;
 use crate::explain::progress::progress;
 use crate::explain::view::{waiting_on, without_nulls};
 use crate::explain::why::{Why, why};
-use crate::observe::fleet::Interest;
-use crate::observe::{budgets, live};
+use crate::observe::budgets;
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::preflight;
@@ -144,17 +143,7 @@ impl Context {
         let _turn = self.shares.looks.turn().await?;
         let found = self.find_if_any(name).await?;
         let live = found.as_ref().map(|f| &f.live);
-        let seen = async {
-            match self.known.fleet(record) {
-                Some(seen) => Ok(seen),
-                None => {
-                    let interest = Interest::of(record, live);
-                    let options = record.spec.rolling_update.clone().unwrap_or_default();
-                    live::fleet(&self.client, &interest, &options).await
-                }
-            }
-        };
-        let (seen, budgets) = tokio::join!(seen, self.budgets());
+        let (seen, budgets) = tokio::join!(self.seen_fleet(Some(record), live), self.budgets());
         Ok(why(record, live, &seen?, budgets.as_deref(), now))
     }
 

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::args::Global;
 use super::exit::{Exit, Failure};
 use crate::blueprint::Blueprint;
+use crate::frame::view::is_final;
 use crate::record::record_name;
 
 pub(super) use cluster::Cluster;
@@ -252,12 +253,8 @@ impl Backend {
                     |one: &Value, field: &str| one.get(field).and_then(Value::as_str).map(str::to_owned);
                 let mine =
                     || all.iter().filter(|one| gr.is_none_or(|gr| text(one, "gr").as_deref() == Some(gr)));
-                let is_final = |one: &&Value| {
-                    let phase = text(one, "phase").unwrap_or_default();
-                    matches!(phase.as_str(), "Succeeded" | "RolledBack" | "Failed")
-                };
-                let found =
-                    mine().find(|one| !is_final(one)).or(mine().next()).and_then(|one| text(one, "name"));
+                let goes_on = |one: &&Value| !is_final(&text(one, "phase").unwrap_or_default());
+                let found = mine().find(goes_on).or(mine().next()).and_then(|one| text(one, "name"));
                 found.ok_or_else(|| {
                     let of = gr.map(|gr| format!(" of gr {gr}")).unwrap_or_default();
                     Failure::new(

@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
+use futures::future::{self, LocalBoxFuture};
+use futures::stream::{self, LocalBoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use http::Request;
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::Session;
 use super::backend::{Acts, Backend, Cluster};
 use super::exit::{Exit, Failure};
+use super::{Session, say};
 use crate::blueprint::Blueprint;
 use crate::cluster::discovery::discover;
 use crate::cluster::error_text;
-use crate::frame::doctor::{Check, Finding, doctor};
+use crate::frame::doctor::{Check, Finding, line, summary};
 use crate::record::{CRD_REVISION, CRD_REVISION_ANNOTATION};
 
 /// Each look takes no longer.
@@ -41,71 +45,91 @@ const NEEDED: [(&str, &str, &str, &str); 10] = [
 ];
 
 impl Session {
-    /// Looks at everything.
+    /// Looks at everything. What is drawn is drawn line by line, as soon as it is known: with a cluster that answers slowly
+    /// the first line says at once that it does answer.
     pub(super) async fn doctor(&self) -> Result<Exit, Failure> {
-        let checks = match &self.backend {
-            Backend::Cluster(cluster) => self.of_cluster(cluster).await,
+        let (first, rest) = match &self.backend {
+            Backend::Cluster(cluster) => (api_server(cluster).await, self.of_cluster(cluster)),
             Backend::Server(server) => self.of_server(&server.url).await,
         };
-        let content = json!(checks);
-        self.show(&content, |_: Value, look| doctor(&checks, look))?;
+        let mut checks = Vec::new();
+        // Without the first there is nothing to look at.
+        let reachable = first.finding != Finding::Bad;
+        let mut looks = stream::iter([first]).chain(rest).take(if reachable { usize::MAX } else { 1 });
+        while let Some(check) = looks.next().await {
+            if self.global.output.is_drawn() {
+                say(&line(&check, &self.look()))?;
+            }
+            checks.push(check);
+        }
+        say(&self.global.output.of(&json!(checks))?.unwrap_or_else(|| summary(&checks)))?;
         let bad = checks.iter().any(|check| check.finding == Finding::Bad);
         Ok(if bad { Exit::Failed } else { Exit::Done })
     }
 
-    async fn of_cluster(&self, cluster: &Cluster) -> Vec<Check> {
-        let first = api_server(cluster).await;
-        if first.finding == Finding::Bad {
-            return vec![first];
-        }
-        let mut checks = vec![first];
-        let lease = self.lease().await;
-        let acts = lease.finding == Finding::Good;
-        let (crd, operator, service, rights, blueprints, clock) = tokio::join!(
-            crd(cluster),
-            operator(cluster),
-            service(cluster, acts),
-            rights(cluster),
-            blueprints(cluster),
-            clocks(cluster),
-        );
-        checks.extend([crd, operator, service, lease, rights, blueprints, clock]);
-        checks.push(self.records().await);
-        checks
+    fn of_cluster<'a>(&'a self, cluster: &'a Cluster) -> LocalBoxStream<'a, Check> {
+        let acts_and_service = async {
+            let (lease, deployment) = tokio::join!(self.lease(), cluster.deployment());
+            vec![service(deployment, lease.finding == Finding::Good), lease]
+        };
+        let looks = vec![
+            alone(crd(cluster)),
+            alone(operator(cluster)),
+            acts_and_service.boxed_local(),
+            alone(rights(cluster)),
+            alone(blueprints(cluster)),
+            alone(clocks(cluster)),
+        ];
+        // What the API server says against a call is noted for one call at a time: the routes are asked when all else has
+        // answered.
+        side_by_side(looks).chain(stream::once(self.records())).boxed_local()
     }
 
-    async fn of_server(&self, url: &str) -> Vec<Check> {
+    async fn of_server<'a>(&'a self, url: &str) -> (Check, LocalBoxStream<'a, Check>) {
         let version = match self.backend.get("/version").await {
             Ok(version) => version,
             Err(failure) => {
-                return vec![Check::bad("service", failure.message, "check the URL and the token")];
+                let bad = Check::bad("service", failure.message, "check the URL and the token");
+                return (bad, stream::empty().boxed_local());
             }
         };
         let text = |path: &str| version.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut checks = vec![of_version("service", &text("/version"), &format!("at {url}"))];
-        checks.push(match self.backend.get("/readyz").await {
-            Ok(_) => Check::good("ready", "yes"),
-            Err(failure) => {
-                Check::bad("ready", failure.message, "mend what is named; the service's log says more")
+        let first = of_version("service", &text("/version"), &format!("at {url}"));
+        let ready = async {
+            match self.backend.get("/readyz").await {
+                Ok(_) => Check::good("ready", "yes"),
+                Err(failure) => {
+                    Check::bad("ready", failure.message, "mend what is named; the service's log says more")
+                }
             }
+        };
+        let warnings = version.get("warnings").and_then(Value::as_array).cloned().unwrap_or_default();
+        let warnings = warnings.into_iter().map(|warning| {
+            let warning = warning.as_str().unwrap_or_default().to_owned();
+            Check::warning("versions", warning, "bring these versions together")
         });
-        checks.push(self.lease().await);
-        for warning in version.get("warnings").and_then(Value::as_array).into_iter().flatten() {
-            let warning = warning.as_str().unwrap_or_default();
-            checks.push(Check::warning("versions", warning, "bring these versions together"));
-        }
-        checks.push(match self.backend.get("/gum/v1/blueprints").await {
-            Ok(content) => {
-                let items = content.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-                let is_bad = |item: &&Value| item.get("valid") != Some(&Value::Bool(true));
-                let bad =
-                    items.iter().filter(is_bad).filter_map(|i| i.get("file")?.as_str().map(str::to_owned));
-                of_blueprints(items.len(), &bad.collect::<Vec<_>>(), "the service's directory")
+        let blueprints = async {
+            match self.backend.get("/gum/v1/blueprints").await {
+                Ok(content) => {
+                    let items = content.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+                    let is_bad = |item: &&Value| item.get("valid") != Some(&Value::Bool(true));
+                    let bad = items
+                        .iter()
+                        .filter(is_bad)
+                        .filter_map(|i| i.get("file")?.as_str().map(str::to_owned));
+                    of_blueprints(items.len(), &bad.collect::<Vec<_>>(), "the service's directory")
+                }
+                Err(failure) => Check::unknown("blueprints", failure.message),
             }
-            Err(failure) => Check::unknown("blueprints", failure.message),
-        });
-        checks.push(self.records().await);
-        checks
+        };
+        let looks = vec![
+            alone(ready),
+            alone(self.lease()),
+            future::ready(warnings.collect()).boxed_local(),
+            alone(blueprints),
+            alone(self.records()),
+        ];
+        (first, side_by_side(looks))
     }
 
     async fn lease(&self) -> Check {
@@ -147,6 +171,20 @@ impl Session {
             }
         }
     }
+}
+
+/// A look, and what it finds.
+type Looking<'a> = LocalBoxFuture<'a, Vec<Check>>;
+
+/// A look that finds one thing.
+fn alone<'a>(look: impl Future<Output = Check> + 'a) -> Looking<'a> {
+    look.map(|check| vec![check]).boxed_local()
+}
+
+/// All looks at once. What they find comes in their order, and each as soon as those before it are known.
+fn side_by_side(looks: Vec<Looking<'_>>) -> LocalBoxStream<'_, Check> {
+    let at_once = looks.len();
+    stream::iter(looks).buffered(at_once).flat_map(stream::iter).boxed_local()
 }
 
 async fn api_server(cluster: &Cluster) -> Check {
@@ -204,8 +242,8 @@ async fn operator(cluster: &Cluster) -> Check {
     }
 }
 
-async fn service(cluster: &Cluster, acts: bool) -> Check {
-    let deployment = match cluster.deployment().await {
+fn service(deployment: Result<Option<Deployment>, kube::Error>, acts: bool) -> Check {
+    let deployment = match deployment {
         Ok(Some(deployment)) => deployment,
         Ok(None) if acts => return Check::good("service", "it acts, and runs outside of this cluster"),
         Ok(None) => return Check::bad("service", "it has no Deployment here", INSTALL),

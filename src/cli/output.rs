@@ -42,6 +42,11 @@ impl Form {
         }
     }
 
+    /// People read it.
+    pub(super) fn is_drawn(&self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+
     /// An answer in this form; `None` where people read it.
     ///
     /// # Errors

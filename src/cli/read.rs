@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
-use super::output::Form;
 use super::{Session, read, tell};
-use crate::frame::view::{Nodes, Rolling, Upgrade, Why};
+use crate::frame::view::{Nodes, Rolling, Upgrade, Why, is_final};
 use crate::frame::{self, status::Status};
 use crate::plan::impact;
 
@@ -18,15 +17,12 @@ impl Session {
             if let (Some(gr), Some(list)) = (&self.global.gr, all.as_array_mut()) {
                 list.retain(|one| one.get("gr").and_then(Value::as_str) == Some(gr));
             }
-            if all.as_array().is_some_and(Vec::is_empty)
-                && matches!(self.global.output, Form::Table | Form::Wide)
-            {
+            if all.as_array().is_some_and(Vec::is_empty) && self.global.output.is_drawn() {
                 tell("No upgrades on record. To see what one would do: kubectl gcu-upgrade plan --help");
                 return Ok(Exit::Done);
             }
-            let is_active = |one: &Value| {
-                one.get("phase").is_some_and(|p| p != "Succeeded" && p != "Failed" && p != "RolledBack")
-            };
+            let is_active =
+                |one: &Value| one.get("phase").and_then(Value::as_str).is_some_and(|p| !is_final(p));
             if let Some(nobody) =
                 nobody.filter(|_| all.as_array().is_some_and(|all| all.iter().any(is_active)))
             {

@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::args::Until;
 use super::exit::{Exit, Failure};
-use super::output::Form;
 use super::watch::READ_AGAIN;
 use super::{Session, read, say, tell};
 use crate::frame::view::Upgrade;
@@ -60,7 +59,7 @@ impl Session {
             let message = format!("{name} is {} and goes on: {}{nobody}", upgrade.phase, upgrade.message);
             return Err(Failure::new(Exit::GoesOn, message));
         };
-        if exit == Exit::Done && matches!(self.global.output, Form::Table | Form::Wide) {
+        if exit == Exit::Done && self.global.output.is_drawn() {
             say(&format!("gcuupgrade.gum.enflame.com/{name} {}\n", upgrade.phase))?;
             return Ok(exit);
         }

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exit::{Exit, Failure};
-use super::output::Form;
 use super::{Session, read, say, tell};
 use crate::frame::status::Status;
 use crate::frame::time::clock;
@@ -32,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Session {
     /// Watches the upgrade that is named, or the one under way.
     pub(super) async fn watch(&self, name: Option<&str>, all: bool) -> Result<Exit, Failure> {
-        if !matches!(self.global.output, Form::Table | Form::Wide) {
+        if !self.global.output.is_drawn() {
             return Err(Failure::usage(
                 "-w draws for people: leave out -o, or wait with: kubectl gcu-upgrade wait",
             ));

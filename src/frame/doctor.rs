@@ -55,29 +55,35 @@ impl Check {
 
 /// Everything that was looked at, and a last line that sums it up.
 pub fn doctor(checks: &[Check], look: &Look) -> String {
-    let mut text = String::new();
-    for check in checks {
-        let (sign, tone) = match check.finding {
-            Finding::Good => ("✔", Tone::Good),
-            Finding::Warning => ("⚠", Tone::Warn),
-            Finding::Bad => ("✖", Tone::Bad),
-            Finding::Unknown => ("?", Tone::Faint),
-        };
-        let line = format!("{sign} {:<12} {}", check.name, clean(&check.message));
-        text.push_str(&format!("{}\n", tone.paint(&wrapped(&line, look.width, "               "), look)));
-        if let Some(mend) = &check.mend {
-            text.push_str(&format!(
-                "{}\n",
-                wrapped(&format!("               mend: {}", clean(mend)), look.width, "               ")
-            ));
-        }
+    checks.iter().map(|check| line(check, look)).chain([summary(checks)]).collect()
+}
+
+/// One thing that was looked at, and how to mend it.
+pub fn line(check: &Check, look: &Look) -> String {
+    let (sign, tone) = match check.finding {
+        Finding::Good => ("✔", Tone::Good),
+        Finding::Warning => ("⚠", Tone::Warn),
+        Finding::Bad => ("✖", Tone::Bad),
+        Finding::Unknown => ("?", Tone::Faint),
+    };
+    let line = format!("{sign} {:<12} {}", check.name, clean(&check.message));
+    let mut text = format!("{}\n", tone.paint(&wrapped(&line, look.width, "               "), look));
+    if let Some(mend) = &check.mend {
+        text.push_str(&format!(
+            "{}\n",
+            wrapped(&format!("               mend: {}", clean(mend)), look.width, "               ")
+        ));
     }
+    text
+}
+
+/// What the findings come to, in a line.
+pub fn summary(checks: &[Check]) -> String {
     let of = |finding| checks.iter().filter(|c| c.finding == finding).count();
     let (bad, warnings) = (of(Finding::Bad), of(Finding::Warning));
-    text.push_str(&match (bad, warnings) {
+    match (bad, warnings) {
         (0, 0) => "all is well\n".to_owned(),
         (0, warnings) => format!("it works; {warnings} to look at\n"),
         (bad, warnings) => format!("{bad} to mend, {warnings} to look at\n"),
-    });
-    text
+    }
 }

@@ -4,7 +4,11 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::de::value::{Error, StrDeserializer};
 use serde_json::Value;
+
+use crate::record::Phase;
+use crate::record::rolling::NodeCounts;
 
 /// Reads an answer's content.
 ///
@@ -12,6 +16,11 @@ use serde_json::Value;
 /// A field that is of another type than it has here.
 pub fn read<T: DeserializeOwned>(content: &Value) -> Result<T, String> {
     serde_json::from_value(content.clone()).map_err(|e| e.to_string())
+}
+
+/// Nothing will change any more of what is in this phase. One that is not known is of a newer service.
+pub fn is_final(phase: &str) -> bool {
+    Phase::deserialize(StrDeserializer::<Error>::new(phase)).is_ok_and(Phase::is_final)
 }
 
 /// An upgrade, in a list or by itself; a revision of a history.
@@ -55,7 +64,7 @@ pub struct Upgrade {
     /// When it ended.
     pub finished_at: Option<Timestamp>,
     /// Nodes by state.
-    pub nodes: Option<Counts>,
+    pub nodes: Option<NodeCounts>,
     /// The worst of what is waited for.
     pub waiting_on: Option<Waiting>,
     /// Window without our delays, divided by the time taken.
@@ -83,26 +92,8 @@ pub struct Upgrade {
 impl Upgrade {
     /// Nothing will change any more.
     pub fn is_final(&self) -> bool {
-        matches!(self.phase.as_str(), "Succeeded" | "RolledBack" | "Failed")
+        is_final(&self.phase)
     }
-}
-
-/// Nodes by state.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Counts {
-    /// In all.
-    pub total: u32,
-    /// On the wanted version.
-    pub done: u32,
-    /// In work.
-    pub active: u32,
-    /// To come.
-    pub waiting: u32,
-    /// Left out.
-    pub skipped: u32,
-    /// In work, and failed or late.
-    pub failed: u32,
 }
 
 /// What is waited for.

@@ -49,6 +49,19 @@ pub enum Command {
 }
 
 impl Command {
+    /// Every command.
+    pub const ALL: [Self; 9] = [
+        Self::Pause,
+        Self::Resume,
+        Self::Cancel,
+        Self::Promote,
+        Self::Rollback,
+        Self::Retry,
+        Self::Close,
+        Self::Skip,
+        Self::RetryNode,
+    ];
+
     /// As it is recorded.
     pub fn word(self) -> &'static str {
         match self {

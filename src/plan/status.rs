@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::standstill::held;
 use crate::record::size::{CAUSE, MESSAGE, bound, shortened};
 use crate::record::{
     Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Reason, Step, TimelineEntry, WaitReason, WaitingOn,
@@ -78,7 +79,7 @@ impl Draft {
     /// The deadline has passed, or a component visibly cannot start.
     pub(super) fn hold(mut self, reason: Reason, message: &str) -> Box<GcuUpgradeStatus> {
         self.status.phase = Phase::Held;
-        self.note(&format!("held: {message}"));
+        self.note(&held(message));
         self.condition("Progressing", "False", reason, message);
         self.condition("Held", "True", reason, message);
         self.done()

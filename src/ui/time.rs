@@ -8,11 +8,15 @@ use super::gr::GrPage;
 use super::{Shell, between, moment, span};
 use crate::explain::fleet::{NodeCondition, condition_of};
 use crate::explain::progress::Progress;
+use crate::explain::standstills::{Block, standstills};
+use crate::plan::standstill::Standstill;
 use crate::record::rolling::RollingStatus;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step};
 
 /// Nodes in work that have a bar; the table names them all.
 const BARS: usize = 15;
+/// Standstills that are listed: the newest.
+const LISTED: usize = 12;
 
 pub(super) fn time(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progress>) -> Markup {
     let words = shell.words();
@@ -25,7 +29,7 @@ pub(super) fn time(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progr
                 (facts(shell, page, record, started, progress))
                 (course(shell, page, record, started, progress))
                 @if let Some(rolling) = record.status.as_ref().and_then(|s| s.rolling.as_ref()) {
-                    (nodes(shell, rolling, page.now))
+                    (nodes(shell, rolling, &standstills(&record.status_or_default()), page.now))
                 }
             }
         }
@@ -100,9 +104,59 @@ impl Scale {
         }
     }
 
+    /// A standstill between its begin and its end. Colour and place both tell why.
+    fn block(&self, block: &Block, now: Timestamp, title: &str) -> Markup {
+        let (class, y, height) = look(block.cause);
+        let left = self.at(block.from);
+        let width = self.at(block.to.unwrap_or(now)).saturating_sub(left).max(300);
+        html! {
+            rect class={ "still " (class) } x=(Self::percent(left)) width=(Self::percent(width)) y=(y) height=(height) {
+                title { (title) }
+            }
+        }
+    }
+
     fn line(&self, class: &str, at: Timestamp, title: &str) -> Markup {
         let x = Self::percent(self.at(at));
         html! { line class=(class) x1=(x) x2=(x) y1="0" y2="100%" { title { (title) } } }
+    }
+}
+
+/// The class of a standstill, and where its block stands on the line.
+fn look(cause: Standstill) -> (&'static str, &'static str, &'static str) {
+    match cause {
+        Standstill::Held => ("s-held", "0", "100%"),
+        Standstill::Paused => ("s-paused", "50%", "50%"),
+        Standstill::AwaitingPromotion => ("s-gate", "0", "50%"),
+        Standstill::BetweenSteps => ("s-between", "25%", "50%"),
+    }
+}
+
+/// The newest standstills in words, each beside the block that it is drawn as.
+fn listed(shell: &Shell<'_>, blocks: &[Block], now: Timestamp) -> Markup {
+    let words = shell.words();
+    let earlier = blocks.len().saturating_sub(LISTED);
+    html! {
+        @if !blocks.is_empty() {
+            h4 { (words.standstills) }
+            ul.stills {
+                @for block in blocks.iter().skip(earlier) {
+                    @let (class, y, height) = look(block.cause);
+                    li {
+                        svg.swatch width="14" height="14" aria-hidden="true" {
+                            rect class={ "still " (class) } width="100%" y=(y) height=(height) {}
+                        }
+                        (words.standstill(block.cause)) ": " (moment(block.from)) " – "
+                        @match block.to {
+                            Some(to) => { (moment(to)) }
+                            None => { (words.lasts) }
+                        }
+                        " " span.dim { "(" (span(between(block.from, block.to.unwrap_or(now)))) ")" }
+                    }
+                }
+            }
+            @if earlier > 0 { p.dim { "+ " (earlier) " " (words.earlier) } }
+        }
     }
 }
 
@@ -136,6 +190,7 @@ fn course(
     let expected = expected_end(progress);
     let scale = Scale::new(started, expected.map_or(end, |(_, late)| late.max(end)));
     let steps = steps(&status, end);
+    let blocks = standstills(&status);
     html! {
         h3 { (words.course) }
         svg.course aria-hidden="true" width="100%" height="34" {
@@ -143,6 +198,7 @@ fn course(
                 (scale.bar(if place % 2 == 0 { "step" } else { "step other" }, *from, *to, &format!("{step:?}")))
             }
             @if let Some((early, late)) = expected { (scale.bar("band", early, late, words.expected_end)) }
+            @for block in &blocks { (scale.block(block, end, words.standstill(block.cause))) }
             @for entry in &status.timeline { (scale.line("tick", entry.at, &entry.message)) }
             @if expected.is_some() { (scale.line("now", page.now, words.now)) }
         }
@@ -151,6 +207,7 @@ fn course(
                 li lang="en" { (format!("{step:?}")) " " span.dim { (span(between(*from, *to))) } }
             }
         }
+        (listed(shell, &blocks, end))
     }
 }
 
@@ -162,7 +219,7 @@ struct Bar<'a> {
     to: Option<Timestamp>,
 }
 
-fn nodes(shell: &Shell<'_>, rolling: &RollingStatus, now: Timestamp) -> Markup {
+fn nodes(shell: &Shell<'_>, rolling: &RollingStatus, blocks: &[Block], now: Timestamp) -> Markup {
     let words = shell.words();
     let done = rolling.recent.iter().map(|d| Bar {
         node: &d.node,
@@ -183,10 +240,26 @@ fn nodes(shell: &Shell<'_>, rolling: &RollingStatus, now: Timestamp) -> Markup {
         return super::nothing();
     };
     let scale = Scale::new(first, until);
+    // Of those that reach into the chart, the part within it.
+    let within = |block: &Block| {
+        let (from, to) = (block.from.max(first), block.to.unwrap_or(until).min(until));
+        (from < to).then_some(Block { from, to: Some(to), ..*block })
+    };
+    let blocks: Vec<Block> = blocks.iter().filter_map(within).collect();
+    let still = blocks.iter().map(|block| between(block.from, block.to.unwrap_or(until))).sum();
     html! {
         h3 { (words.nodes_in_time) }
         p.ends.dim { (moment(first)) span { (moment(until)) } }
         ul.gantt {
+            @if !blocks.is_empty() {
+                li.standstills {
+                    span.name { (words.standstills) }
+                    svg width="100%" height="14" aria-hidden="true" {
+                        @for block in &blocks { (scale.block(block, until, words.standstill(block.cause))) }
+                    }
+                    span.dim { (span(still)) }
+                }
+            }
             @for bar in &bars {
                 @let to = bar.to.unwrap_or(now);
                 @let class = format!("c-{}", format!("{:?}", bar.condition).to_lowercase());

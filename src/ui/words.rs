@@ -1,6 +1,7 @@
 //! The page's own labels, in every language that it speaks.
 
 use crate::explain::fleet::NodeCondition;
+use crate::plan::standstill::Standstill;
 use crate::record::{Phase, Strategy};
 
 /// A language of the labels.
@@ -167,6 +168,9 @@ words! {
     waited: "Waited for people and pauses", "等待人工与间隔的时间";
     efficiency: "Efficiency", "效率";
     course: "Steps", "步骤";
+    standstills: "Stood still", "停顿";
+    earlier: "earlier", "更早";
+    lasts: "still", "仍在持续";
     nodes_in_time: "Nodes in work and done last", "进行中与最近完成的节点";
     in_work: "in work", "进行中";
     done: "done", "完成";
@@ -247,6 +251,17 @@ impl Words {
             NodeCondition::Starting => ("Starting", "正在启动"),
             NodeCondition::Outdated => ("Outdated", "待升级"),
             NodeCondition::Current => ("Current", "已是最新"),
+        };
+        self.one_of(english, chinese)
+    }
+
+    /// Why an upgrade stood still, in a word or two.
+    pub fn standstill(&self, cause: Standstill) -> &'static str {
+        let (english, chinese) = match cause {
+            Standstill::Paused => ("Paused by a person", "人工暂停"),
+            Standstill::AwaitingPromotion => ("Waited for promote", "等待放行"),
+            Standstill::Held => ("Held", "受阻"),
+            Standstill::BetweenSteps => ("Pause between steps", "步骤间隔"),
         };
         self.one_of(english, chinese)
     }

@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep};
 use crate::process::{Service, cluster, until_ready};
 use crate::table::{self, ms, percentile, row};
 
-const NODES: usize = 5000;
-/// Callers of each of the three views.
+/// Nodes of the cluster, unless the command line says another number.
+pub(crate) const NODES: usize = 5000;
+/// Callers of each view.
 const CALLERS: usize = 50;
 const REST: Duration = Duration::from_secs(10);
 const MIB: f64 = 1024.0;
@@ -66,14 +67,13 @@ async fn run(service: &std::sync::Arc<Service>, calls: Vec<(&'static str, String
 }
 
 /// A rollout of a large cluster that waits behind its canary.
-async fn paused(home: &TempDir) -> (gcu_upgrade_manager::sandbox::world::Running, Service) {
+async fn paused(home: &TempDir, nodes: usize) -> (gcu_upgrade_manager::sandbox::world::Running, Service) {
     let mut gr = documented_gr();
     gr["spec"]["driver"]["version"] = "next".into();
     std::fs::write(home.path().join("blueprints/next.json"), gr.to_string()).unwrap();
     let operator = OperatorBehaviour { component_delay: Duration::ZERO, ..OperatorBehaviour::default() };
     let kubelet = KubeletBehaviour { pod_start: Duration::ZERO, ..KubeletBehaviour::default() };
-    let (world, _) =
-        cluster(home.path(), World { nodes: NODES, operator, kubelet, ..World::default() }).await;
+    let (world, _) = cluster(home.path(), World { nodes, operator, kubelet, ..World::default() }).await;
     let (_, service) = until_ready(home.path());
     let body = json!({ "file": "next.json", "strategy": "RollingUpdate", "rollingUpdate": { "canary": 1 } });
     let path = format!("/gum/v1/gr/{}", world.gr_name());
@@ -97,7 +97,7 @@ async fn another_gr(client: &Client) -> String {
     "/gum/v1/gr/another".to_owned()
 }
 
-pub(crate) fn print() {
+pub(crate) fn print(nodes: usize) {
     let home = TempDir::new().unwrap();
     std::fs::create_dir(home.path().join("blueprints")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -111,7 +111,7 @@ pub(crate) fn print() {
         "peak memory (RSS)",
     ])];
     runtime.block_on(async {
-        let (world, service) = paused(&home).await;
+        let (world, service) = paused(&home, nodes).await;
         let service = std::sync::Arc::new(service);
         let gr = format!("/gum/v1/gr/{}", world.gr_name());
         let other = another_gr(&world.client()).await;
@@ -139,12 +139,17 @@ pub(crate) fn print() {
             (0..CALLERS).map(call).collect::<Vec<_>>()
         };
         let same = many(&|_| plan(0));
+        let page = || ("GET", format!("/ui/gr/{}", world.gr_name()), String::new());
         for (what, calls) in [
             ("1 x why", vec![get("why")]),
             ("1 x nodes", vec![get("nodes")]),
+            ("1 x fleet", vec![get("fleet")]),
+            ("1 x the page", vec![page()]),
             ("1 x plan", vec![plan(0)]),
             ("50 x why", many(&|_| get("why"))),
             ("50 x nodes", many(&|_| get("nodes"))),
+            ("50 x fleet", many(&|_| get("fleet"))),
+            ("50 x the page", many(&|_| page())),
             ("50 x the same plan", same.clone()),
             ("50 x another plan each", many(&plan)),
             (
@@ -165,5 +170,5 @@ pub(crate) fn print() {
             sleep(Duration::from_secs(3)).await;
         }
     });
-    table::print(&format!("Looks at {NODES} nodes and {} component pods", NODES * 6), &rows);
+    table::print(&format!("Looks at {nodes} nodes and {} component pods", nodes * 6), &rows);
 }

@@ -1,4 +1,5 @@
-//! The product's measures, printed by `cargo bench`. `cargo bench -- calls` prints one group of them.
+//! The product's measures, printed by `cargo bench`. `cargo bench -- calls` prints one group of them, and
+//! `cargo bench -- looks 15000` that of looks at so many nodes.
 //!
 //! Nothing here is a test: times depend on the machine, so they are printed and never asserted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -27,7 +28,9 @@ use gcu_upgrade_manager::metrics::Metrics;
 
 fn main() {
     // Cargo adds `--bench`.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
+    let (sizes, wanted): (Vec<String>, Vec<String>) = wanted.partition(|a| a.parse::<usize>().is_ok());
+    let size = sizes.first().and_then(|size| size.parse().ok());
     let runs = |group: &str| wanted.is_empty() || wanted.iter().any(|w| w == group);
     if runs("process") {
         process::print();
@@ -54,7 +57,7 @@ fn main() {
         process::print_rolling();
     }
     if runs("looks") {
-        looks::print();
+        looks::print(size.unwrap_or(looks::NODES));
     }
     if runs("latency") {
         latency::print();

@@ -439,6 +439,29 @@ fn the_notes_warn_of_what_is_open() {
 }
 
 #[test]
+fn the_notes_say_how_to_get_the_command_line_and_where_the_page_is() {
+    for (values, page) in [
+        ("", "http://NODE-IP:32765/ui/"),
+        ("auth=kubernetes,tls.secret=x", "https://NODE-IP:32765/ui/"),
+        ("service.type=ClusterIP,service.port=8080", "http://localhost:8080/ui/"),
+    ] {
+        for (namespace, doctor) in [
+            ("kube-system", "  kubectl gcu-upgrade doctor\n"),
+            ("gcu", "  kubectl gcu-upgrade doctor --lease gcu/gcu-upgrade-manager\n"),
+        ] {
+            let Some(output) = check(&["render", "--notes", "--namespace", namespace, "--set", values])
+            else {
+                return;
+            };
+            let notes = String::from_utf8(output.stdout).unwrap();
+            for words in [page, "deploy/kubectl-plugin.sh", doctor] {
+                assert!(notes.contains(words), "{values}, {namespace}: {words}: {notes}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_crd_in_the_chart_is_the_one_that_the_service_installs() {
     let file = chart().join("crds/gcuupgrades.yaml");
     let shipped: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use gcu_upgrade_manager::plan::standstill::Standstill;
 use gcu_upgrade_manager::record::{GcuUpgrade, Goal, Phase, Step};
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
@@ -132,6 +133,7 @@ impl Oracle {
             }
             status_moves_along_the_graph(&name, &history);
             spec_is_never_rewritten(&name, &history);
+            standstills_are_told(&name, &history);
         }
     }
 
@@ -254,6 +256,20 @@ fn status_moves_along_the_graph(name: &str, history: &[GcuUpgrade]) {
                     | (Step::Restoring, Step::Locking | Step::Rolling)
             );
         assert!(ok, "I5: {name} went from {:?} to {:?}", from.step, to.step);
+    }
+}
+
+/// An upgrade is paused or held exactly while its timeline says so last: whoever draws it later relies on that.
+fn standstills_are_told(name: &str, history: &[GcuUpgrade]) {
+    for record in history {
+        let told = record.status.iter().flat_map(|s| s.timeline.last()).next();
+        let Some(told) = told else { continue };
+        let fits = match Standstill::from(told) {
+            Some(Standstill::Held) => record.phase() == Phase::Held,
+            Some(_) => record.phase() == Phase::Paused,
+            None => !matches!(record.phase(), Phase::Held | Phase::Paused),
+        };
+        assert!(fits, "{name} is {:?}, and its timeline ends with {told:?}", record.phase());
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line as a process: what it prints, what it changes, and the code it ends with.
 
+mod blueprints;
+mod doctor;
 mod installing;
 mod refused;
 mod with_rights;

@@ -275,8 +275,18 @@ fn an_image_that_is_pushed_is_not_loaded_to_nodes() {
         assert!(said.success, "{}", said.text);
         in_order(
             &said.text,
-            &["1. ", "push image success", "2. ", "not needed", "3. ", "deploy gcu upgrade manager success"],
+            &[
+                "1. ",
+                "push image success",
+                "2. ",
+                "not needed",
+                "3. ",
+                "deploy gcu upgrade manager success",
+                "the command line for people, kubectl gcu-upgrade: install it on this machine with",
+                "the page for people is at /ui/",
+            ],
         );
+        assert!(said.text.contains("/deploy/kubectl-plugin.sh"), "{}", said.text);
         let calls = desk.calls();
         assert_eq!(calls[0], "docker push mirror.test:5000/a/gum:7");
         assert!(

@@ -3,6 +3,7 @@
 mod browser;
 mod fixture;
 mod session;
+mod standstills;
 
 use std::path::Path;
 

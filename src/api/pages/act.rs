@@ -4,7 +4,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 
 use super::visitor::Visitor;
-use super::{forged, html, refused, see};
+use super::{html, own_form, refused, see};
 use crate::api::auth::{self, Guarded, May};
 use crate::api::body::{Json, parse, read};
 use crate::api::commands;
@@ -44,15 +44,14 @@ pub(super) async fn act(
     name: Result<Name, ApiError>,
     fields: Result<Fields, ApiError>,
 ) -> Response {
-    let (context, name, fields) = match (may, name, fields) {
-        (Ok(context), Ok(name), Ok(fields)) => (context, name, fields),
-        (Err(refusal), _, _) | (_, Err(refusal), _) | (_, _, Err(refusal)) => {
-            return refused(&visitor, &refusal);
-        }
+    let (context, name) = match (may, name) {
+        (Ok(context), Ok(name)) => (context, name),
+        (Err(refusal), _) | (_, Err(refusal)) => return refused(&visitor, &refusal),
     };
-    if !guarded.sessions.is_ours(visitor.token.as_deref(), fields.of("forgery")) {
-        return forged(&visitor);
-    }
+    let fields = match own_form(&guarded, &visitor, fields) {
+        Ok(fields) => fields,
+        Err(answer) => return *answer,
+    };
     let Name(gr) = &name;
     let asks_for_name = matches!(fields.of("command"), "cancel" | "rollback" | "close" | "upgrade");
     if asks_for_name && fields.of("confirm").trim() != gr {

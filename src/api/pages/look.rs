@@ -20,19 +20,6 @@ use crate::plan::preflight;
 use crate::record::{GcuUpgrade, Strategy};
 use crate::ui::{GrPage, Listed, PlanForm, Planned, StartPage, gr_page, start_page};
 
-/// Everything that can be asked for.
-const COMMANDS: [Command; 9] = [
-    Command::Pause,
-    Command::Resume,
-    Command::Cancel,
-    Command::Promote,
-    Command::Rollback,
-    Command::Retry,
-    Command::Close,
-    Command::Skip,
-    Command::RetryNode,
-];
-
 /// `GET /ui/`: the grs, the newest upgrades, the blueprints.
 pub(super) async fn start(visitor: Visitor, may: Result<May<auth::List>, ApiError>) -> Response {
     let context = match may {
@@ -88,8 +75,9 @@ async fn shown(
     visitor: &Visitor,
     may_change: bool,
 ) -> Result<String, ApiError> {
-    let (seen, records) = tokio::join!(context.whole_fleet(name), context.records(name));
-    let (seen, records) = (seen?, records?);
+    // Always of now: what was just seen of the nodes may be shown once more, how the upgrade stands may not.
+    let records = context.records(name).await?;
+    let seen = context.whole_fleet(name, Some(&records)).await?;
     let now = context.clock.now();
     let active = preflight::active(&records);
     let held = match active {
@@ -126,7 +114,7 @@ async fn shown(
 /// What can be asked for now.
 fn legal(name: &str, records: &[GcuUpgrade], can_go_back: bool) -> Vec<Command> {
     let legal = |command: &Command| preflight::may(*command, name, records).is_ok();
-    let mut all: Vec<Command> = COMMANDS.into_iter().filter(legal).collect();
+    let mut all: Vec<Command> = Command::ALL.into_iter().filter(legal).collect();
     all.retain(|command| *command != Command::Rollback || can_go_back);
     all
 }
@@ -167,14 +155,12 @@ impl Context {
     /// The grs and the records of the cluster.
     async fn listed(&self) -> Result<Listed, ApiError> {
         let mut listed = Listed::default();
-        for api_version in self.served_apis().await? {
-            let list = self.whole_list(&format!("/apis/{api_version}/gcuresources")).await?;
-            let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
-            let text = |gr: &Value, place: &str| {
-                gr.pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned()
-            };
-            listed.grs.extend(items.map(|gr| (text(gr, "/metadata/name"), text(gr, "/status/phase"))));
-        }
+        let grs = self.grs().await?;
+        let items = grs.get("items").and_then(Value::as_array).into_iter().flatten();
+        let text = |gr: &Value, place: &str| {
+            gr.pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        listed.grs.extend(items.map(|gr| (text(gr, "/metadata/name"), text(gr, "/status/phase"))));
         listed.grs.sort();
         let mut records: Vec<Lenient> = Vec::new();
         self.each_record(|record| records.push(record)).await?;

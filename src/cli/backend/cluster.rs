@@ -174,8 +174,13 @@ impl Cluster {
         };
         let Some(text) = map.data.as_ref().and_then(|data| data.get(name)) else {
             let known: Vec<&str> = map.data.iter().flatten().map(|(name, _)| name.as_str()).collect();
-            let (place, known) = (format!("{namespace}/{}", map.name_any()), known.join(", "));
-            let message = format!("there is no blueprint {name:?} in ConfigMap {place}; there are: {known}");
+            let known = if known.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            let place = format!("{namespace}/{}", map.name_any());
+            let message = format!("there is no blueprint {name:?} in ConfigMap {place}; {known}");
             return Err(Failure::new(Exit::NotFound, message));
         };
         Blueprint::parse(name, text.as_bytes()).map_err(|findings| {
@@ -200,8 +205,17 @@ impl Cluster {
         let Some(source) = volume.and_then(|v| v.config_map.as_ref()) else { return Ok(None) };
         let namespace = deployment.namespace().unwrap_or_default();
         let api: Api<ConfigMap> = Api::namespaced(self.client().clone(), &namespace);
-        let map = api.get(&source.name).await.map_err(failed)?;
-        Ok(Some((namespace, map)))
+        match api.get_opt(&source.name).await.map_err(failed)? {
+            Some(map) => Ok(Some((namespace, map))),
+            None => {
+                let message = format!(
+                    "the service reads its blueprints from ConfigMap {namespace}/{}, which is not there; give the file \
+                     itself with -f",
+                    source.name
+                );
+                Err(Failure::new(Exit::NotFound, message))
+            }
+        }
     }
 
     /// The service's Deployment.

@@ -2,6 +2,7 @@
 
 use super::index::Index;
 use super::stop::Stop;
+use crate::plan::standstill::awaiting_promotion;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::Phase;
@@ -24,11 +25,7 @@ impl StepContext<'_> {
         rolling.gated_since.get_or_insert(ended);
         let canary = rolling.step == 0 && options.canary.is_some();
         if (canary || options.manual) && self.record.spec.granted <= rolling.step {
-            let nodes = if canary { "the canary nodes" } else { "the nodes of this step" };
-            let message = match rolling.step_done {
-                0 => format!("none of {nodes} could be done; promote to continue without, or see /why"),
-                _ => format!("{nodes} are done; call promote to continue"),
-            };
+            let message = awaiting_promotion(canary, rolling.step_done > 0).to_owned();
             return Some(Stop { phase: Phase::Paused, reason: Reason::AwaitingPromotion, message });
         }
         let next_at = after(ended, options.pause_between_seconds);

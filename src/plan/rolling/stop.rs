@@ -6,6 +6,7 @@ use super::lock::INSISTS;
 use super::trouble::{first_trouble, is};
 use crate::plan::Decision;
 use crate::plan::hold::{Kept, kept_by_pods};
+use crate::plan::standstill::PAUSED;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::rolling::{RollingStatus, TroubleKind};
@@ -106,11 +107,7 @@ impl StepContext<'_> {
             if rolling.active.is_empty() {
                 rolling.gated_since.get_or_insert(self.now);
             }
-            return Some(Stop {
-                phase: Phase::Paused,
-                reason: Reason::Paused,
-                message: "paused; call resume to continue".to_owned(),
-            });
+            return Some(Stop { phase: Phase::Paused, reason: Reason::Paused, message: PAUSED.to_owned() });
         }
         self.stop_for_promotion(rolling, canaries)
     }

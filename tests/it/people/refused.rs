@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::{ACCEPT, Said, command};
 
 /// Serves something on an address of its own.
-async fn serve(router: Router) -> String {
+pub(super) async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, router).into_future());

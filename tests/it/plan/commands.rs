@@ -8,18 +8,6 @@ use gcu_upgrade_manager::record::rolling::TroubleKind;
 
 use super::*;
 
-const COMMANDS: [Command; 9] = [
-    Command::Pause,
-    Command::Resume,
-    Command::Cancel,
-    Command::Promote,
-    Command::Rollback,
-    Command::Retry,
-    Command::Close,
-    Command::Skip,
-    Command::RetryNode,
-];
-
 /// `-` is a refusal; `run` and `back` what a resume leads to; `node` where the node decides; `turn`, `grant`, `time`,
 /// `close` and `new` as they say.
 #[rustfmt::skip]
@@ -116,7 +104,7 @@ fn word(effect: Result<Effect, &str>) -> &'static str {
 #[test]
 fn every_state_takes_the_commands_that_the_table_says() {
     for (words, wanted) in TABLE {
-        let got = COMMANDS.map(|command| word(effect(command, &state(words))));
+        let got = Command::ALL.map(|command| word(effect(command, &state(words))));
         assert_eq!(got, wanted, "{words}");
     }
 }
@@ -158,7 +146,7 @@ fn all_states() -> Vec<State> {
 #[test]
 fn what_is_said_holds_in_every_state_there_can_be() {
     for state in all_states() {
-        let all = COMMANDS.map(|command| (command, effect(command, &state)));
+        let all = Command::ALL.map(|command| (command, effect(command, &state)));
         for (command, effect) in all {
             let about = format!("{command:?} in {state:?}: {effect:?}");
             if let Err(why) = effect {
@@ -183,7 +171,7 @@ fn what_is_said_holds_in_every_state_there_can_be() {
 #[test]
 fn no_state_that_is_not_final_refuses_everything() {
     for state in all_states().into_iter().filter(|s| !s.phase.is_final()) {
-        let ways: Vec<Command> = COMMANDS
+        let ways: Vec<Command> = Command::ALL
             .into_iter()
             .filter(|c| !matches!(c, Command::Pause | Command::Skip | Command::RetryNode))
             .filter(|c| effect(*c, &state).is_ok())
@@ -214,7 +202,7 @@ fn a_recreate_whose_stack_is_down_is_not_closed_and_has_another_way() {
 #[test]
 fn what_is_being_closed_takes_no_other_command() {
     for state in all_states().into_iter().filter(|s| !s.phase.is_final() && s.intent == Intent::Close) {
-        for command in COMMANDS {
+        for command in Command::ALL {
             let wanted = if command == Command::Close { Ok(Effect::Close) } else { Err(CLOSING) };
             assert_eq!(effect(command, &state), wanted, "{command:?} in {state:?}");
         }
@@ -238,9 +226,9 @@ fn after(command: Command, state: &State) -> State {
 #[test]
 fn of_every_pair_of_commands_the_second_is_judged_on_what_the_first_left() {
     for state in all_states().into_iter().filter(|s| !s.phase.is_final()) {
-        for first in COMMANDS {
+        for first in Command::ALL {
             let between = after(first, &state);
-            for second in COMMANDS {
+            for second in Command::ALL {
                 let (one, two) = (effect(first, &state), effect(second, &between));
                 let about = format!("{first:?} then {second:?} in {state:?}: {one:?}, {two:?}");
                 match (first, second) {
@@ -298,7 +286,7 @@ fn a_state_is_read_off_the_record() {
 
 #[test]
 fn without_any_record_there_is_nothing_to_steer() {
-    for command in COMMANDS {
+    for command in Command::ALL {
         let answer = may(command, "gcu", &[]);
         if command == Command::Rollback {
             assert_eq!(answer, Ok(Effect::NewJob));
@@ -457,7 +445,7 @@ fn each_command_is_recorded_by_the_word_that_the_resource_documents() {
         "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/steeredBy/properties/command";
     let documented = crd.pointer(place).unwrap()["description"].as_str().unwrap().replace(" or ", ", ");
     let mut documented: Vec<&str> = documented.trim_end_matches('.').split(", ").collect();
-    let mut words = COMMANDS.map(Command::word);
+    let mut words = Command::ALL.map(Command::word);
     documented.sort_unstable();
     words.sort_unstable();
     assert_eq!(documented, words);

@@ -20,6 +20,13 @@ fn lists(harness: &Harness) -> usize {
         .count()
 }
 
+/// Lists of a resource that the service has asked for, but for watches.
+fn lists_of(harness: &Harness, resource: &str) -> usize {
+    let calls = harness.faults.calls();
+    let is_list = |path: &str| path.split('?').next().is_some_and(|path| path.ends_with(resource));
+    calls.iter().filter(|c| c.method == "GET" && is_list(&c.path) && !c.path.contains("watch=")).count()
+}
+
 async fn paused() -> Harness {
     let mut harness = fleet(3).await;
     start(&harness, &json!({ "canary": 1 })).await;
@@ -143,4 +150,18 @@ async fn who_goes_away_in_the_middle_takes_nobodys_answer_along() {
     let (gone, stays) = tokio::join!(gone, stays);
     assert!(gone.is_err());
     assert_eq!(stays.status, 200, "{}", stays.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_reads_the_records_once_and_the_first_page_takes_the_grs_from_their_watch() {
+    let harness = paused().await;
+    for (page, records, grs) in [("/ui/gr/enflame-gcu-resource", 1, 0), ("/ui/", 1, 0)] {
+        sleep(Duration::from_secs(2)).await;
+        let lists = || ["/gcuupgrades", "/gcuresources"].map(|resource| lists_of(&harness, resource));
+        let before = lists();
+        let answer = harness.must("GET", page, "").await;
+        assert!(answer.text.contains("enflame-gcu-resource-1"), "{page}: {}", answer.text);
+        let after = lists();
+        assert_eq!([after[0] - before[0], after[1] - before[1]], [records, grs], "{page}");
+    }
 }

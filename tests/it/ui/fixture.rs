@@ -28,12 +28,12 @@ use super::browser::{Browser, Setup};
 
 const NODES: usize = 15_000;
 
-fn at(time: &str) -> Timestamp {
+pub(super) fn at(time: &str) -> Timestamp {
     format!("2026-01-31T{time}Z").parse().unwrap()
 }
 
 /// An upgrade in the middle of its work, with a node that has failed.
-fn record() -> GcuUpgrade {
+pub(super) fn record() -> GcuUpgrade {
     let claim = |node: usize, state: &str| {
         json!({
             "node": format!("node-{node}"), "since": at("10:20:00"), "state": state, "deadline": at("10:50:00"),
@@ -60,6 +60,12 @@ fn record() -> GcuUpgrade {
             "timeline": [
                 { "at": at("10:00:00"), "step": "Locking", "message": "setting 6 DaemonSets to updateStrategy OnDelete" },
                 { "at": at("10:01:00"), "step": "Rolling", "message": "15000 nodes to do, 25 at once" },
+                { "at": at("10:05:00"), "step": "Rolling", "message": "the canary nodes are done; call promote to continue" },
+                { "at": at("10:08:00"), "step": "Rolling", "message": "going on" },
+                { "at": at("10:10:00"), "step": "Rolling", "message": "held: driver: ImagePullBackOff" },
+                { "at": at("10:12:00"), "step": "Rolling", "message": "going on" },
+                { "at": at("10:16:00"), "step": "Rolling", "message": "paused; call resume to continue" },
+                { "at": at("10:19:00"), "step": "Rolling", "message": "going on" },
             ],
             "rolling": {
                 "maxUnavailable": 25, "firstClaimAt": at("10:01:00"),
@@ -125,7 +131,11 @@ fn fleet() -> FleetView {
 }
 
 fn page(language: Language, may_change: bool) -> String {
-    let (record, now) = (record(), at("10:21:30"));
+    page_of(record(), language, may_change)
+}
+
+pub(super) fn page_of(record: GcuUpgrade, language: Language, may_change: bool) -> String {
+    let now = at("10:21:30");
     let sentence = progress(&record, now).message;
     let shell = Shell {
         language,
@@ -156,7 +166,7 @@ fn page(language: Language, may_change: bool) -> String {
 }
 
 /// Serves the page until the test ends, as the service does: with the same rules for what it may load.
-fn serve() -> SocketAddr {
+pub(super) fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
