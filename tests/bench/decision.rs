@@ -41,8 +41,8 @@ fn record(at_once: usize) -> GcuUpgrade {
     let mut target = gr.clone();
     target["spec"]["driver"]["version"] = "next".into();
     let spec = json!({
-        "gr": "gcu", "action": "Upgrade", "strategy": Strategy::RollingUpdate,
-        "target": { "manifest": target }, "previous": { "manifest": gr },
+        "gr": "gcu", "operation": "Upgrade", "strategy": Strategy::RollingUpdate,
+        "target": { "manifest": target }, "previous": { "uid": "gr", "manifest": gr },
     });
     let mut spec: GcuUpgradeSpec = serde_json::from_value(spec).unwrap();
     let at_once = u32::try_from(at_once).unwrap();
