@@ -34,7 +34,8 @@ if [ -z "${PLUGIN:-}" ]; then
   # Relocations that are packed: a third of a megabyte less.
   (cd "$source" && run cargo rustc --locked --profile cli --no-default-features --target "$target" --bin "$plugin" -- \
     -C link-arg=-Wl,-z,pack-relative-relocs) ||
-    fail "it could not be built: rustup target add $target, and a C compiler for musl (Debian: musl-tools), may be missing"
+    fail "it could not be built: rustup target add $target, and a C compiler for musl (Debian: musl-tools), may be \
+missing"
   PLUGIN="${CARGO_TARGET_DIR:-$source/target}/$target/cli/$plugin"
 fi
 [ -f "$PLUGIN" ] || $dry_run || fail "PLUGIN: there is no file $PLUGIN"

@@ -167,7 +167,8 @@ async fn a_wait_and_a_stream_end_when_their_token_or_their_right_is_taken_away_b
     // One that never ends by itself.
     let record = json!({
         "metadata": { "name": "other-1", "labels": { "by-hand": "" } },
-        "spec": { "gr": "enflame-gcu-resource", "operation": "Upgrade", "target": { "manifest": {} }, "intent": "Pause" },
+        "spec": { "gr": "enflame-gcu-resource", "operation": "Upgrade", "target": { "manifest": {} },
+            "intent": "Pause" },
         "status": { "phase": "Held" },
     });
     let events = "/gum/v1/upgrades/other-1/events";

@@ -30,11 +30,13 @@ const VALUES: [&str; 15] = [
     "service.type=LoadBalancer,service.nodePort=null,service.externalTrafficPolicy=Local",
     "opLog.hostPath=/var/log/gum,opLog.asRoot=true",
     "monitoring.serviceMonitor.enabled=true,monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
-    "monitoring.serviceMonitor.enabled=true,monitoring.readerRole=true,rbac.exampleRoles=true,auth=kubernetes,tls.secret=t",
+    "monitoring.serviceMonitor.enabled=true,monitoring.readerRole=true,rbac.exampleRoles=true,\
+     auth=kubernetes,tls.secret=t",
     "networkPolicy.enabled=true,networkPolicy.from[0].ipBlock.cidr=10.0.0.0/8",
     "keeper.enabled=false,networkPolicy.enabled=true",
     "crd.manage=false,serviceAccount.create=false,serviceAccount.name=theirs",
-    "fullnameOverride=other,image.registry=mirror.test:5000,imagePullSecrets[0]=pull,affinity.nodeAffinity.x=1,extraEnv[0].name=A",
+    "fullnameOverride=other,image.registry=mirror.test:5000,imagePullSecrets[0]=pull,\
+     affinity.nodeAffinity.x=1,extraEnv[0].name=A",
 ];
 
 pub(crate) fn repository() -> &'static Path {

@@ -130,8 +130,9 @@ pub(crate) fn curl_as(
 ) -> (u16, String) {
     let token = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: curl/7.47.0\r\nAccept: */*\r\nConnection: close\r\n{token}\
-         Content-Length: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: curl/7.47.0\r\nAccept: \
+         */*\r\nConnection: close\r\n{token}Content-Length: {}\r\nContent-Type: \
+         application/x-www-form-urlencoded\r\n\r\n{body}",
         body.len()
     );
     raw(address, head.as_bytes())

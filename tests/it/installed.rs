@@ -207,7 +207,8 @@ async fn fill_the_history(client: &Client, like: &GcuUpgrade) {
 /// A user's pod that holds a GCU and comes back elsewhere.
 async fn start_a_tenant(client: &Client) {
     let (name, labels) = (format!("{PREFIX}-train"), json!({ "app": format!("{PREFIX}-train") }));
-    let container = json!({ "name": "main", "image": "training:1", "resources": { "limits": { "enflame.com/gcu": "1" } } });
+    let container = json!({ "name": "main", "image": "training:1",
+        "resources": { "limits": { "enflame.com/gcu": "1" } } });
     let spec = json!({ "containers": [container], "nodeSelector": { WORLD_LABEL: PREFIX } });
     let owner: ReplicaSet = serde_json::from_value(json!({
         "metadata": { "name": name },

@@ -79,13 +79,15 @@ async fn every_example_works_as_it_stands_there() {
         assert!(!samples.is_empty(), "{method} {path} has no example");
         left.extend(samples.iter().map(|s| (id.clone(), s["x-name"].as_str().unwrap().to_owned())));
     }
-    let first = "isAlive probe, isReady probe, getVersion version, getMetrics scrape, getOpenApi openapi, getDocs docs, \
-        listGrs all, getGr one, getWorkload driver, listBlueprints all, getBlueprint one, planUpgrade rolling, \
-        planUpgrade set, planUpgrade text, upgradeGr dry-run, upgradeGr recreate";
-    let then = "streamEvents follow, listUpgrades all, listUpgrades text, getUpgrade one, listHistory all, getRevision one, rollbackGr last, \
-        upgradeGr rolling, getStatus status, getStatus text, explainUpgrade why, explainUpgrade text, listNodes node, getFleet model, \
-        skipNode broken, retryNode repaired, promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, rollbackGr revision, cancelUpgrade cancel, \
-        retryUpgrade again";
+    let first = "isAlive probe, isReady probe, getVersion version, getMetrics scrape, getOpenApi openapi, \
+                 getDocs docs, listGrs all, getGr one, getWorkload driver, listBlueprints all, getBlueprint \
+                 one, planUpgrade rolling, planUpgrade set, planUpgrade text, upgradeGr dry-run, upgradeGr \
+                 recreate";
+    let then = "streamEvents follow, listUpgrades all, listUpgrades text, getUpgrade one, listHistory all, \
+                getRevision one, rollbackGr last, upgradeGr rolling, getStatus status, getStatus text, \
+                explainUpgrade why, explainUpgrade text, listNodes node, getFleet model, skipNode broken, \
+                retryNode repaired, promoteUpgrade promote, pauseUpgrade pause, resumeUpgrade resume, \
+                rollbackGr revision, cancelUpgrade cancel, retryUpgrade again";
     let last = "closeUpgrade close, deleteGr foreground";
     for (steps, upgrade) in [(first, Some(1)), (then, None), (last, None)] {
         if steps == last {

@@ -24,7 +24,8 @@ const COMMANDS: [Command; 9] = [
 /// `close` and `new` as they say.
 #[rustfmt::skip]
 const TABLE: [(&str, [&str; 9]); 39] = [
-    //                                    pause    resume  cancel  promote  rollback  retry   close    skip    retry-node
+    //                                    pause    resume  cancel  promote  rollback  retry   close    skip   
+    //                                    retry-node
     ("Recreate Pending",                 ["-",     "-",    "turn", "-",     "turn",   "-",    "close", "-",    "-"]),
     ("Recreate Running",                 ["-",     "-",    "turn", "-",     "turn",   "-",    "close", "-",    "-"]),
     ("Recreate Running gone",            ["-",     "-",    "turn", "-",     "turn",   "-",    "-",     "-",    "-"]),

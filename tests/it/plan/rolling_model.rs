@@ -98,7 +98,8 @@ fn manifest(version: &str, env: bool) -> Value {
     }
     json!({
         "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "gcu" },
-        "spec": { "driver": { "name": "driver", "version": version }, "devicePlugin": { "name": "plugin" }, "gfd": gfd },
+        "spec": { "driver": { "name": "driver", "version": version }, "devicePlugin": { "name": "plugin" },
+            "gfd": gfd },
     })
 }
 

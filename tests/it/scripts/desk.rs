@@ -69,7 +69,8 @@ pub(super) const STAND_INS: [(&str, &str); 7] = [
     ("hostname", r#"echo builder"#),
 ];
 
-pub(super) const NODES: &str = "node-1|10.0.0.1|containerd://1.6.8\nnode-2|10.0.0.2 fd00::2|docker://20.10.7\nbuilder||containerd://1.6.8\n";
+pub(super) const NODES: &str = "node-1|10.0.0.1|containerd://1.6.8\nnode-2|10.0.0.2 \
+                                fd00::2|docker://20.10.7\nbuilder||containerd://1.6.8\n";
 
 pub(super) struct Desk {
     pub(super) dir: TempDir,

@@ -60,7 +60,8 @@ proptest! {
     }
 
     #[test]
-    fn no_certificate_with_bytes_changed_or_missing_makes_it_panic(at in 0usize..600, byte in any::<u8>(), cut in any::<bool>()) {
+    fn no_certificate_with_bytes_changed_or_missing_makes_it_panic(at in 0usize..600, byte in any::<u8>(),
+        cut in any::<bool>()) {
         let pem = include_bytes!("../../../data/tls/first.crt");
         let mut der = CertificateDer::from_pem_slice(pem).unwrap().to_vec();
         let at = at % der.len();

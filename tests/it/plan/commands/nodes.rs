@@ -104,7 +104,8 @@ fn a_record_names_five_hundred_nodes_and_says_what_to_do_beyond() {
     let refused = skip(&record, &named("too-many")).unwrap_err();
     assert_eq!(
         refused,
-        "names 500 nodes that are skipped by request, and can hold no more: set the label gum.enflame.com/skip=true on node too-many, which does the same"
+        "names 500 nodes that are skipped by request, and can hold no more: set the label \
+         gum.enflame.com/skip=true on node too-many, which does the same"
     );
     assert!(skip(&record, &named("n-7")).unwrap().is_empty(), "one that is there already is no more");
     record.spec.node_attempts = (0..500).map(|n| (format!("n-{n}"), 1)).collect();
