@@ -43,13 +43,16 @@ tab="$(printf '\t')"
 
 # The DaemonSets that are held at OnDelete: namespace, name, held=<label>, and the update strategy from before as JSON.
 held_sets() {
-  all="$(kubectl get daemonsets --all-namespaces -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\theld="}{.metadata.labels.gum\.enflame\.com/held}{"\t"}{.metadata.annotations.gum\.enflame\.com/update-strategy}{"\n"}{end}')" || return 1
+  fields='{.metadata.namespace}{"\t"}{.metadata.name}{"\theld="}{.metadata.labels.gum\.enflame\.com/held}'
+  fields="$fields"'{"\t"}{.metadata.annotations.gum\.enflame\.com/update-strategy}{"\n"}'
+  all="$(kubectl get daemonsets --all-namespaces -o "jsonpath={range .items[*]}$fields{end}")" || return 1
   say "$all" | awk -F "$tab" '$3 != "" && ($3 != "held=" || $4 != "")'
 }
 
 # The nodes that an upgrade has claimed: name, and the claim as JSON.
 claimed_nodes() {
-  all="$(kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name}{"\t"}{.metadata.annotations.gum\.enflame\.com/upgrade}{"\n"}{end}')" || return 1
+  fields='{.metadata.name}{"\t"}{.metadata.annotations.gum\.enflame\.com/upgrade}{"\n"}'
+  all="$(kubectl get nodes -o "jsonpath={range .items[*]}$fields{end}")" || return 1
   say "$all" | awk -F "$tab" '$2 != ""'
 }
 
@@ -74,8 +77,10 @@ unlock_all() {
       *) spec=',"spec":{"unschedulable":null}' ;;
     esac
     run kubectl patch node "$node" --type merge \
-      -p '{"metadata":{"annotations":{"gum.enflame.com/upgrade":null}}'"$spec}" || fail "node $node could not be released"
+      -p '{"metadata":{"annotations":{"gum.enflame.com/upgrade":null}}'"$spec}" ||
+      fail "node $node could not be released"
   done
+  unmarked='{"gum.enflame.com/update-strategy":null,"gum.enflame.com/hold":null}'
   [ -z "$sets" ] || say "$sets" | while IFS="$tab" read -r namespace name _ strategy; do
     spec=
     if [ -n "$strategy" ]; then
@@ -84,7 +89,7 @@ unlock_all() {
       say "$namespace/$name does not say which update strategy it had: set it by hand"
     fi
     run kubectl patch daemonset "$name" --namespace "$namespace" --type merge \
-      -p '{"metadata":{"labels":{"gum.enflame.com/held":null},"annotations":{"gum.enflame.com/update-strategy":null,"gum.enflame.com/hold":null}}'"$spec}" ||
+      -p '{"metadata":{"labels":{"gum.enflame.com/held":null},"annotations":'"$unmarked}$spec}" ||
       fail "DaemonSet $namespace/$name could not be let go of"
   done
 }
@@ -113,7 +118,9 @@ installed="$(kubectl get crd "$crd" --ignore-not-found -o name)" ||
   fail "the cluster could not be asked: is kubectl set up for it?"
 busy='' exposed=''
 if [ -n "$installed" ]; then
-  records="$(kubectl get "$crd" -o 'jsonpath={range .items[*]}{.metadata.name}{" "}{.status.phase}{" "}{.status.step}{" guarded="}{.status.rolling.guarded}{" goal="}{.status.goal}{"\n"}{end}')" ||
+  fields='{.metadata.name}{" "}{.status.phase}{" "}{.status.step}{" guarded="}{.status.rolling.guarded}'
+  fields="$fields"'{" goal="}{.status.goal}{"\n"}'
+  records="$(kubectl get "$crd" -o "jsonpath={range .items[*]}$fields{end}")" ||
     fail "the records of upgrades could not be read"
   busy="$(say "$records" | awk 'NF && $2 !~ /^(Succeeded|RolledBack|Failed)$/ { print $1 }')"
   # Until the operator has written all that it is asked for, it may write its own update strategy with it.
@@ -132,8 +139,8 @@ elif $force; then
   say "under way, and left standing still: $(say "$busy" | tr '\n' ' ')"
 else
   fail "under way: $(say "$busy" | tr '\n' ' ')
-Without gcu-upgrade-manager it stands still, perhaps with the stack down or nodes cordoned. Wait for its end, or cancel it;
---force uninstalls all the same."
+Without gcu-upgrade-manager it stands still, perhaps with the stack down or nodes cordoned. Wait for its end, or
+cancel it; --force uninstalls all the same."
 fi
 
 say "2. Remove the keeper: without the service it would refuse changes of held DaemonSets..."
@@ -160,7 +167,8 @@ if [ -z "$installed" ]; then
 elif $purge; then
   for record in $busy; do
     # The service would take its finalizer off by itself; it is gone.
-    run kubectl patch "$crd" "$record" --type merge -p '{"metadata":{"finalizers":null}}' || fail "$record could not be released"
+    run kubectl patch "$crd" "$record" --type merge -p '{"metadata":{"finalizers":null}}' ||
+      fail "$record could not be released"
   done
   run kubectl delete crd "$crd" --ignore-not-found --timeout 60s || fail "the CRD $crd could not be deleted"
 else

@@ -88,10 +88,13 @@ say "2. Load images to cluster nodes start..."
 if ! $load; then
   say "not needed"
 else
-  [ -f "$archive" ] || $dry_run || fail "there is no $archive; make it with ./build-image.sh, or give --no-load if the nodes have the image"
+  [ -f "$archive" ] || $dry_run ||
+    fail "there is no $archive; make it with ./build-image.sh, or give --no-load if the nodes have the image"
   nodes="$(mktemp)"
   trap 'rm -f "$nodes"' EXIT
-  kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name}{"|"}{.status.addresses[?(@.type=="InternalIP")].address}{"|"}{.status.nodeInfo.containerRuntimeVersion}{"\n"}{end}' >"$nodes" ||
+  fields='{.metadata.name}{"|"}{.status.addresses[?(@.type=="InternalIP")].address}{"|"}'
+  fields="$fields"'{.status.nodeInfo.containerRuntimeVersion}{"\n"}'
+  kubectl get nodes -o "jsonpath={range .items[*]}$fields{end}" >"$nodes" ||
     fail "the nodes could not be listed: is kubectl set up for the cluster?"
   [ -s "$nodes" ] || fail "the cluster has no nodes"
   say "cluster node name list:"
@@ -110,7 +113,8 @@ Copy $archive there and load it by hand, then run this again with --no-push --no
 fi
 
 say "3. Deploy gcu upgrade manager release start..."
-operator="$(kubectl get crd gcuresources.topsops.enflame.com gcuresources.topscloud.enflame.com --ignore-not-found -o name)" ||
+operator="$(kubectl get crd gcuresources.topsops.enflame.com gcuresources.topscloud.enflame.com \
+  --ignore-not-found -o name)" ||
   fail "the cluster could not be asked for gcu-operator: is kubectl set up for it?"
 if [ -z "$operator" ]; then
   say "gcu-operator is not installed: the pods of gcu-upgrade-manager will not be ready before it is"
@@ -131,9 +135,11 @@ set -- --set-string "image.registry=$host,image.repository=${IMAGE#"${host:+$hos
 if ! run helm upgrade --install "$NAME" "$chart" --namespace "$NAMESPACE" --create-namespace "$@"; then
   fail "the chart could not be installed. What the pods say:
   kubectl -n $NAMESPACE describe pods -l app.kubernetes.io/instance=$NAME
-If a release of v1.0.0 is in the way (\"field is immutable\"), wait until no upgrade is under way, run ./delete.sh, and run this again."
+If a release of v1.0.0 is in the way (\"field is immutable\"), wait until no upgrade is under way, run ./delete.sh,
+and run this again."
 fi
 run kubectl -n "$NAMESPACE" get pods -l "app.kubernetes.io/instance=$NAME" -o wide
 $dry_run || say "deploy gcu upgrade manager success"
 $dry_run || say "the command line for people, kubectl gcu-upgrade: install it on this machine with $here/kubectl-plugin.sh"
-$dry_run || say "the page for people is at /ui/ of the service; the notes of the release, which say where that is: helm -n $NAMESPACE get notes $NAME"
+$dry_run || say "the page for people is at /ui/ of the service; the notes of the release, which say where that is:" \
+  "helm -n $NAMESPACE get notes $NAME"

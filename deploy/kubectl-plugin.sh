@@ -32,7 +32,8 @@ if [ -z "${PLUGIN:-}" ]; then
   target="$machine-unknown-linux-musl"
   say "1. Build $plugin start..."
   (cd "$source" && run cargo build --locked --profile cli --no-default-features --target "$target" --bin "$plugin") ||
-    fail "it could not be built: rustup target add $target, and a C compiler for musl (Debian: musl-tools), may be missing"
+    fail "it could not be built: rustup target add $target, and a C compiler for musl (Debian: musl-tools), may be \
+missing"
   PLUGIN="${CARGO_TARGET_DIR:-$source/target}/$target/cli/$plugin"
 fi
 [ -f "$PLUGIN" ] || $dry_run || fail "PLUGIN: there is no file $PLUGIN"

@@ -1,7 +1,7 @@
 //! `kubectl gcu-upgrade`: the command line for whoever runs an upgrade and wants to look, not to parse.
 //!
-//! A binary of its own that knows nothing that REST does not: it asks the routes of [`api`](crate::api), in this process
-//! with the person's own kubeconfig or at the service's URL (`cli/backend.rs`), and draws the answers with
+//! A binary of its own that knows nothing that REST does not: it asks the routes of [`api`](crate::api), in this
+//! process with the person's own kubeconfig or at the service's URL (`cli/backend.rs`), and draws the answers with
 //! [`frame`](crate::frame).
 
 mod about;
@@ -145,7 +145,10 @@ impl Session {
 /// Reads an answer.
 fn read<T: DeserializeOwned>(content: &Value) -> Result<T, Failure> {
     view::read(content).map_err(|e| {
-        let message = format!("the answer cannot be read ({e}): is the service of another version? See: kubectl gcu-upgrade version");
+        let message = format!(
+            "the answer cannot be read ({e}): is the service of another version? See: kubectl gcu-upgrade \
+                               version"
+        );
         Failure::new(Exit::Failed, message)
     })
 }

@@ -107,7 +107,10 @@ pub struct ServeArgs {
     #[arg(long, env = "GUM_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
     /// Connections that may be open at once; beyond, an idle one gives way
-    #[arg(long, env = "GUM_MAX_CONNECTIONS", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long, env = "GUM_MAX_CONNECTIONS", default_value_t = 1000, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub max_connections: u16,
     /// Requests that one client address may make in a second, on average; 0: any number
     #[arg(long, env = "GUM_CLIENT_REQUESTS", default_value_t = 100, value_name = "N")]
@@ -116,19 +119,29 @@ pub struct ServeArgs {
     #[arg(long, env = "GUM_HOST", value_name = "NAME", value_delimiter = ',')]
     pub host: Vec<String>,
     /// The Lease that says which of several replicas acts
-    #[arg(long, env = "GUM_LEASE", default_value = "kube-system/gcu-upgrade-manager", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    #[arg(
+        long, env = "GUM_LEASE", default_value = "kube-system/gcu-upgrade-manager",
+        value_name = "NAMESPACE/NAME", value_parser = namespaced
+    )]
     pub lease: (String, String),
     /// Name of this replica in the Lease, different for each; default: a random one
     #[arg(long, env = "GUM_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
-    /// Address to serve the keeper on, the admission webhook that keeps held DaemonSets as they are (HTTPS); default: none
+    /// Address to serve the keeper on, the admission webhook that keeps held DaemonSets as they are (HTTPS); default:
+    /// none
     #[arg(long, env = "GUM_KEEPER_LISTEN", value_name = "ADDR", value_parser = address, requires = "keeper_place")]
     pub keeper_listen: Option<SocketAddr>,
     /// The Service, on port 443, under which the API server finds the keeper
-    #[arg(long, env = "GUM_KEEPER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced, group = "keeper_place", requires = "keeper_listen")]
+    #[arg(
+        long, env = "GUM_KEEPER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced,
+        group = "keeper_place", requires = "keeper_listen"
+    )]
     pub keeper_service: Option<(String, String)>,
     /// The address under which the API server finds it, for a service outside the cluster: https://HOST:PORT
-    #[arg(long, env = "GUM_KEEPER_URL", value_name = "URL", value_parser = KeeperAddress::url, group = "keeper_place", requires = "keeper_listen")]
+    #[arg(
+        long, env = "GUM_KEEPER_URL", value_name = "URL", value_parser = KeeperAddress::url,
+        group = "keeper_place", requires = "keeper_listen"
+    )]
     pub keeper_url: Option<KeeperAddress>,
     /// Requests are still taken for so long after a signal to stop, for example 5s
     #[arg(long, env = "GUM_STOP_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
@@ -210,7 +223,10 @@ pub struct SandboxArgs {
     #[arg(long, env = "GUM_KUBECONFIG_OUT", value_name = "FILE")]
     pub kubeconfig_out: Option<PathBuf>,
     /// Number of simulated GCU nodes
-    #[arg(long, env = "GUM_NODES", default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    #[arg(
+        long, env = "GUM_NODES", default_value_t = 3, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=5000)
+    )]
     pub nodes: u16,
     /// Number of simulated users: pods on the first nodes that hold a GCU and have to leave during a drain
     #[arg(long, env = "GUM_TENANTS", default_value_t = 0, value_name = "N")]

@@ -1,5 +1,5 @@
-//! What is told about an upgrade: what it would do, how far it is, why it is not progressing. Pure, like [`plan`], which
-//! decides and knows nothing of this.
+//! What is told about an upgrade: what it would do, how far it is, why it is not progressing. Pure, like [`plan`],
+//! which decides and knows nothing of this.
 //!
 //! [`plan`]: crate::plan
 
@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod preview;
 pub mod progress;
 pub mod risk;
+pub(crate) mod schema;
 pub mod skew;
 pub mod standstills;
 pub mod view;

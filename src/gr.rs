@@ -60,11 +60,6 @@ pub fn dependency_order(key: &str) -> usize {
     KNOWN.iter().position(|k| k.key == key).unwrap_or(KNOWN.len())
 }
 
-/// Whether an operator release is known to deploy a component of this key. Unknown ones are handled alike.
-pub fn is_known_component(key: &str) -> bool {
-    KNOWN.iter().any(|k| k.key == key)
-}
-
 /// One key of a gr's `spec`.
 #[derive(Clone, Copy, Debug)]
 pub struct Component<'a> {
@@ -295,9 +290,9 @@ impl LiveGr {
     }
 }
 
-/// Metadata that the API server or a controller sets: no part of what a person asks for. `ownerReferences` among it: the
-/// owner that it names by UID may be gone when the gr is created again, and the garbage collector would take the stack
-/// down.
+/// Metadata that the API server or a controller sets: no part of what a person asks for. `ownerReferences` among it:
+/// the owner that it names by UID may be gone when the gr is created again, and the garbage collector would take the
+/// stack down.
 const SERVER_SET: &[&str] = &[
     "uid",
     "resourceVersion",
@@ -312,8 +307,8 @@ const SERVER_SET: &[&str] = &[
 ];
 
 /// A served gr as a manifest that can be created again: without status, server-set metadata, finalizers
-/// (the operator puts its own back, and one of somebody else's would never be taken off) and our own marks. Everything else, labels and other annotations
-/// included, stays as it is.
+/// (the operator puts its own back, and one of somebody else's would never be taken off) and our own marks.
+/// Everything else, labels and other annotations included, stays as it is.
 pub fn clean(served: &Value) -> Value {
     let mut manifest = served.clone();
     let Some(object) = manifest.as_object_mut() else { return manifest };

@@ -60,7 +60,7 @@ const FULL: &str =
 #[derive(Clone)]
 pub struct Settings {
     /// With TLS, if so.
-    pub tls: Option<tls::Current>,
+    pub tls: Option<tls::CurrentTls>,
     /// Connections that may be open at once.
     pub connections: usize,
     /// Where they are counted.
@@ -119,7 +119,7 @@ async fn connection(
     peer: SocketAddr,
     slot: ConnectionSlot,
     router: Router,
-    tls: Option<tls::Current>,
+    tls: Option<tls::CurrentTls>,
     stop: CancellationToken,
 ) {
     // An event of a stream is small, and must not wait until the one before it is acknowledged.
@@ -174,7 +174,8 @@ async fn speak<S>(
         let (service, at_work) = (service.clone(), slot.at_work());
         async move {
             let answer = service.oneshot(request).await?;
-            // At work until the last byte is on its way. Of all ways to tie something to a body this one keeps its size.
+            // At work until the last byte is on its way. Of all ways to tie something to a body this one keeps its
+            // size.
             let answer = answer.map(|body| {
                 body.map_err(move |error| {
                     let _ = &at_work;

@@ -4,8 +4,8 @@
 //! replace pods on nodes that nobody has claimed, before this service can react. Between such a write and its effect
 //! there is admission: here the strategy and the marks of the hold are put back into the write itself.
 //!
-//! It sees updates of DaemonSets that carry [`HELD_LABEL`], and nothing else. While no replica answers, such updates are
-//! refused: they wait, and nothing restarts. It is installed by whoever holds DaemonSets, and removed with the last
+//! It sees updates of DaemonSets that carry [`HELD_LABEL`], and nothing else. While no replica answers, such updates
+//! are refused: they wait, and nothing restarts. It is installed by whoever holds DaemonSets, and removed with the last
 //! hold; a person may delete the configuration at any moment.
 //!
 //! | file | what |

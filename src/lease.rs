@@ -1,9 +1,10 @@
 //! Which of several replicas acts: the one that holds a Lease.
 //!
-//! This is client-go's algorithm, written out because the crates for it compare another machine's times with ours. A replica that does not hold the Lease looks at it again and again, and takes it
-//! when it has not changed for `DURATION` of *its own* time: the times in the Lease are another machine's and are
-//! never compared with ours. The holder renews it every `RENEW_EVERY`, and stops acting when it has not managed to
-//! for `RENEW_WITHIN`, which is before anyone else may take it.
+//! This is client-go's algorithm, written out because the crates for it compare another machine's times with ours. A
+//! replica that does not hold the Lease looks at it again and again, and takes it when it has not changed for
+//! `DURATION` of *its own* time: the times in the Lease are another machine's and are never compared with ours. The
+//! holder renews it every `RENEW_EVERY`, and stops acting when it has not managed to for `RENEW_WITHIN`, which is
+//! before anyone else may take it.
 //!
 //! The Lease saves work and quarrel. It is not what keeps writes safe: a process may be stopped between any two of
 //! its instructions and go on a minute later, still believing that it leads. Every call that changes something is

@@ -17,7 +17,8 @@
 //!
 //! | room | what |
 //! | --- | --- |
-//! | [`config`], [`run`], [`telemetry`], [`metrics`] | command line and environment, the subcommands, logs, what is counted |
+//! | [`config`], [`run`] | command line and environment; the subcommands |
+//! | [`telemetry`], [`metrics`] | logs; what is counted |
 //! | [`app`], [`http`] | composition, readiness and the orderly end; the accept loop |
 //! | [`lease`] | which of several replicas acts |
 //! | [`api`] | every route on one screen; writes records' `spec` |
@@ -31,9 +32,9 @@
 //! | [`explain`] | the plan, progress, why it is not progressing: pure; beside the core, which does not know it |
 //! | [`controller`] | one worker for each active record: observe, decide, act or record; writes `status` |
 //! | [`frame`] | tables, trees and bars for people: pure; answers in, text out |
-//! | [`cli`] | `kubectl gcu-upgrade`, a binary of its own: the routes of `api` in the person's process and rights, or asked at a URL |
+//! | [`cli`] | `kubectl gcu-upgrade`, a binary of its own: the routes of `api` in the person's process, or at a URL |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
-//! | [`cluster`] | the API client with deadlines; the watch loops that keep the CRD installed and discover the gr's API group |
+//! | [`cluster`] | the API client with deadlines; the loops that install the CRD and discover the gr's API group |
 //! | [`clock`], [`random`] | the only source of time (crate `src/clock`), names that nobody else has |
 //! | [`sandbox`] | crate `src/sandbox`: a cluster in the process with API server, operator, controllers, kubelets |
 //!
@@ -46,7 +47,8 @@
 //! * No room uses one that uses it. Within a room a file may use what the room's own file (`plan.rs` of `plan/`) says:
 //!   the vocabulary that all of its files share.
 //! * A handler gets at the cluster through a permission alone (`api/auth.rs`): one without does not compile.
-//! * Only [`config`] reads the environment (and [`cli`], the variables that stand for its flags), only [`clock`] the time; no `unwrap`, `expect` or `panic`.
+//! * Only [`config`] reads the environment (and [`cli`], the variables that stand for its flags), only [`clock`] the
+//!   time; no `unwrap`, `expect` or `panic`.
 //! * Both manifests are in the record before the delete is sent; only a gr whose UID is in the record is deleted.
 //! * Intent is recorded before any effect; a reconcile makes one decision; a final status never changes.
 //! * Before the gr is changed in place, in either direction, every DaemonSet of it is pinned by UID ([`plan::pins`]),
@@ -55,12 +57,13 @@
 //!
 //! # Where this differs from the first design, and why
 //!
-//! * Watches are open while somebody uses them: an idle service watches records, grs and DaemonSets, and what a Recreate
-//!   costs the API server is a constant. Pods are watched by the labels of the gr's components; those of users only on
-//!   nodes in work, each from when it is seen to carry the claim.
-//! * Views (what watches have seen) only wake up and explain. When they call for something, the gr and its workloads are
-//!   read and the decision is taken again on that reading. Nodes and pods are thousands: they are listed once, and what
-//!   is done to one is guarded by its version or UID. Nothing is decided about them before that list is complete.
+//! * Watches are open while somebody uses them: an idle service watches records, grs and DaemonSets, and what a
+//!   Recreate costs the API server is a constant. Pods are watched by the labels of the gr's components; those of
+//!   users only on nodes in work, each from when it is seen to carry the claim.
+//! * Views (what watches have seen) only wake up and explain. When they call for something, the gr and its workloads
+//!   are read and the decision is taken again on that reading. Nodes and pods are thousands: they are listed once,
+//!   and what is done to one is guarded by its version or UID. Nothing is decided about them before that list is
+//!   complete.
 //! * A held step is still watched and goes on when its obstacle is gone: a hold in the middle of a Recreate must not
 //!   keep the stack down.
 //! * A RollingUpdate decides on views while nodes are in work, and on live reads at every change of step: each of its
@@ -75,22 +78,23 @@
 //! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
 //!   OnDelete this restarts nothing, and finds out operators that recreate their DaemonSets, ignore changes, or write
 //!   their own update strategy. For the last there is the [`keeper`]; without it they are refused.
-//! * All DaemonSets of the gr are held, not only those that change: nobody but the operator knows which of them a change
-//!   restarts. The DaemonSets of a gr are let go of together, for the same reason.
+//! * All DaemonSets of the gr are held, not only those that change: nobody but the operator knows which of them a
+//!   change restarts. The DaemonSets of a gr are let go of together, for the same reason.
 //! * Holding writes the goal on each DaemonSet: an upgrade that turns back writes to all of them before it changes the
 //!   gr, so that a release that was still on its way carries an older version and fails.
-//! * What is outdated is what the pods say: a pod whose `controller-revision-hash` is not that of its DaemonSet's newest
-//!   ControllerRevision. Pods belong to the DaemonSet in their owner references.
+//! * What is outdated is what the pods say: a pod whose `controller-revision-hash` is not that of its DaemonSet's
+//!   newest ControllerRevision. Pods belong to the DaemonSet in their owner references.
 //! * A component that is removed, or a harmless one that moves, comes and goes on all nodes at once; the plan says so.
 //! * A node that fails stays cordoned and claimed, and the upgrade is held: no end leaves a cordon behind.
-//! * Which replica acts is decided by client-go's algorithm, written out in [`lease`]: the crates for it compare another
-//!   machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
+//! * Which replica acts is decided by client-go's algorithm, written out in [`lease`]: the crates for it compare
+//!   another machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
 //! * A service that was ready stays so while the API server is away: a caller who is answered 503 with the reason is
 //!   better off than one whose connection is refused.
-//! * The command line runs the routes of `api` in its own process, with the person's client in the place of the service's:
-//!   a second implementation of every check would drift from the first. It asks for no more than the routes do.
-//! * The description of the API stands in tables beside the routes. A crate for it would describe the types of answers,
-//!   and most answers are the cluster's own objects.
+//! * The command line runs the routes of `api` in its own process, with the person's client in the place of the
+//!   service's: a second implementation of every check would drift from the first. It asks for no more than the
+//!   routes do.
+//! * The description of the API stands in tables beside the routes, and the types of answers describe themselves. What
+//!   a crate for it would add are macros on every handler.
 //! * A rollback that finds the old gr alive *fences* it (see [`plan::GrAction::Fence`]): a delete that is still on its
 //!   way carries the older version as its precondition and can no longer land.
 

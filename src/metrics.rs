@@ -334,7 +334,7 @@ impl Metrics {
     }
 
     /// The keeper was asked about a write.
-    pub fn reviewed(&self, result: &'static str) {
+    pub fn keeper_reviewed(&self, result: &'static str) {
         self.0.reviews.get_or_create(&Came { result }).inc();
     }
 

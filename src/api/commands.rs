@@ -7,6 +7,8 @@ use axum::routing::{MethodRouter, post};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -20,8 +22,8 @@ use super::query::JobQuery;
 use super::repeat::Key;
 use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
 use super::upgrade_request::{Call, UpgradeRequest};
-use super::waiting::{Awaited, insert, location};
-use crate::explain::view::without_nulls;
+use super::waiting::{Awaited, Stands, location};
+use crate::explain::schema::never_null;
 use crate::plan::commands::nodes::{self, NodeChange, Skipping};
 use crate::plan::commands::{Command, Effect};
 use crate::plan::preflight::{Refusal, Wanted};
@@ -203,9 +205,9 @@ impl Context {
             let says = says_of_node(command, record, node, &change);
             let change = match (change.skip, change.attempt) {
                 (None, None) => Value::Null,
-                (skip, attempt) => without_nulls(
-                    json!({ "skip": skip, "nodeAttempts": attempt.map(|n| json!({ node: n })) }),
-                ),
+                (Some(skip), None) => json!({ "skip": skip }),
+                (None, Some(attempt)) => json!({ "nodeAttempts": { node: attempt } }),
+                (Some(skip), Some(attempt)) => json!({ "skip": skip, "nodeAttempts": { node: attempt } }),
             };
             Ok(Some(Steering { change, says, wanted: wanted(record) }))
         };
@@ -240,10 +242,9 @@ impl Context {
             let Some(record) = preflight::active(&records) else { continue };
             let Some(Steering { mut change, says, wanted }) = decide(record, effect)? else { continue };
             let name = record.name_any();
-            let mut content = json!({ "name": name, "upgrade": location(&name), "effect": says });
+            let content = SteeredJob::of(&name, says);
             if query.dry_run {
-                insert(&mut content, "dryRun", json!(true));
-                return Ok(Reply::with(content));
+                return Ok(Reply::with(SteeredJob { dry_run: Some(true), ..content }));
             }
             // Said once more, most commands mean something else.
             let awaited = Awaited { wanted, repeatable: false };
@@ -253,7 +254,9 @@ impl Context {
             // Who steered before is not who steers now, even where nobody is asked.
             let steered =
                 self.asker.as_ref().map(|by| json!({ "command": command.word(), "by": shortened(by, USER) }));
-            insert(&mut change, "steeredBy", json!(steered));
+            if let Some(spec) = change.as_object_mut() {
+                spec.insert("steeredBy".to_owned(), json!(steered));
+            }
             let patch = json!({
                 "metadata": { "uid": record.uid(), "resourceVersion": record.resource_version() },
                 "spec": change,
@@ -272,6 +275,42 @@ impl Context {
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the record of gr \"{gr}\" changed with every try to {}: try again", command.verb()),
         ))
+    }
+}
+
+/// The record that is steered.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = never_null)]
+pub(super) struct SteeredJob {
+    /// The record: `<gr>-<n>`.
+    name: String,
+    /// Where the record is to be seen.
+    upgrade: String,
+    /// What the command comes to.
+    effect: String,
+    /// After a wait: the upgrade as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    /// After a wait: the last thing worth knowing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// True when nothing was changed, because only the effect was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [true]))]
+    dry_run: Option<bool>,
+}
+
+impl SteeredJob {
+    fn of(name: &str, effect: String) -> Self {
+        Self { name: name.to_owned(), upgrade: location(name), effect, ..Self::default() }
+    }
+}
+
+impl Stands for SteeredJob {
+    fn stands(&mut self, phase: Phase, message: String) {
+        self.phase = Some(phase);
+        self.message = Some(message);
     }
 }
 
@@ -314,7 +353,8 @@ fn says(effect: Effect) -> &'static str {
         Effect::Grant(_) => "the next step begins",
         Effect::FreshDeadline(_) => "the step goes on with a fresh deadline",
         Effect::Close => {
-            "the upgrade ends with the present state: nodes in work are released as they are, the gr stays as it is, and DaemonSets stay held while they have outdated pods"
+            "the upgrade ends with the present state: nodes in work are released as they are, the gr stays \
+             as it is, and DaemonSets stay held while they have outdated pods"
         }
         Effect::OfNode | Effect::NewJob => "",
     }

@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
-use serde_json::{Value, json};
 use tracing::{Instrument, info_span};
 
 use super::access::{Access, REQUEST_ID};
@@ -54,8 +54,8 @@ pub(super) struct AsIs;
 
 impl Reply {
     /// With content.
-    pub(super) fn with(content: Value) -> Self {
-        Self { content: Some(Content::Value(content)), ..Self::default() }
+    pub(super) fn with(content: impl Serialize) -> Self {
+        Self { content: Some(Content::Value(in_order(content))), ..Self::default() }
     }
 
     /// With content that is large, or that many are answered at once: it is written out here and now.
@@ -116,11 +116,6 @@ impl ApiError {
     pub(super) fn at(mut self, location: String) -> Self {
         self.location = Some(location);
         self
-    }
-
-    /// As data of an event.
-    pub(super) fn view(&self) -> Value {
-        json!({ "status": self.status.as_u16(), "message": self.message })
     }
 
     /// With what happens all the same.
@@ -332,6 +327,12 @@ async fn foreign_text(head: &Parts, body: Body) -> String {
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     let reason = head.status.canonical_reason().unwrap_or("failed").to_owned();
     if text.is_empty() { reason } else { text }
+}
+
+/// The fields in the order of their names, in which all answers have them.
+pub(super) fn in_order(content: impl Serialize) -> Value {
+    // Plain data under names of fields: this cannot fail.
+    serde_json::to_value(content).unwrap_or_default()
 }
 
 /// JSON with four spaces, ending in a newline.

@@ -25,6 +25,7 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, Stream, StreamExt};
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
@@ -32,12 +33,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::auth::{self, May};
-use super::envelope::{ApiError, AsIs};
+use super::envelope::{ApiError, AsIs, in_order};
 use super::query::NoQuery;
 use super::records::{Lenient, Unreadable};
 use super::request::Name;
-use crate::explain::view::{waiting_on, without_nulls};
-use crate::record::{GcuUpgrade, TimelineEntry};
+use crate::explain::view::{Waiting, waiting_on};
+use crate::record::rolling::NodeCounts;
+use crate::record::{GcuUpgrade, Goal, Phase, Step, TimelineEntry};
 
 /// A comment is sent after so long without an event: both sides notice when the other is gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -84,6 +86,33 @@ pub(super) async fn events(
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.extensions_mut().insert(AsIs);
     Ok(response)
+}
+
+/// What stands in a `progress`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Progress<'a> {
+    phase: Phase,
+    step: Step,
+    goal: Goal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<&'a NodeCounts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_on: Option<Waiting>,
+}
+
+/// What stands in an `end`.
+#[derive(Serialize)]
+struct End<'a> {
+    phase: Phase,
+    message: &'a str,
+}
+
+/// What stands in a `closing`.
+#[derive(Serialize)]
+struct Closing<'a> {
+    status: u16,
+    message: &'a str,
 }
 
 /// A stream that is open.
@@ -147,7 +176,9 @@ impl Feed {
 
     /// Ends the stream before the upgrade ends.
     fn close(&mut self, why: &ApiError) {
-        self.waiting.push_back(self.teller.told("closing", why.view()));
+        self.waiting.push_back(
+            self.teller.told("closing", Closing { status: why.status.as_u16(), message: &why.message }),
+        );
         self.over = true;
     }
 
@@ -209,15 +240,15 @@ impl Teller {
             .map_or(0, |at| at.saturating_add(1));
         for (id, entry) in entries.into_iter().skip(told) {
             self.entry = Some(id);
-            all.push(self.told("timeline", json!(entry)));
+            all.push(self.told("timeline", entry));
         }
-        let progress = without_nulls(json!({
-            "phase": status.phase,
-            "step": status.step,
-            "goal": status.goal,
-            "nodes": status.rolling.as_ref().filter(|r| r.max_unavailable > 0).map(|r| &r.nodes),
-            "waitingOn": waiting_on(&status),
-        }));
+        let progress = in_order(Progress {
+            phase: status.phase,
+            step: status.step,
+            goal: status.goal,
+            nodes: status.rolling.as_ref().filter(|r| r.max_unavailable > 0).map(|r| &r.nodes),
+            waiting_on: waiting_on(&status),
+        });
         let digest = digest(&progress);
         if digest != self.progress {
             self.progress = digest;
@@ -230,15 +261,15 @@ impl Teller {
     }
 
     fn end(&self, record: &GcuUpgrade, message: &str) -> Option<Told> {
-        let mut told = self.told("end", json!({ "phase": record.phase(), "message": message }));
+        let mut told = self.told("end", End { phase: record.phase(), message });
         told.id.push_str(END);
         Some(told)
     }
 
-    fn told(&self, kind: &'static str, data: Value) -> Told {
+    fn told(&self, kind: &'static str, data: impl Serialize) -> Told {
         let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { text.to_owned() };
         let entry = self.entry.as_deref().unwrap_or_default();
-        Told { kind, id: format!("{}-{}", or_none(entry), or_none(&self.progress)), data }
+        Told { kind, id: format!("{}-{}", or_none(entry), or_none(&self.progress)), data: in_order(data) }
     }
 }
 

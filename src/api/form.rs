@@ -7,8 +7,8 @@ use axum::http::header::ACCEPT;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::envelope::{ApiError, Reply};
 use crate::frame::{Look, view};
@@ -42,7 +42,7 @@ impl Form {
     /// The content in this form: as it is, or drawn for people.
     pub(super) fn reply<T: DeserializeOwned>(
         self,
-        content: Value,
+        content: &impl Serialize,
         now: Timestamp,
         draw: impl Fn(T, &Look) -> String,
     ) -> Result<Reply, ApiError> {
@@ -51,7 +51,7 @@ impl Form {
         }
         let unreadable =
             |e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("this cannot be drawn: {e}"));
-        let view = view::read(&content).map_err(unreadable)?;
+        let view = view::read(content).map_err(unreadable)?;
         Ok(Reply::text(draw(view, &Look::plain(now))))
     }
 }

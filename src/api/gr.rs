@@ -8,6 +8,8 @@ use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::runtime::wait::{self, await_condition, conditions};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
@@ -169,7 +171,7 @@ pub(super) async fn list(
         return Ok(context.shares.rendered.reply(&has, "", &tag, || list_of(&grs)));
     }
     let content = context.grs().await?;
-    let reply = form.reply(content, context.clock.now(), |list: Value, look| {
+    let reply = form.reply(&content, context.clock.now(), |list: Value, look| {
         let items = list.get("items").and_then(Value::as_array);
         frame::service::grs(items.map(Vec::as_slice).unwrap_or_default(), look)
     });
@@ -230,7 +232,7 @@ pub(super) async fn get(
         (None, _) => context.find(&name).await?.served,
     };
     let now = context.clock.now();
-    let reply = form.reply(served, now, |gr: Value, look| frame::service::grs(&[gr], look));
+    let reply = form.reply(&served, now, |gr: Value, look| frame::service::grs(&[gr], look));
     Ok(reply?.into_response())
 }
 
@@ -279,6 +281,16 @@ fn workload_path(workload: &Workload) -> Result<String, ApiError> {
     Ok(format!("/apis/apps/v1/namespaces/{namespace}/{plural}/{name}"))
 }
 
+/// What a delete would do.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlannedDelete {
+    /// Tells it from a delete.
+    dry_run: bool,
+    /// What would be done.
+    message: String,
+}
+
 /// `DELETE /gum/v1/gr/{name}`: exactly the gr that stands there now, and not under a running upgrade's feet.
 pub(super) async fn delete(
     context: May<auth::Delete>,
@@ -296,7 +308,7 @@ pub(super) async fn delete(
     info!(gr = %name, policy = ?body.policy, dry_run = query.dry_run, by, "delete accepted");
     if query.dry_run {
         let message = format!("gr {name} would be deleted; nothing was changed");
-        return Ok(Reply::with(json!({ "dryRun": true, "message": message })));
+        return Ok(Reply::with(PlannedDelete { dry_run: true, message }));
     }
     context.known.deleted(&name, &found.live.uid, left.left().as_ref());
     v1::delete_sent(&name);

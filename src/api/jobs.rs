@@ -2,20 +2,20 @@
 
 use axum::http::StatusCode;
 use kube::api::{Api, ObjectMeta, PostParams};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing::info;
 
 use super::Context;
 use super::auth::{self, May};
 use super::body::Json;
-use super::envelope::{ApiError, Reply};
+use super::envelope::{ApiError, Reply, in_order};
 use super::form::Form;
 use super::gr::Found;
 use super::query::{JobQuery, UpgradeQuery};
-use super::repeat::{Key, nothing_to_do};
+use super::repeat::Key;
 use super::request::{JobBody, Name};
-use super::upgrade_request::{Call, UpgradeRequest, summary};
-use super::waiting::{Awaited, insert};
+use super::upgrade_request::{Call, Job, PlannedJob, UnchangedJob, UpgradeRequest};
+use super::waiting::Awaited;
 use crate::blueprint::{Finding, check};
 use crate::explain::risk::{Risk, RiskName};
 use crate::gr::{LiveGr, api_version};
@@ -128,19 +128,17 @@ impl Context {
             if query.form == Form::Text {
                 return Ok(Reply::text(plan.to_string()));
             }
-            let mut content = summary(&record, &plan.risks);
-            insert(&mut content, "dryRun", json!(true));
-            insert(&mut content, "changed", json!(!is_done));
-            insert(&mut content, "plan", json!(plan));
-            return Ok(Reply::rendered(&content));
+            let job = Job::of(&record, &plan.risks);
+            let content = PlannedJob { job, dry_run: true, changed: !is_done, plan };
+            return Ok(Reply::rendered(&in_order(content)));
         }
         if is_done {
-            return Ok(Reply::with(nothing_to_do(call, &job)));
+            return Ok(Reply::with(UnchangedJob::of(call, &job)));
         }
         resolved?;
         let (operation, risks) = (job.operation, job.risks.clone());
         let record = self.record(&record_name, live, job, call)?;
-        let content = summary(&record, &risks);
+        let content = Job::of(&record, &risks);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         match api.create(&PostParams::default(), &record).await {
             Ok(_) => {}
@@ -168,7 +166,8 @@ impl Context {
     }
 
     /// Has the API server check the target as an update of the gr that stands there, or as a create, with
-    /// its schema and its admission, before anything is deleted for it. With what it would come to, where that is known.
+    /// its schema and its admission, before anything is deleted for it. With what it would come to, where that is
+    /// known.
     async fn try_on(
         &self,
         name: &str,

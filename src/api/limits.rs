@@ -35,7 +35,7 @@ const CLIENTS: usize = 4096;
 /// What clients beyond a limit are told to wait.
 const RETRY_SECONDS: u32 = 10;
 
-/// What can be set.
+/// How often and under which host names requests may come.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Requests that one address may make in a second, on average; 0: any number.
@@ -153,7 +153,8 @@ pub(super) async fn admit(State(limiter): State<RateLimiter>, mut request: Reque
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     if client.is_some_and(|client| !limiter.admit(client)) {
         let message = format!(
-            "too many requests from this address: {} a second are served; use ?wait or the event stream instead of asking again and again",
+            "too many requests from this address: {} a second are served; use ?wait or the event stream \
+             instead of asking again and again",
             limiter.per_second
         );
         return ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(1).into_response();
@@ -174,7 +175,8 @@ pub(super) async fn admit(State(limiter): State<RateLimiter>, mut request: Reque
         Err(_) if patience.has_begun() => answer.await,
         Err(_) => {
             let message = format!(
-                "no answer within {REQUEST_DEADLINE:?}: the API server is slow. What was asked for may have been done: look before asking again"
+                "no answer within {REQUEST_DEADLINE:?}: the API server is slow. What was asked for may have \
+                 been done: look before asking again"
             );
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, message).into_response()
         }

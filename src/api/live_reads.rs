@@ -146,7 +146,8 @@ impl LiveReads {
 
 fn busy() -> ApiError {
     let message = format!(
-        "too many callers wait for a look at the whole cluster: at most {QUEUE} may, and each for {PATIENCE:?}; try again later"
+        "too many callers wait for a look at the whole cluster: at most {QUEUE} may, and each for \
+         {PATIENCE:?}; try again later"
     );
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_SECONDS)
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::Api;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Context;
@@ -15,6 +16,7 @@ use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::query::NodesQuery;
 use super::request::{Name, is_dns_subdomain};
+use crate::explain::schema::never_null;
 use crate::frame::{self, view};
 use crate::observe::fleet::Interest;
 use crate::observe::live;
@@ -42,12 +44,9 @@ pub(super) async fn nodes(
         let _turn = looks.turn_to_write().await?;
         match form {
             Form::Json => Ok(Reply::rendered(&seen.view(&query))),
-            Form::Text => {
-                let content = serde_json::to_value(seen.view(&query)).unwrap_or_default();
-                form.reply(content, context.clock.now(), |nodes: view::Nodes, look| {
-                    frame::nodes::nodes_plain(&nodes, &seen.in_work(), look)
-                })
-            }
+            Form::Text => form.reply(&seen.view(&query), context.clock.now(), |nodes: view::Nodes, look| {
+                frame::nodes::nodes_plain(&nodes, &seen.in_work(), look)
+            }),
         }
     });
     looks.reply("nodes", &format!("{name} {form:?} {query:?}"), rendered).await
@@ -108,47 +107,85 @@ impl Context {
     }
 }
 
-/// The answer's content.
-#[derive(Serialize)]
-struct View<'a> {
+/// The nodes with the components' pods. The fields of all these types stand in the order in which they are answered.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NodeList<'a> {
+    /// The record under way, or the last; null without one.
     name: Option<&'a str>,
-    nodes: Vec<NodeView<'a>>,
+    nodes: Vec<NodePods<'a>>,
 }
 
-#[derive(Serialize)]
-struct NodeView<'a> {
-    components: Vec<ComponentView<'a>>,
+/// A node with the components' pods on it.
+#[derive(Serialize, JsonSchema)]
+struct NodePods<'a> {
+    components: Vec<ComponentPods<'a>>,
+    /// Its name.
     node: &'a str,
 }
 
-#[derive(Serialize)]
-struct ComponentView<'a> {
+/// The pods of a component on a node.
+#[derive(Serialize, JsonSchema)]
+struct ComponentPods<'a> {
+    /// Its key.
     component: &'a str,
-    pods: Vec<PodView<'a>>,
+    pods: Vec<ComponentPod<'a>>,
 }
 
-#[derive(Serialize)]
+/// A pod of a component.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct PodView<'a> {
+#[schemars(transform = never_null)]
+struct ComponentPod<'a> {
+    /// When it was created.
     created_at: Timestamp,
+    /// When it was deleted; of one that is gone, when its successor was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_at: Option<Timestamp>,
+    /// Why it cannot start.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<&'a str>,
-    phase: &'static str,
+    phase: PodPhase,
+    /// Its name.
     pod: &'a str,
-    version: &'static str,
+    version: PodTemplate,
 }
 
-impl<'a> ComponentView<'a> {
-    fn of((component, mut pods): (&'a str, Vec<PodView<'a>>)) -> Self {
+/// How far a pod is.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum PodPhase {
+    /// It is not ready yet, or not any more.
+    Starting,
+    /// It is ready.
+    Ready,
+    /// It is being deleted.
+    Terminating,
+    /// It is gone.
+    Deleted,
+}
+
+/// Of which template a pod is.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum PodTemplate {
+    /// Of its DaemonSet's newest.
+    New,
+    /// Of an earlier one.
+    Old,
+    /// That is not known.
+    #[serde(rename = "—")]
+    Unknown,
+}
+
+impl<'a> ComponentPods<'a> {
+    fn of((component, mut pods): (&'a str, Vec<ComponentPod<'a>>)) -> Self {
         pods.sort_by_key(|pod| pod.created_at);
         Self { component, pods }
     }
 }
 
 /// Component by component on each node.
-type ByNode<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<PodView<'a>>>>;
+type ByNode<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<ComponentPod<'a>>>>;
 
 impl Nodes {
     /// What the record says of the nodes in work.
@@ -166,7 +203,7 @@ impl Nodes {
             })
     }
 
-    fn view(&self, query: &NodesQuery) -> impl Serialize + use<'_> {
+    fn view(&self, query: &NodesQuery) -> NodeList<'_> {
         let is_asked_for = |node: &str| query.node.as_ref().is_none_or(|wanted| wanted == node);
         let mut all: ByNode<'_> = BTreeMap::new();
         for pod in self.fleet.pods.iter().filter(|pod| is_asked_for(&pod.node)) {
@@ -179,26 +216,26 @@ impl Nodes {
             self.add_replaced(&mut all);
             all.retain(|node, _| is_asked_for(node));
         }
-        let nodes = all.into_iter().map(|(node, components)| NodeView {
-            components: components.into_iter().map(ComponentView::of).collect(),
+        let nodes = all.into_iter().map(|(node, components)| NodePods {
+            components: components.into_iter().map(ComponentPods::of).collect(),
             node,
         });
-        View { name: self.record.as_deref(), nodes: nodes.collect() }
+        NodeList { name: self.record.as_deref(), nodes: nodes.collect() }
     }
 
-    fn shown<'a>(&'a self, pod: &'a DaemonPod) -> PodView<'a> {
+    fn shown<'a>(&'a self, pod: &'a DaemonPod) -> ComponentPod<'a> {
         let hash = self.fleet.set(&pod.namespace, &pod.workload).and_then(|s| s.hash.as_ref());
         let version = match hash {
-            Some(hash) if *hash == pod.hash => "new",
-            Some(_) => "old",
-            None => "—",
+            Some(hash) if *hash == pod.hash => PodTemplate::New,
+            Some(_) => PodTemplate::Old,
+            None => PodTemplate::Unknown,
         };
         let phase = match (pod.is_deleting(), pod.ready_since) {
-            (true, _) => "terminating",
-            (false, Some(_)) => "ready",
-            (false, None) => "starting",
+            (true, _) => PodPhase::Terminating,
+            (false, Some(_)) => PodPhase::Ready,
+            (false, None) => PodPhase::Starting,
         };
-        PodView {
+        ComponentPod {
             created_at: pod.created_at,
             deleted_at: pod.deleted_at,
             failure: pod.failure.as_deref(),
@@ -225,13 +262,13 @@ impl Nodes {
     }
 }
 
-fn replaced(pod: &ClaimedPod, deleted_at: Option<Timestamp>) -> PodView<'_> {
-    PodView {
+fn replaced(pod: &ClaimedPod, deleted_at: Option<Timestamp>) -> ComponentPod<'_> {
+    ComponentPod {
         created_at: pod.created_at,
         deleted_at,
         failure: None,
-        phase: "deleted",
+        phase: PodPhase::Deleted,
         pod: &pod.name,
-        version: "old",
+        version: PodTemplate::Old,
     }
 }

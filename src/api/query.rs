@@ -13,7 +13,7 @@ use super::fleet::label_of;
 use super::form::Form;
 use super::request::{bad, duration, is_dns_subdomain};
 use super::words::unknown;
-use crate::explain::fleet::NodeCondition;
+use crate::explain::fleet::NodeRolloutState;
 use crate::record::Strategy;
 use crate::ui::{PlanForm, Sort, TableQuery};
 
@@ -170,7 +170,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
         let given = Given::of(parts, state, &known).await?;
         let text = |name: &str| given.text(name).unwrap_or_default().to_owned();
         let sort = Sort::ALL.into_iter().find(|sort| given.text("sort") == Some(sort.word()));
-        let only = NodeCondition::ALL.into_iter().find(|c| given.text("state") == Some(&format!("{c:?}")));
+        let only = NodeRolloutState::ALL.into_iter().find(|c| given.text("state") == Some(&format!("{c:?}")));
         let table = TableQuery {
             by: label_key(&given)?,
             sort: sort.unwrap_or_default(),

@@ -1,15 +1,17 @@
 //! The records as the API reads them. One that this version cannot read (another version's, or written while the CRD's
 //! schema was off) harms no other: lists show it, and only calls about its own gr are refused, for it may be active.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::Context;
 use super::envelope::ApiError;
-use crate::explain::view::without_nulls;
+use crate::explain::schema::never_null;
 use crate::observe::live::each;
 use crate::plan::preflight::{self, records_of};
 use crate::record::{FINALIZER, GcuUpgrade, Phase, in_whole_seconds, number_of};
@@ -29,6 +31,26 @@ pub(super) struct Unreadable {
     /// Its phase is final and nothing is left to be done for it.
     ended: bool,
     error: String,
+}
+
+/// A record that this version cannot read.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = never_null)]
+pub(super) struct UnreadableUpgrade {
+    /// The record.
+    name: String,
+    /// Its gr, where at least that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gr: Option<String>,
+    /// Tells it from one that can be read.
+    #[schemars(extend("enum" = [true]))]
+    unreadable: bool,
+    /// When it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested_at: Option<Timestamp>,
+    /// What of it cannot be read.
+    message: String,
 }
 
 impl<'de> Deserialize<'de> for Lenient {
@@ -116,14 +138,14 @@ impl Unreadable {
     }
 
     /// As an entry of a list.
-    pub(super) fn view(&self) -> Value {
-        without_nulls(json!({
-            "name": self.name(),
-            "gr": self.gr,
-            "unreadable": true,
-            "requestedAt": self.metadata.creation_timestamp,
-            "message": format!("this version cannot read the record: {}", self.error),
-        }))
+    pub(super) fn view(&self) -> UnreadableUpgrade {
+        UnreadableUpgrade {
+            name: self.name().to_owned(),
+            gr: self.gr.clone(),
+            unreadable: true,
+            requested_at: self.metadata.creation_timestamp.as_ref().map(|at| at.0),
+            message: format!("this version cannot read the record: {}", self.error),
+        }
     }
 
     /// What is answered where the record would have to be read.
@@ -132,7 +154,10 @@ impl Unreadable {
         ApiError::new(
             axum::http::StatusCode::CONFLICT,
             format!(
-                "the record {name} cannot be read by this version ({version}), and may be of an upgrade that is under way: {}. Look at it with: kubectl get gcuupgrade {name} -o yaml; correct it with: kubectl edit gcuupgrade {name}; or, if nothing of it is under way, take its finalizer off in the same way and delete it with: kubectl delete gcuupgrade {name}",
+                "the record {name} cannot be read by this version ({version}), and may be of an upgrade \
+                 that is under way: {}. Look at it with: kubectl get gcuupgrade {name} -o yaml; correct it \
+                 with: kubectl edit gcuupgrade {name}; or, if nothing of it is under way, take its \
+                 finalizer off in the same way and delete it with: kubectl delete gcuupgrade {name}",
                 self.error
             ),
         )

@@ -9,13 +9,12 @@ use super::Context;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::request::{JobBody, bad};
-use super::upgrade_request::{Call, UpgradeRequest, summary};
-use super::waiting::{Awaited, insert, outcome};
-use crate::explain::risk::messages;
+use super::upgrade_request::{Call, Job, UpgradeRequest};
+use super::waiting::{Awaited, Stands, outcome};
 use crate::gr::clean;
 use crate::plan::preflight::Wanted;
 use crate::plan::repeat::begun_by;
-use crate::record::{GcuUpgrade, Operation, Phase, Request, Strategy};
+use crate::record::{GcuUpgrade, Operation, Phase, Request};
 
 const HEADER: &str = "Idempotency-Key";
 
@@ -95,17 +94,16 @@ impl Context {
                 return Ok(None);
             }
         }
-        let mut content = summary(record, &[]);
-        insert(&mut content, "repeated", json!(true));
+        let mut content = Job::of(record, &[]).repeated();
         if record.phase().is_final() {
-            let again = "this request has begun it already: send it with an Idempotency-Key of its own to begin another";
+            let again = "this request has begun it already: send it with an Idempotency-Key of its own to \
+                         begin another";
             return outcome(record, Wanted::Target, content, self.clock.now())
                 .map(Some)
                 .map_err(|error| error.but(again));
         }
         let status = record.status_or_default();
-        insert(&mut content, "phase", json!(status.phase));
-        insert(&mut content, "message", json!(status.message));
+        content.stands(status.phase, status.message);
         let awaited = Awaited { wanted: Wanted::Target, repeatable: true };
         self.answer(&record.name_any(), awaited, content, call.query).await.map(Some)
     }
@@ -127,20 +125,4 @@ impl Context {
             || as_served.is_some_and(|target| found.live.stands_at(&target));
         Ok(same && !self.has_outdated_pods(call.gr).await?)
     }
-}
-
-/// What is answered for a job that would change nothing.
-pub(super) fn nothing_to_do(call: &Call<'_>, job: &UpgradeRequest) -> Value {
-    let name = call.gr;
-    let mut content = json!({
-        "changed": false,
-        "message": format!("gr {name} is at this version already: nothing to do; \"force\": true in the body does it all the same"),
-        "strategy": job.options.strategy,
-        "components": call.body.components,
-        "warnings": messages(&job.risks),
-    });
-    if job.options.strategy == Strategy::RollingUpdate {
-        insert(&mut content, "rollingUpdate", json!(job.options.rolling_update));
-    }
-    content
 }

@@ -61,7 +61,8 @@ async fn name_at<S: Send + Sync>(place: usize, parts: &mut Parts, state: &S) -> 
         return Ok(name);
     }
     Err(ApiError::bad_request(format!(
-        "{name:?} cannot be a name: lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit, at most 253 characters"
+        "{name:?} cannot be a name: lower-case letters, digits, `-` and `.`, starting and ending with a \
+         letter or digit, at most 253 characters"
     )))
 }
 

@@ -4,20 +4,73 @@ use std::collections::BTreeMap;
 
 use axum::extract::Path;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::auth::{self, May};
-use super::envelope::{ApiError, Reply};
+use super::envelope::{ApiError, Reply, in_order};
 use super::form::Form;
 use super::query::{NoQuery, RecordQuery};
-use super::records::{Lenient, Records, age};
+use super::records::{Lenient, Records, UnreadableUpgrade, age};
 use super::request::Name;
-use super::waiting::insert;
-use crate::explain::view::{summary, whole};
+use crate::explain::schema::{kubernetes_object, never_null};
+use crate::explain::view::{Upgrade, UpgradeSummary, summary, whole};
 use crate::frame::{self, Look, view};
 use crate::plan::preflight::{self, revisions};
 use crate::record::{GcuUpgrade, Phase};
+
+/// A record in a list of records.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum ListedUpgrade {
+    Readable(Box<UpgradeSummary>),
+    Unreadable(UnreadableUpgrade),
+}
+
+/// What can be returned to: a record, or what the oldest record replaced.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RevisionOf{T}")]
+pub(super) struct RevisionOf<T> {
+    /// Its number, for a rollback.
+    revision: u64,
+    /// Whether it runs, as far as the records tell.
+    current: bool,
+    #[serde(flatten)]
+    of: T,
+}
+
+/// A revision in a history.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum ListedRevision {
+    Readable(Box<RevisionOf<UpgradeSummary>>),
+    Unreadable(RevisionOf<UnreadableUpgrade>),
+    Replaced(RevisionOf<Replaced>),
+}
+
+/// What the oldest record replaced.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(transform = never_null)]
+pub(super) struct Replaced {
+    /// Tells it from a record.
+    #[schemars(extend("enum" = ["Replaced"]))]
+    outcome: &'static str,
+    /// What it is, in a sentence.
+    message: &'static str,
+    /// The manifest; absent in a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "kubernetes_object")]
+    target: Option<Value>,
+}
+
+impl Replaced {
+    fn with(target: Option<Value>) -> Self {
+        Self { outcome: "Replaced", message: "what was there before the oldest upgrade on record", target }
+    }
+}
 
 /// `GET /gum/v1/upgrades`, newest first.
 pub(super) async fn list(context: May<auth::List>, form: Form, _: NoQuery) -> Result<Reply, ApiError> {
@@ -25,8 +78,8 @@ pub(super) async fn list(context: May<auth::List>, form: Form, _: NoQuery) -> Re
     let mut entries = Vec::new();
     context.each_record(|record| entries.push((age(&record), entry(&record, now)))).await?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let content = entries.into_iter().map(|(_, entry)| entry).collect();
-    form.reply(content, now, |all: Vec<view::Upgrade>, look| frame::list::upgrades_plain(&all, look))
+    let content: Vec<ListedUpgrade> = entries.into_iter().map(|(_, entry)| entry).collect();
+    form.reply(&content, now, |all: Vec<view::Upgrade>, look| frame::list::upgrades_plain(&all, look))
 }
 
 /// `GET /gum/v1/upgrades/{id}`
@@ -43,9 +96,9 @@ pub(super) async fn get(
     let now = context.clock.now();
     let content = whole(&record, query.manifests, now);
     if form == Form::Text {
-        return form.reply(content, now, |one: view::Upgrade, look| frame::history::revision(&one, look));
+        return form.reply(&content, now, |one: view::Upgrade, look| frame::history::revision(&one, look));
     }
-    Ok(Reply::rendered(&StateFirst(content)))
+    Ok(Reply::rendered(&StateFirst(in_order(content))))
 }
 
 /// How an upgrade is stands before what was asked: people read the first lines.
@@ -77,20 +130,28 @@ pub(super) async fn history(
         // Tells a gr that was never upgraded from one that is not there.
         context.find(&name).await?;
     }
-    let mut views: BTreeMap<u64, Value> = BTreeMap::new();
+    let running = running(&records);
+    let mut views: BTreeMap<u64, ListedRevision> = BTreeMap::new();
     for number in revisions(&records) {
-        let record = records.iter().find(|r| r.number() == number);
-        views.insert(number, record.map_or_else(replaced, |record| summary(record, now)));
+        let current = Some(number) == running;
+        let view = match records.iter().find(|r| r.number() == number) {
+            Some(record) => {
+                let view = RevisionOf { revision: number, current, of: summary(record, now) };
+                ListedRevision::Readable(Box::new(view))
+            }
+            None => {
+                ListedRevision::Replaced(RevisionOf { revision: number, current, of: Replaced::with(None) })
+            }
+        };
+        views.insert(number, view);
     }
-    views.extend(unreadable.iter().map(|(number, record)| (*number, record.view())));
-    let current = current(&records);
-    let entry = |(number, mut view): (u64, Value)| {
-        insert(&mut view, "revision", json!(number));
-        insert(&mut view, "current", json!(Some(number) == current));
-        view
-    };
-    let content = views.into_iter().rev().map(entry).collect();
-    form.reply(content, now, |all: Vec<view::Upgrade>, look| frame::history::revisions_plain(&all, look))
+    for (number, record) in &unreadable {
+        let current = Some(*number) == running;
+        let view = RevisionOf { revision: *number, current, of: record.view() };
+        views.insert(*number, ListedRevision::Unreadable(view));
+    }
+    let content: Vec<ListedRevision> = views.into_values().rev().collect();
+    form.reply(&content, now, |all: Vec<view::Upgrade>, look| frame::history::revisions_plain(&all, look))
 }
 
 /// `GET /gum/v1/gr/{name}/history/{revision}`: one revision, whole.
@@ -106,38 +167,32 @@ pub(super) async fn revision(
     })?;
     let Records { readable: records, unreadable } = context.legible_records(&name).await?;
     if let Some((_, record)) = unreadable.iter().find(|(n, _)| *n == number) {
-        let mut view = record.view();
-        insert(&mut view, "revision", json!(number));
-        insert(&mut view, "current", json!(false));
-        return Ok(Reply::with(view));
+        return Ok(Reply::with(RevisionOf { revision: number, current: false, of: record.view() }));
     }
     if records.is_empty() && unreadable.is_empty() {
         context.find(&name).await?;
     }
     let found = preflight::revision(&name, &records, Some(number), None)?;
-    let mut view = match records.iter().find(|r| r.number() == number) {
-        Some(record) => whole(record, true, context.clock.now()),
-        None => replaced(),
-    };
-    insert(&mut view, "revision", json!(number));
-    insert(&mut view, "current", json!(Some(number) == current(&records)));
-    insert(&mut view, "target", found.manifest);
+    let current = Some(number) == running(&records);
+    let (target, now) = (Some(found.manifest), context.clock.now());
     let draw = |one: view::Upgrade, look: &Look| frame::history::revision(&one, look);
-    form.reply(view, context.clock.now(), draw)
+    match records.iter().find(|r| r.number() == number) {
+        Some(record) => {
+            let of = Upgrade { target, ..whole(record, true, now) };
+            form.reply(&RevisionOf { revision: number, current, of }, now, draw)
+        }
+        None => form.reply(&RevisionOf { revision: number, current, of: Replaced::with(target) }, now, draw),
+    }
 }
 
 /// The revision that runs, as far as the records tell.
-fn current(records: &[GcuUpgrade]) -> Option<u64> {
+fn running(records: &[GcuUpgrade]) -> Option<u64> {
     records.iter().find(|r| r.phase() == Phase::Succeeded).map(GcuUpgrade::number)
 }
 
-fn replaced() -> Value {
-    json!({ "outcome": "Replaced", "message": "what was there before the oldest upgrade on record" })
-}
-
-fn entry(record: &Lenient, now: Timestamp) -> Value {
+fn entry(record: &Lenient, now: Timestamp) -> ListedUpgrade {
     match &record.0 {
-        Ok(record) => summary(record, now),
-        Err(unreadable) => unreadable.view(),
+        Ok(record) => ListedUpgrade::Readable(Box::new(summary(record, now))),
+        Err(unreadable) => ListedUpgrade::Unreadable(unreadable.view()),
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Context;
@@ -29,13 +29,19 @@ pub(super) struct Awaited {
     pub(super) repeatable: bool,
 }
 
+/// What is answered for a record, which says where that stands once it has been waited for.
+pub(super) trait Stands: Serialize {
+    /// Says where the record stands.
+    fn stands(&mut self, phase: Phase, message: String);
+}
+
 impl Context {
     /// Answers for a record, after the wait that was asked for.
     pub(super) async fn answer(
         &self,
         record: &str,
         awaited: Awaited,
-        content: Value,
+        content: impl Stands,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
         let Some(patience) = query.wait else {
@@ -64,8 +70,8 @@ impl Context {
     }
 
     /// Waits as a caller has asked to: with a share of the waits, for as long as the caller may ask at all, and not for
-    /// a replica that stops. `goes_on` says what does so even then; `repeatable`, whether the same request may simply be
-    /// sent again.
+    /// a replica that stops. `goes_on` says what does so even then; `repeatable`, whether the same request may simply
+    /// be sent again.
     pub(super) async fn wait_as_asked<T>(
         &self,
         wait: impl Future<Output = Result<T, ApiError>>,
@@ -142,7 +148,7 @@ impl Context {
 pub(super) fn outcome(
     record: &GcuUpgrade,
     wanted: Wanted,
-    mut content: Value,
+    mut content: impl Stands,
     now: Timestamp,
 ) -> Result<Reply, ApiError> {
     let status = record.status_or_default();
@@ -151,8 +157,7 @@ pub(super) fn outcome(
         let message = format!("{}; see {place}", progress(record, now).message);
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message).at(place));
     }
-    insert(&mut content, "phase", json!(status.phase));
-    insert(&mut content, "message", json!(status.message));
+    content.stands(status.phase, status.message);
     Ok(Reply::with(content).at(place))
 }
 
@@ -163,11 +168,4 @@ fn gone(record: &str) -> ApiError {
 /// Where a record is to be seen.
 pub(super) fn location(record: &str) -> String {
     format!("/gum/v1/upgrades/{record}")
-}
-
-/// Sets a field of an answer.
-pub(super) fn insert(content: &mut Value, key: &str, value: Value) {
-    if let Some(object) = content.as_object_mut() {
-        object.insert(key.to_owned(), value);
-    }
 }

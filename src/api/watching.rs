@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tracing::debug;
 
 use super::Context;
@@ -13,14 +14,68 @@ use super::held::{self, Held};
 use super::query::{NoQuery, WaitQuery};
 use super::request::Name;
 use crate::cluster::error_text;
-use crate::explain::progress::progress;
-use crate::explain::view::{waiting_on, without_nulls};
+use crate::explain::progress::{Progress, progress};
+use crate::explain::schema::never_null;
+use crate::explain::view::{Waiting, waiting_on};
 use crate::explain::why::{Why, why};
 use crate::observe::budgets;
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::preflight;
 use crate::record::{GcuUpgrade, Step, Strategy};
+
+/// How far the upgrade of a gr is that is under way, or was the last.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = never_null)]
+pub(super) struct Status {
+    #[serde(flatten)]
+    progress: Progress,
+    /// When it was taken up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+    /// What is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_on: Option<Waiting>,
+    /// True when there is no gr of this name any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<bool>,
+    /// The DaemonSets of the gr that are held at OnDelete now, also when no upgrade is under way; absent when they
+    /// cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Vec<Held>>,
+}
+
+/// That a gr has never been upgraded.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(transform = never_null)]
+pub(super) struct NeverUpgraded {
+    /// The gr.
+    gr: String,
+    /// The same in one line for people.
+    message: String,
+    /// The DaemonSets of the gr that are held at OnDelete all the same; absent when they cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Vec<Held>>,
+}
+
+/// Why an upgrade is not progressing, and what it waits for.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Why", transform = never_null)]
+pub(super) struct Explained {
+    #[serde(flatten)]
+    why: Why,
+    /// The record; absent when no upgrade is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// What is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_on: Option<Waiting>,
+}
 
 /// `GET /gum/v1/gr/{name}/status`: how far the upgrade of a gr is that is under way, or was the last.
 pub(super) async fn status(
@@ -36,7 +91,7 @@ pub(super) async fn status(
         let held = context.held(&name, &records).await;
         return Ok(match form {
             Form::Text => Reply::text(with_held(message, held)),
-            Form::Json => Reply::with(without_nulls(json!({ "gr": name, "message": message, "held": held }))),
+            Form::Json => Reply::with(NeverUpgraded { gr: name, message, held }),
         });
     };
     let record = context.watch_record(record.clone(), wait).await?;
@@ -54,15 +109,14 @@ pub(super) async fn status(
         return Ok(Reply::text(with_held(progress.message, without_an_upgrade)));
     }
     let status = record.status_or_default();
-    let mut view = json!(progress);
-    if let Some(object) = view.as_object_mut() {
-        object.insert("startedAt".to_owned(), json!(status.started_at));
-        object.insert("finishedAt".to_owned(), json!(status.finished_at));
-        object.insert("waitingOn".to_owned(), json!(waiting_on(&status)));
-        object.insert("deleted".to_owned(), json!(gone.then_some(true)));
-        object.insert("held".to_owned(), json!(held));
-    }
-    Ok(Reply::with(without_nulls(view)))
+    Ok(Reply::with(Status {
+        progress,
+        started_at: status.started_at,
+        finished_at: status.finished_at,
+        waiting_on: waiting_on(&status),
+        deleted: gone.then_some(true),
+        held,
+    }))
 }
 
 /// A second line says what is held though no upgrade is under way.
@@ -115,21 +169,19 @@ impl Context {
             };
             return Ok(match form {
                 Form::Text => Reply::text(message),
-                Form::Json => {
-                    Reply::with(json!({ "message": message, "nodes": [], "skipped": [], "attention": [] }))
-                }
+                Form::Json => Reply::with(Explained {
+                    why: Why { message, ..Why::default() },
+                    name: None,
+                    waiting_on: None,
+                }),
             });
         };
         let why = self.why(name, record).await?;
         if form == Form::Text {
             return Ok(Reply::text(why_text(&why)));
         }
-        let mut view = json!(why);
-        if let Some(object) = view.as_object_mut() {
-            object.insert("name".to_owned(), json!(record.name_any()));
-            object.insert("waitingOn".to_owned(), json!(waiting_on(&record.status_or_default())));
-        }
-        Ok(Reply::with(without_nulls(view)))
+        let waiting_on = waiting_on(&record.status_or_default());
+        Ok(Reply::with(Explained { why, name: Some(record.name_any()), waiting_on }))
     }
 
     async fn why(&self, name: &str, record: &GcuUpgrade) -> Result<Why, ApiError> {

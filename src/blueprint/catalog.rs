@@ -24,7 +24,7 @@ use super::{Blueprint, digest};
 use crate::clock::Clock;
 pub(crate) use read::read_regular;
 use read::{ReadError, Root, refuse_name};
-pub use read::{SUFFIX, has_suffix, names};
+pub use read::{SUFFIX, file_names, has_suffix};
 pub use set::{Entry, MAX_FILES, MAX_TOTAL, Set};
 use watch::Watch;
 pub use watch::Watching;

@@ -61,7 +61,10 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
     pub context: Option<String>,
     /// The Lease that says which replica of the service acts
-    #[arg(long, global = true, value_name = "NAMESPACE/NAME", default_value = "kube-system/gcu-upgrade-manager", value_parser = crate::config::namespaced)]
+    #[arg(
+        long, global = true, value_name = "NAMESPACE/NAME",
+        default_value = "kube-system/gcu-upgrade-manager", value_parser = crate::config::namespaced
+    )]
     pub lease: (String, String),
     /// table, wide, json, yaml, name or jsonpath=TEMPLATE
     #[arg(short, long, global = true, value_name = "FORM", default_value = "table", value_parser = Form::parse)]

@@ -1,8 +1,8 @@
 //! Where answers come from: the cluster itself, or the service. Both are asked in the words of REST.
 //!
 //! For the cluster the service's own routes run in this process, with the kubeconfig's client in the place of the
-//! service's: what is read and written is the same, every check is the same, and the API server lets the person who asks
-//! do what that person may.
+//! service's: what is read and written is the same, every check is the same, and the API server lets the person who
+//! asks do what that person may.
 
 mod cluster;
 mod noted;
@@ -183,8 +183,8 @@ impl Backend {
         }
     }
 
-    /// Wakes whoever watches an upgrade, for as long as anybody listens. What it says is read again; a stream that is lost
-    /// begins anew.
+    /// Wakes whoever watches an upgrade, for as long as anybody listens. What it says is read again; a stream that is
+    /// lost begins anew.
     pub(super) async fn wake(&self, record: &str, waker: mpsc::Sender<()>) {
         let path = format!("/gum/v1/upgrades/{record}/events");
         loop {
@@ -236,7 +236,8 @@ impl Backend {
         }
     }
 
-    /// The name of the upgrade that is meant: one by its name or its number, or the one under way or the last of the gr.
+    /// The name of the upgrade that is meant: one by its name or its number, or the one under way or the last of the
+    /// gr.
     ///
     /// # Errors
     /// There is none.

@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Clocks that differ by less do no harm.
 const CLOCKS: i64 = 60;
 const INSTALL: &str = "install the service with deploy/deploy.sh, or its chart with helm";
-const RIGHTS: &str = "bind the chart's ClusterRole gcu-upgrade-manager-operator (value rbac.exampleRoles), or ask for these rights";
+const RIGHTS: &str = "bind the chart's ClusterRole gcu-upgrade-manager-operator (value rbac.exampleRoles), \
+                      or ask for these rights";
 
 /// What whoever asks may need: to look, to plan, to upgrade.
 const NEEDED: [(&str, &str, &str, &str); 10] = [
@@ -136,7 +137,8 @@ impl Session {
         match self.backend.acts().await {
             Acts::Replica(name) => Check::good("acts", name),
             Acts::Nobody(text) => {
-                let mend = "look at the service's pods: kubectl -n kube-system get pods -l app.kubernetes.io/name=gcu-upgrade-manager";
+                let mend = "look at the service's pods: kubectl -n kube-system get pods -l \
+                            app.kubernetes.io/name=gcu-upgrade-manager";
                 Check::bad("acts", text, mend)
             }
             Acts::Unknown(text) => Check::unknown("acts", text),
@@ -189,7 +191,8 @@ fn side_by_side(looks: Vec<Looking<'_>>) -> LocalBoxStream<'_, Check> {
 
 async fn api_server(cluster: &Cluster) -> Check {
     let name = "cluster";
-    let mend = "check the kubeconfig (--kubeconfig, --context) and the network; log in again if your credentials have expired";
+    let mend = "check the kubeconfig (--kubeconfig, --context) and the network; log in again if your \
+                credentials have expired";
     match timeout(PATIENCE, cluster.client().apiserver_version()).await {
         Ok(Ok(info)) => Check::good(name, format!("Kubernetes {} at {}", info.git_version, cluster.server)),
         Ok(Err(error)) => Check::bad(name, format!("{}: {}", cluster.server, error_text(&error)), mend),

@@ -113,12 +113,16 @@ impl Session {
         let nodes: Vec<Value> = Why::of_record(&rolling)
             .nodes
             .iter()
-            .map(|n| json!({ "node": n.node, "stage": n.stage, "message": n.message, "since": n.since, "until": n.until, "trouble": n.trouble }))
+            .map(|n| {
+                json!({
+                    "node": n.node, "stage": n.stage, "message": n.message,
+                    "since": n.since, "until": n.until, "trouble": n.trouble,
+                })
+            })
             .collect();
         let waiting = upgrade.waiting_on.map(|w| w.message).unwrap_or(upgrade.message);
-        Ok(
-            json!({ "name": name, "message": format!("{name} is {}: {waiting}", upgrade.phase), "nodes": nodes, "skipped": [] }),
-        )
+        let message = format!("{name} is {}: {waiting}", upgrade.phase);
+        Ok(json!({ "name": name, "message": message, "nodes": nodes, "skipped": [] }))
     }
 
     /// What runs on every node.

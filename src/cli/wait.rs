@@ -127,7 +127,8 @@ impl Session {
                 Err(Failure::new(
                     Exit::GoesOn,
                     format!(
-                        "it is recorded, and nobody has taken it up within {ACKNOWLEDGEMENT:?}: {why}. See: kubectl gcu-upgrade doctor"
+                        "it is recorded, and nobody has taken it up within {ACKNOWLEDGEMENT:?}: {why}. See: \
+                         kubectl gcu-upgrade doctor"
                     ),
                 ))
             }

@@ -1,5 +1,5 @@
-//! `-w`: an upgrade watched to its end. A change wakes it up, what it draws is read; a watch that is lost is begun anew,
-//! and every ten seconds it reads all the same.
+//! `-w`: an upgrade watched to its end. A change wakes it up, what it draws is read; a watch that is lost is begun
+//! anew, and every ten seconds it reads all the same.
 
 use std::io::{self, Write as _};
 use std::time::Duration;

@@ -104,8 +104,8 @@ impl Session {
         self.done(&answer, run.watch).await
     }
 
-    /// Shows a plan and asks; risks that a person has seen and agreed to are accepted. Without a question each has to be
-    /// named.
+    /// Shows a plan and asks; risks that a person has seen and agreed to are accepted. Without a question each has to
+    /// be named.
     fn agree_to(&self, plan: &Plan, body: &mut Value, yes: bool, what: &str) -> Result<(), Failure> {
         let open: Vec<&str> = plan.open_risks().map(|risk| risk.name.as_str()).collect();
         if yes && !open.is_empty() {
@@ -245,7 +245,8 @@ impl Session {
             }
         } else if job.set.is_empty() {
             return Err(Failure::usage(
-                "to which version? Give a blueprint with -f FILE or --blueprint NAME, or a version with --set driver.version=X",
+                "to which version? Give a blueprint with -f FILE or --blueprint NAME, or a version with \
+                 --set driver.version=X",
             ));
         }
         if !job.set.is_empty() {

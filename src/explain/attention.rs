@@ -16,7 +16,6 @@ use crate::record::{GcuUpgrade, Phase};
 pub struct Attention {
     /// Since when it is so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub since: Option<Timestamp>,
     /// What it is.
     pub about: String,

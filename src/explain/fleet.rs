@@ -19,7 +19,7 @@ pub const MODEL_LABEL: &str = "enflame.com/gcu.model";
 
 /// How a node stands, those to look at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-pub enum NodeCondition {
+pub enum NodeRolloutState {
     /// Something visibly cannot work: the upgrade counts the node as failed, or a pod of the stack cannot start.
     Failed,
     /// In work, and past its deadline.
@@ -40,7 +40,7 @@ pub enum NodeCondition {
     Current,
 }
 
-impl NodeCondition {
+impl NodeRolloutState {
     /// Every one, in order.
     pub const ALL: [Self; 9] = [
         Self::Failed,
@@ -67,7 +67,7 @@ pub struct FleetView {
     pub by: String,
     /// How many nodes there are in each condition; one without nodes is left out.
     #[schemars(with = "BTreeMap<String, usize>")]
-    pub counts: BTreeMap<NodeCondition, usize>,
+    pub counts: BTreeMap<NodeRolloutState, usize>,
     /// The groups, by the label's value; nodes without the label come first, under the empty text.
     pub groups: Vec<NodeGroup>,
 }
@@ -79,7 +79,7 @@ pub struct NodeGroup {
     pub value: String,
     /// The nodes' names by condition, in order.
     #[schemars(with = "BTreeMap<String, Vec<String>>")]
-    pub nodes: BTreeMap<NodeCondition, Vec<String>>,
+    pub nodes: BTreeMap<NodeRolloutState, Vec<String>>,
 }
 
 /// How every node of a gr stands. `record` is the one under way, or the last.
@@ -93,7 +93,7 @@ pub fn fleet_view(record: Option<&GcuUpgrade>, gr: Option<&LiveGr>, fleet: &Flee
         by: by.to_owned(),
         ..FleetView::default()
     };
-    let mut groups: BTreeMap<&str, BTreeMap<NodeCondition, Vec<String>>> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, BTreeMap<NodeRolloutState, Vec<String>>> = BTreeMap::new();
     for node in &fleet.nodes {
         let Some(condition) = conditions.get(node.name.as_str()) else { continue };
         let value = node.labels.get(by).unwrap_or_default();
@@ -106,7 +106,7 @@ pub fn fleet_view(record: Option<&GcuUpgrade>, gr: Option<&LiveGr>, fleet: &Flee
     view
 }
 
-type Conditions<'f> = HashMap<&'f str, NodeCondition>;
+type Conditions<'f> = HashMap<&'f str, NodeRolloutState>;
 
 fn is_rolling(record: &GcuUpgrade) -> bool {
     record.spec.strategy == Strategy::RollingUpdate && !record.phase().is_final()
@@ -125,16 +125,16 @@ fn resting(fleet: &Fleet) -> Conditions<'_> {
     conditions
 }
 
-fn of_pod(pod: &DaemonPod, outdated: bool) -> NodeCondition {
+fn of_pod(pod: &DaemonPod, outdated: bool) -> NodeRolloutState {
     match (&pod.failure, pod.is_deleting() || pod.ready_since.is_none(), outdated) {
-        (Some(_), _, _) => NodeCondition::Failed,
-        (None, true, _) => NodeCondition::Starting,
-        (None, false, true) => NodeCondition::Outdated,
-        (None, false, false) => NodeCondition::Current,
+        (Some(_), _, _) => NodeRolloutState::Failed,
+        (None, true, _) => NodeRolloutState::Starting,
+        (None, false, true) => NodeRolloutState::Outdated,
+        (None, false, false) => NodeRolloutState::Current,
     }
 }
 
-fn worst<'f>(conditions: &mut Conditions<'f>, node: &'f str, condition: NodeCondition) {
+fn worst<'f>(conditions: &mut Conditions<'f>, node: &'f str, condition: NodeRolloutState) {
     let known = conditions.entry(node).or_insert(condition);
     *known = condition.min(*known);
 }
@@ -154,7 +154,7 @@ fn rolling<'f>(record: &GcuUpgrade, gr: Option<&LiveGr>, fleet: &'f Fleet) -> Co
         let outdated = all_to_come || index.first_outdated(name).is_some();
         if outdated {
             let left_out = window::why_skipped(node, &rolling, &record.spec.skip).is_some();
-            let to_come = if left_out { NodeCondition::LeftOut } else { NodeCondition::Outdated };
+            let to_come = if left_out { NodeRolloutState::LeftOut } else { NodeRolloutState::Outdated };
             conditions.insert(&node.name, to_come);
         }
     }
@@ -171,12 +171,12 @@ fn in_work<'f>(rolling: &RollingStatus, fleet: &'f Fleet, conditions: &mut Condi
 }
 
 /// How a node in work stands.
-pub fn condition_of(claim: &Claim) -> NodeCondition {
+pub fn condition_of(claim: &Claim) -> NodeRolloutState {
     match (claim.trouble.as_ref().map(|t| t.kind), claim.state) {
-        (Some(TroubleKind::Failed), _) => NodeCondition::Failed,
-        (Some(TroubleKind::Late), _) => NodeCondition::Late,
-        (Some(TroubleKind::Settling) | None, ClaimState::Emptying) => NodeCondition::Emptying,
-        (Some(TroubleKind::Settling) | None, ClaimState::Swapping) => NodeCondition::Swapping,
-        (Some(TroubleKind::Settling) | None, ClaimState::Returning) => NodeCondition::Returning,
+        (Some(TroubleKind::Failed), _) => NodeRolloutState::Failed,
+        (Some(TroubleKind::Late), _) => NodeRolloutState::Late,
+        (Some(TroubleKind::Settling) | None, ClaimState::Emptying) => NodeRolloutState::Emptying,
+        (Some(TroubleKind::Settling) | None, ClaimState::Swapping) => NodeRolloutState::Swapping,
+        (Some(TroubleKind::Settling) | None, ClaimState::Returning) => NodeRolloutState::Returning,
     }
 }

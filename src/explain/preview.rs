@@ -221,8 +221,8 @@ impl Preview {
     }
 }
 
-/// How long the pods that a node restarts took to start when they last did, one after the other, in seconds: half of the
-/// nodes were faster. `None` where no pod is ready.
+/// How long the pods that a node restarts took to start when they last did, one after the other, in seconds: half of
+/// the nodes were faster. `None` where no pod is ready.
 fn starts(ask: &Ask<'_>, index: &Index<'_>, nodes: &[PlannedNode]) -> Option<u64> {
     let restarts = |component: &String| nodes.iter().any(|n| n.restarts.contains(component));
     let of_set = |set: &ScopedSet| {

@@ -5,12 +5,14 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::schema::never_null;
 use crate::record::rolling::{DoneNode, NodeCounts, RollingStatus, RollingUpdate};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Step, Strategy};
 
 /// How far an upgrade is.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = never_null)]
 pub struct Progress {
     /// One line for people.
     pub message: String,
@@ -27,19 +29,22 @@ pub struct Progress {
     /// Which version is being brought about.
     pub goal: Goal,
     /// Node counts by state; a RollingUpdate's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
     /// So many at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<u32>,
     /// The time that a window without any delay of ours would have taken so far, divided by the time taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub efficiency: Option<f64>,
     /// When all nodes should be done, at the rate so far.
-    #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_end: Option<Timestamp>,
     /// The same, if each node took as long as the fastest of those done last.
-    #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_end_earliest: Option<Timestamp>,
     /// The same, if each took as long as the slowest.
-    #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_end_latest: Option<Timestamp>,
     /// The controller has taken the last change of the request into account.
     pub acknowledged: bool,

@@ -1,4 +1,5 @@
-//! What may go wrong with an upgrade, by name: whoever asks for it can accept a risk by its name, and the record says so.
+//! What may go wrong with an upgrade, by name: whoever asks for it can accept a risk by its name, and the record says
+//! so.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -44,14 +44,12 @@ pub struct Stuck {
     /// What it waits for.
     pub message: String,
     /// Since when it is in work.
-    #[schemars(with = "String")]
     pub since: Timestamp,
     /// What is known to be wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<TroubleKind>,
     /// Until when that is waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub until: Option<Timestamp>,
     /// What happens then.
     pub then: String,

@@ -28,7 +28,7 @@ fn draw(all: &[Upgrade], look: &Look, new: impl Fn(&[&str]) -> Table) -> String 
             "" => Cell::of("· Replaced", Tone::Faint),
             name => Cell::of(format!("{sign} {name}"), tone),
         };
-        table.row([
+        table.add_row([
             Cell::from(number),
             text(&revision.change.clone().or_else(|| revision.blueprint.clone())),
             Cell::from(revision.strategy.as_str()),
@@ -69,7 +69,11 @@ pub fn revision(revision: &Upgrade, look: &Look) -> String {
         let mut table = Table::new(&["AT", "STEP", "WHAT"]).narrowing("WHAT", &["STEP"]);
         for entry in &revision.timeline {
             let at = entry.at.map(|at| time::full(at, look)).unwrap_or_default();
-            table.row([Cell::from(at), Cell::from(entry.step.as_str()), Cell::from(entry.message.as_str())]);
+            table.add_row([
+                Cell::from(at),
+                Cell::from(entry.step.as_str()),
+                Cell::from(entry.message.as_str()),
+            ]);
         }
         text.push_str(&table.draw(look));
     }

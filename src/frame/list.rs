@@ -21,7 +21,7 @@ fn table(all: &[Upgrade], look: &Look, new: impl Fn(&[&str]) -> Table) -> String
     let optional = ["OPERATION", "REASON", "BY", "CHANGE", "GR", "STRATEGY", "ETA", "WAITING ON", "AGE"];
     let mut table = new(&head).narrowing("WAITING ON", &optional);
     for upgrade in all {
-        table.row(row(upgrade, look));
+        table.add_row(row(upgrade, look));
     }
     table.draw(look)
 }

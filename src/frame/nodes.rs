@@ -42,7 +42,7 @@ fn draw(nodes: &Nodes, why: &Why, look: &Look, mut table: Table) -> String {
         if let Some(failure) = failure {
             what = format!("{what}  ({failure})");
         }
-        table.row([
+        table.add_row([
             Cell::from(node.node.as_str()),
             Cell::of(stage, tone),
             Cell::from(time::age(since, look)),
@@ -73,7 +73,7 @@ pub fn pods(node: &Node, look: &Look) -> String {
     let mut table = Table::new(&head).narrowing("FAILURE", &["AGE", "VERSION"]);
     for component in &node.components {
         for pod in &component.pods {
-            table.row([
+            table.add_row([
                 Cell::from(component.component.as_str()),
                 Cell::from(pod.pod.as_str()),
                 Cell::from(pod.version.as_str()),

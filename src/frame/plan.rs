@@ -260,7 +260,7 @@ fn table_of_nodes(plan: &Plan, look: &Look) -> String {
     let shown = if look.all { plan.nodes.len() } else { NODES.min(plan.nodes.len()) };
     for (place, node) in plan.nodes.iter().take(shown).enumerate() {
         let pods: Vec<String> = node.evicts.iter().map(pod).collect();
-        table.row([
+        table.add_row([
             Cell::from((place + 1).to_string()),
             Cell::from((node.step + 1).to_string()),
             Cell::from(node.node.as_str()),

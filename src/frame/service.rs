@@ -17,7 +17,7 @@ pub fn grs(all: &[Value], look: &Look) -> String {
         let created: Option<Timestamp> = text(gr, "/metadata/creationTimestamp").parse().ok();
         let deleting = gr.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
         let status = if deleting { "Terminating" } else { text(gr, "/status/phase") };
-        table.row([
+        table.add_row([
             Cell::from(text(gr, "/metadata/name")),
             Cell::from(text(gr, "/status/readyResource")),
             Cell::from(status),
@@ -45,7 +45,7 @@ pub fn blueprints(content: &Value, look: &Look) -> String {
             )
         });
         let (word, tone) = if valid { ("yes", Tone::Good) } else { ("no", Tone::Bad) };
-        table.row([
+        table.add_row([
             Cell::from(text(item, "/file")),
             Cell::from(text(item, "/gr")),
             Cell::of(word, tone),
@@ -53,7 +53,7 @@ pub fn blueprints(content: &Value, look: &Look) -> String {
             Cell::from(rows.next().unwrap_or_default()),
         ]);
         for row in rows {
-            table.row([Cell::none(), Cell::none(), Cell::none(), Cell::none(), Cell::from(row)]);
+            table.add_row([Cell::none(), Cell::none(), Cell::none(), Cell::none(), Cell::from(row)]);
         }
     }
     let problem = text(content, "/problem");

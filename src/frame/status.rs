@@ -142,7 +142,7 @@ fn nodes(status: &Status, look: &Look) -> String {
     for (place, node) in all.iter().take(shown).enumerate() {
         let last = more == 0 && place + 1 == shown;
         let (sign, tone) = sign(node);
-        table.row([
+        table.add_row([
             Cell::of(format!("{} {sign} {}", if last { "└─" } else { "├─" }, node.node), tone),
             Cell::from(node.stage.as_str()),
             Cell::from(time::age(node.since, look)),
@@ -151,7 +151,7 @@ fn nodes(status: &Status, look: &Look) -> String {
         ]);
     }
     if more > 0 {
-        table.row([Cell::of(format!("└─ … {more} more (--all)"), Tone::Faint)]);
+        table.add_row([Cell::of(format!("└─ … {more} more (--all)"), Tone::Faint)]);
     }
     table.draw(look)
 }
@@ -206,7 +206,7 @@ pub(super) fn left_out(all: &[LeftOut], look: &Look) -> String {
     let mut table = Table::new(&["LEFT OUT", "WHY"]).narrowing("WHY", &[]);
     let shown = if look.all { all.len() } else { SHOWN.min(all.len()) };
     for node in all.iter().take(shown) {
-        table.row([Cell::from(node.node.as_str()), Cell::from(node.reason.as_str())]);
+        table.add_row([Cell::from(node.node.as_str()), Cell::from(node.reason.as_str())]);
     }
     let mut text = if all.is_empty() { String::new() } else { table.draw(look) };
     if all.len() > shown {

@@ -74,7 +74,7 @@ impl Table {
     }
 
     /// One more row.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+    pub fn add_row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
     }
 

@@ -1,10 +1,10 @@
-//! The content of REST's answers, as far as it is drawn. Fields that an answer has not are as by default, and what it has
-//! besides is passed over: the service may be of another version.
+//! The content of REST's answers, as far as it is drawn. Fields that an answer has not are as by default, and what it
+//! has besides is passed over: the service may be of another version.
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error, StrDeserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::record::Phase;
@@ -14,8 +14,8 @@ use crate::record::rolling::NodeCounts;
 ///
 /// # Errors
 /// A field that is of another type than it has here.
-pub fn read<T: DeserializeOwned>(content: &Value) -> Result<T, String> {
-    serde_json::from_value(content.clone()).map_err(|e| e.to_string())
+pub fn read<T: DeserializeOwned>(content: &impl Serialize) -> Result<T, String> {
+    serde_json::to_value(content).and_then(serde_json::from_value).map_err(|e| e.to_string())
 }
 
 /// Nothing will change any more of what is in this phase. One that is not known is of a newer service.

@@ -54,12 +54,12 @@ pub enum TlsError {
 
 /// The TLS configuration as of now.
 #[derive(Clone)]
-pub struct Current {
+pub struct CurrentTls {
     configuration: watch::Receiver<Arc<ServerConfig>>,
     asks_clients: bool,
 }
 
-impl Current {
+impl CurrentTls {
     /// One that is kept up to date by whoever holds the other end, and asks no clients.
     pub fn following(configuration: watch::Receiver<Arc<ServerConfig>>) -> Self {
         Self { configuration, asks_clients: false }
@@ -87,10 +87,10 @@ struct Contents {
 ///
 /// # Errors
 /// When the files cannot be used now. Later the last good ones are kept.
-pub fn open(files: Files) -> Result<(Current, impl Future<Output = ()>), TlsError> {
+pub fn open(files: Files) -> Result<(CurrentTls, impl Future<Output = ()>), TlsError> {
     let contents = read(&files)?;
     let (sender, receiver) = watch::channel(Arc::new(configuration(&files, &contents)?));
-    let current = Current { configuration: receiver, asks_clients: files.client_ca.is_some() };
+    let current = CurrentTls { configuration: receiver, asks_clients: files.client_ca.is_some() };
     Ok((current, reload(files, contents, sender)))
 }
 

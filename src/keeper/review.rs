@@ -3,7 +3,7 @@
 //! | the write | the answer |
 //! | --- | --- |
 //! | of a DaemonSet that was not held | unchanged |
-//! | with [`RELEASE_ANNOTATION`] equal to the old object's `metadata.resourceVersion` | unchanged: this is our own release |
+//! | with [`RELEASE_ANNOTATION`] equal to the old object's `metadata.resourceVersion` | unchanged: our own release |
 //! | of a DaemonSet that is being deleted | unchanged |
 //! | any other | `updateStrategy` is `OnDelete`, and our label and annotations are there |
 //!
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::record::rolling::{HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION, RELEASE_ANNOTATION};
 
 /// The one version of the admission API that is spoken; Kubernetes 1.16 was the first to have it.
-pub const API_VERSION: &str = "admission.k8s.io/v1";
+const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 const ON_DELETE: &str = "OnDelete";
 /// Whoever wrote is told, where the client shows warnings: kubectl does.

@@ -18,7 +18,7 @@ use tracing::{debug, info};
 use super::Keeper;
 use super::configuration::PATH;
 use super::review::{AdmissionReview, Verdict, review};
-use crate::http::tls::Current;
+use crate::http::tls::CurrentTls;
 use crate::metrics::Metrics;
 
 /// Two whole objects, of which the API server stores none that is larger than 1.5 MiB.
@@ -39,7 +39,7 @@ pub(super) async fn run(keeper: Keeper, listener: TcpListener, stop: Cancellatio
     }
     let (follow, current) = watch::channel(first);
     let settings = crate::http::Settings {
-        tls: Some(Current::following(current)),
+        tls: Some(CurrentTls::following(current)),
         connections: CONNECTIONS,
         // Connections of clients are counted elsewhere.
         metrics: Metrics::default(),
@@ -65,7 +65,7 @@ async fn answer(metrics: Metrics, body: Body) -> Response {
     let mut answer = match read(body).await {
         Ok(asked) => {
             let (answer, verdict) = review(asked);
-            metrics.reviewed(match verdict {
+            metrics.keeper_reviewed(match verdict {
                 Verdict::Allowed => "allowed",
                 Verdict::Released => "released",
                 Verdict::Kept => "kept",
@@ -75,7 +75,7 @@ async fn answer(metrics: Metrics, body: Body) -> Response {
             ([(CONTENT_TYPE, "application/json")], answer).into_response()
         }
         Err((status, why)) => {
-            metrics.reviewed("unreadable");
+            metrics.keeper_reviewed("unreadable");
             debug!(%status, "an admission review cannot be read: {why}");
             (status, format!("the admission review cannot be read: {why}\n")).into_response()
         }

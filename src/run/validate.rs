@@ -27,7 +27,7 @@ pub(super) fn run(named: Vec<PathBuf>) -> Result<bool, Failure> {
 
 /// Every blueprint in it; what the service would pass over is named.
 fn directory(dir: &Path) -> Result<bool, Failure> {
-    let (names, others) = catalog::names(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let (names, others) = catalog::file_names(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let mut good = true;
     for name in &names {
         good &= file(&dir.join(name))?;

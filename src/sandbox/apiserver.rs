@@ -5,7 +5,8 @@
 //! fails loudly instead of passing by accident.
 //!
 //! Known limits, on purpose:
-//! - No authentication or authorization. No `managedFields`. Of admission, webhooks that mutate updates: see `admission`.
+//! - No authentication or authorization. No `managedFields`. Of admission, webhooks that mutate updates: see
+//!   `admission`.
 //! - Server-side apply merges and never conflicts; it does not remove what a manager has stopped applying.
 //! - Unknown fields of built-in kinds are kept; few of their validations are done.
 //! - OpenAPI: see `openapi`. `fieldValidation` is not known: kubectl looks for unknown fields itself.

@@ -328,7 +328,7 @@ impl Running {
     }
 
     /// Ends the operator's process, wherever it stands.
-    pub fn stop_operator(&mut self) {
+    fn stop_operator(&mut self) {
         if let Some(task) = self.operator_task.take() {
             task.abort();
         }

@@ -25,7 +25,8 @@ const PARTS: [&str; 11] = [
 pub fn filter(text: &str) -> Result<String, String> {
     let wrong = |what: String| {
         format!(
-            "{what}: give a level (error, warn, info, debug, trace, off), or for example info,gcu_upgrade_manager::api=debug"
+            "{what}: give a level (error, warn, info, debug, trace, off), or for example \
+             info,gcu_upgrade_manager::api=debug"
         )
     };
     EnvFilter::try_new(text).map_err(|error| wrong(error.to_string()))?;

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::fleet::shape;
 use super::gr::{GrPage, held_since, of_node};
 use super::{Shell, moment, told};
-use crate::explain::fleet::NodeCondition;
+use crate::explain::fleet::NodeRolloutState;
 use crate::explain::why::{Stuck, Why};
 use crate::plan::commands::Command;
 use crate::record::rolling::TroubleKind;
@@ -99,7 +99,7 @@ fn node(shell: &Shell<'_>, page: &GrPage<'_>, stuck: &Stuck) -> Markup {
     let words = shell.words();
     let path = |command: &str| format!("/gum/v1/gr/{}/nodes/{}/{command}", page.gr, stuck.node);
     let condition = condition(stuck);
-    let failing = matches!(condition, NodeCondition::Failed | NodeCondition::Late);
+    let failing = matches!(condition, NodeRolloutState::Failed | NodeRolloutState::Late);
     let blocked = failing || is_blocked(stuck);
     html! {
         div class=(if failing { "block bad" } else { "block" }) {
@@ -128,14 +128,14 @@ fn node(shell: &Shell<'_>, page: &GrPage<'_>, stuck: &Stuck) -> Markup {
     }
 }
 
-fn condition(stuck: &Stuck) -> NodeCondition {
+fn condition(stuck: &Stuck) -> NodeRolloutState {
     use crate::plan::rolling::node::Stage;
     match (stuck.trouble, stuck.stage) {
-        (Some(TroubleKind::Failed), _) => NodeCondition::Failed,
-        (Some(TroubleKind::Late), _) => NodeCondition::Late,
-        (_, Stage::Cordoning | Stage::WaitingForJobs | Stage::Evicting) => NodeCondition::Emptying,
-        (_, Stage::Swapping | Stage::Verifying | Stage::Soaking) => NodeCondition::Swapping,
-        (_, Stage::Releasing) => NodeCondition::Returning,
+        (Some(TroubleKind::Failed), _) => NodeRolloutState::Failed,
+        (Some(TroubleKind::Late), _) => NodeRolloutState::Late,
+        (_, Stage::Cordoning | Stage::WaitingForJobs | Stage::Evicting) => NodeRolloutState::Emptying,
+        (_, Stage::Swapping | Stage::Verifying | Stage::Soaking) => NodeRolloutState::Swapping,
+        (_, Stage::Releasing) => NodeRolloutState::Returning,
     }
 }
 
@@ -166,7 +166,7 @@ fn one_reason(shell: &Shell<'_>, page: &GrPage<'_>, reason: &str, nodes: &[&str]
     html! {
         div.block {
             p.what {
-                (shape(NodeCondition::LeftOut))
+                (shape(NodeRolloutState::LeftOut))
                 strong { (words.left_out) ": " (nodes.len()) }
                 " " (told(reason))
             }

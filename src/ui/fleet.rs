@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::Shell;
 use super::gr::GrPage;
-use crate::explain::fleet::{FleetView, MODEL_LABEL, NodeCondition, ZONE_LABEL};
+use crate::explain::fleet::{FleetView, MODEL_LABEL, NodeRolloutState, ZONE_LABEL};
 
 /// Rows of the table that are shown at once.
 const ROWS: usize = 100;
@@ -43,7 +43,7 @@ pub struct TableQuery {
     /// By which column.
     pub sort: Sort,
     /// This condition alone.
-    pub only: Option<NodeCondition>,
+    pub only: Option<NodeRolloutState>,
     /// Nodes whose name contains this.
     pub find: String,
     /// Which page, from 1.
@@ -52,7 +52,7 @@ pub struct TableQuery {
 
 impl TableQuery {
     /// The query of a link that changes something about the table.
-    fn link(&self, sort: Sort, only: Option<NodeCondition>, page: usize) -> String {
+    fn link(&self, sort: Sort, only: Option<NodeRolloutState>, page: usize) -> String {
         let mut pairs = vec![("by", self.by.clone()), ("sort", sort.word().to_owned())];
         if let Some(only) = only {
             pairs.push(("state", format!("{only:?}")));
@@ -68,24 +68,24 @@ impl TableQuery {
 }
 
 /// Each condition has a shape of its own, for those who see no difference between its colour and another's.
-fn outline(condition: NodeCondition) -> &'static str {
+fn outline(condition: NodeRolloutState) -> &'static str {
     match condition {
-        NodeCondition::Failed => {
+        NodeRolloutState::Failed => {
             "M2 3.4 3.4 2 6 4.6 8.6 2 10 3.4 7.4 6 10 8.6 8.6 10 6 7.4 3.4 10 2 8.6 4.6 6Z"
         }
-        NodeCondition::Late => "M6 1 11.5 11H.5Z",
-        NodeCondition::LeftOut => "M1 4.5h10v3H1Z",
-        NodeCondition::Emptying => "M.5 1h11L6 11Z",
-        NodeCondition::Swapping => "M6 .8a5.2 5.2 0 1 1 0 10.4A5.2 5.2 0 0 1 6 .8Z",
-        NodeCondition::Returning => "M6 .3 11.7 6 6 11.7.3 6Z",
-        NodeCondition::Starting => "M4.5 1h3v3.5H11v3H7.5V11h-3V7.5H1v-3h3.5Z",
-        NodeCondition::Outdated => "M1 1h10v10H1ZM3 3v6h6V3Z",
-        NodeCondition::Current => "M1 1h10v10H1Z",
+        NodeRolloutState::Late => "M6 1 11.5 11H.5Z",
+        NodeRolloutState::LeftOut => "M1 4.5h10v3H1Z",
+        NodeRolloutState::Emptying => "M.5 1h11L6 11Z",
+        NodeRolloutState::Swapping => "M6 .8a5.2 5.2 0 1 1 0 10.4A5.2 5.2 0 0 1 6 .8Z",
+        NodeRolloutState::Returning => "M6 .3 11.7 6 6 11.7.3 6Z",
+        NodeRolloutState::Starting => "M4.5 1h3v3.5H11v3H7.5V11h-3V7.5H1v-3h3.5Z",
+        NodeRolloutState::Outdated => "M1 1h10v10H1ZM3 3v6h6V3Z",
+        NodeRolloutState::Current => "M1 1h10v10H1Z",
     }
 }
 
 /// A condition as a shape in its colour. The script draws the map with these same outlines.
-pub(super) fn shape(condition: NodeCondition) -> Markup {
+pub(super) fn shape(condition: NodeRolloutState) -> Markup {
     html! {
         svg class={ "shape c-" (format!("{condition:?}").to_lowercase()) } viewBox="0 0 12 12" aria-hidden="true" {
             path d=(outline(condition)) {}
@@ -139,7 +139,7 @@ fn legend(shell: &Shell<'_>, page: &GrPage<'_>, total: usize) -> Markup {
     let table = page.table;
     html! {
         ul.legend {
-            @for condition in NodeCondition::ALL {
+            @for condition in NodeRolloutState::ALL {
                 @let count = page.fleet.counts.get(&condition).copied().unwrap_or_default();
                 li data-condition=(format!("{condition:?}")) data-name=(words.condition(condition))
                     hidden[count == 0] {
@@ -175,7 +175,7 @@ fn groups(shell: &Shell<'_>, fleet: &FleetView) -> Markup {
 struct Row<'a> {
     node: &'a str,
     group: &'a str,
-    condition: NodeCondition,
+    condition: NodeRolloutState,
 }
 
 /// The rows that are asked for, in order.

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::fleet::shape;
 use super::gr::GrPage;
 use super::{Shell, between, moment, span};
-use crate::explain::fleet::{NodeCondition, condition_of};
+use crate::explain::fleet::{NodeRolloutState, condition_of};
 use crate::explain::progress::Progress;
 use crate::explain::standstills::{Block, standstills};
 use crate::plan::standstill::Standstill;
@@ -214,7 +214,7 @@ fn course(
 /// A bar of the chart of nodes.
 struct Bar<'a> {
     node: &'a str,
-    condition: NodeCondition,
+    condition: NodeRolloutState,
     from: Timestamp,
     to: Option<Timestamp>,
 }
@@ -223,7 +223,7 @@ fn nodes(shell: &Shell<'_>, rolling: &RollingStatus, blocks: &[Block], now: Time
     let words = shell.words();
     let done = rolling.recent.iter().map(|d| Bar {
         node: &d.node,
-        condition: NodeCondition::Current,
+        condition: NodeRolloutState::Current,
         from: d.since,
         to: Some(d.at),
     });

@@ -1,6 +1,6 @@
 //! The page's own labels, in every language that it speaks.
 
-use crate::explain::fleet::NodeCondition;
+use crate::explain::fleet::NodeRolloutState;
 use crate::plan::standstill::Standstill;
 use crate::record::{Phase, Strategy};
 
@@ -240,17 +240,17 @@ impl Words {
     }
 
     /// A node's condition in a word.
-    pub fn condition(&self, condition: NodeCondition) -> &'static str {
+    pub fn condition(&self, condition: NodeRolloutState) -> &'static str {
         let (english, chinese) = match condition {
-            NodeCondition::Failed => ("Failed", "失败"),
-            NodeCondition::Late => ("Late", "超时"),
-            NodeCondition::LeftOut => ("Left out", "已跳过"),
-            NodeCondition::Emptying => ("Emptying", "正在清空"),
-            NodeCondition::Swapping => ("Swapping", "正在替换"),
-            NodeCondition::Returning => ("Returning", "正在归还"),
-            NodeCondition::Starting => ("Starting", "正在启动"),
-            NodeCondition::Outdated => ("Outdated", "待升级"),
-            NodeCondition::Current => ("Current", "已是最新"),
+            NodeRolloutState::Failed => ("Failed", "失败"),
+            NodeRolloutState::Late => ("Late", "超时"),
+            NodeRolloutState::LeftOut => ("Left out", "已跳过"),
+            NodeRolloutState::Emptying => ("Emptying", "正在清空"),
+            NodeRolloutState::Swapping => ("Swapping", "正在替换"),
+            NodeRolloutState::Returning => ("Returning", "正在归还"),
+            NodeRolloutState::Starting => ("Starting", "正在启动"),
+            NodeRolloutState::Outdated => ("Outdated", "待升级"),
+            NodeRolloutState::Current => ("Current", "已是最新"),
         };
         self.one_of(english, chinese)
     }

@@ -110,7 +110,8 @@ async fn measure() -> Vec<Duration> {
     for turn in 0..UPGRADES {
         let file = ["a.json", "b.json"][turn % 2];
         let body = format!(
-            "{{\"file\": \"{file}\", \"strategy\": \"RollingUpdate\", \"rollingUpdate\": {{\"maxUnavailable\": {AT_ONCE}}}}}"
+            "{{\"file\": \"{file}\", \"strategy\": \"RollingUpdate\", \"rollingUpdate\": \
+             {{\"maxUnavailable\": {AT_ONCE}}}}}"
         );
         let path = format!("/gum/v1/gr/{}?wait=10m", world.gr_name());
         let answer =

@@ -16,12 +16,14 @@ from gum_client.models import (
     GetStatusAnswer,
     GetUpgradeAnswer,
     GetWorkloadAnswer,
+    Job,
     ListGrsAnswer,
     ListHistoryAnswer,
     ListUpgradesAnswer,
     Phase,
     PlanUpgradeAnswer,
     Policy,
+    Status,
     Strategy,
     Upgrade,
     UpgradeBody,
@@ -55,11 +57,11 @@ assert plan.content.plan.strategy is Strategy.RECREATE, plan
 upgrade = upgrade_gr.sync(GR, client=client, body=body, wait="5m")
 assert isinstance(upgrade, UpgradeGrAnswer), upgrade
 job = upgrade.content
-assert isinstance(job.name, str) and job.phase is Phase.SUCCEEDED, job
+assert isinstance(job, Job) and job.phase is Phase.SUCCEEDED, job
 assert isinstance(job.deadlines, Deadlines) and job.deadlines.gone_seconds == 600, job
 
 status = get_status.sync(GR, client=client)
-assert isinstance(status, GetStatusAnswer), status
+assert isinstance(status, GetStatusAnswer) and isinstance(status.content, Status), status
 assert (status.content.name, status.content.phase) == (job.name, Phase.SUCCEEDED), status
 
 record = get_upgrade.sync(job.name, client=client)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the image from a static binary, without network or registry, and looks whether it is what it should be.
 #
-# Usage: tests/image/check.sh BINARY PROGRAM. PROGRAM has the sandbox, against which BINARY serves. Needs buildah, openssl,
-# and root.
+# Usage: tests/image/check.sh BINARY PROGRAM. PROGRAM has the sandbox, against which BINARY serves. Needs buildah,
+# openssl, and root.
 set -euo pipefail
 
 binary="$(realpath "$1")"
@@ -39,7 +39,8 @@ address_of() {
 }
 version="$(sed -n 's/^version = "\(.*\)"$/\1/p;T;q' Cargo.toml)"
 
-# From elsewhere than the repository, as build-image.sh does it. The first stage is not built, so its image is not asked for.
+# From elsewhere than the repository, as build-image.sh does it. The first stage is not built, so its image is not
+# asked for.
 mkdir "$work/context"
 cp Dockerfile "$binary" "$work/context/"
 "${buildah[@]}" build --isolation chroot --pull-never --target prebuilt --build-arg "BINARY=$(basename "$binary")" \
@@ -72,8 +73,8 @@ image crd | grep -q 'name: gcuupgrades.gum.enflame.com' || fail "it does not pri
 
 ! image sandbox --help >/dev/null 2>&1 || fail "it has the sandbox, which is for machines without a cluster"
 
-# All of it at work: as nobody, with nothing beside it but the way to a cluster. A chroot is no read-only file system, but
-# root owns this one.
+# All of it at work: as nobody, with nothing beside it but the way to a cluster. A chroot is no read-only file system,
+# but root owns this one.
 "$program" sandbox --listen 127.0.0.1:0 --pod-start 10ms --kubeconfig-out "$work/sandbox" >"$work/cluster" 2>&1 &
 cluster=$!
 address_of "$work/cluster" >/dev/null
@@ -86,7 +87,8 @@ chroot --userspec 65532:65532 "$root" /gcu-upgrade-manager serve --listen 127.0.
   --kubeconfig /kubeconfig --log-dir - >"$work/out" 2>&1 &
 pid=$!
 address="$(address_of "$work/out")"
-curl -fsS --retry 20 --retry-all-errors "http://$address/gum/v1/gr/enflame-gcu-resource" | grep -q '"readyResource": "5/5"' || fail "it does not serve"
+curl -fsS --retry 20 --retry-all-errors "http://$address/gum/v1/gr/enflame-gcu-resource" |
+  grep -q '"readyResource": "5/5"' || fail "it does not serve"
 echo "image: serves"
 kill "$pid"
 wait "$pid" || fail "it does not end well"
@@ -101,7 +103,8 @@ clusters: [{ name: it, cluster: { server: "https://localhost:9" } }]
 users: [{ name: it, user: { token: it } }]
 contexts: [{ name: it, context: { cluster: it, user: it } }]
 EOF
-"$binary" serve --listen 127.0.0.1:0 --kubeconfig "$work/kubeconfig" --log-dir "$work/op-log" --log debug >"$work/out" 2>&1 &
+"$binary" serve --listen 127.0.0.1:0 --kubeconfig "$work/kubeconfig" --log-dir "$work/op-log" \
+  --log debug >"$work/out" 2>&1 &
 pid=$!
 for _ in $(seq 50); do
   grep -q 'connecting to \(127.0.0.1\|\[::1\]\):9' "$work/out" && echo "image: finds hosts" && exit

@@ -1,30 +1,23 @@
 //! Who may do what: with the cluster's own access control on a real API server, and what is believed for how long, in
 //! virtual time, before an API server that only answers reviews.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+mod reviews;
+mod roles;
+
 use std::time::Duration;
 
 use axum::body::Body;
-use gcu_upgrade_manager::api::auth::Mode;
-use gcu_upgrade_manager::app::{Service, ServiceDeps};
-use gcu_upgrade_manager::blueprint::catalog::Watching;
-use gcu_upgrade_manager::cluster;
-use gcu_upgrade_manager::metrics::Metrics;
-use gcu_upgrade_manager::sandbox::world::World;
-use http::{Request, Response};
+use gcu_upgrade_manager::app::Service;
+use http::Request;
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
-use tower::service_fn;
 
-use crate::faults::Faults;
-use crate::harness::{Answer, Backend, Harness};
-use crate::kube::token_of;
+use crate::harness::Answer;
+use reviews::start;
+pub(crate) use reviews::{Shared, before_reviews};
 
 const BLUEPRINT: &str = include_str!("../../blueprints/gr.json");
 
@@ -35,81 +28,6 @@ async fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -
     }
     let body = if method == "PUT" { r#"{"file": "gr.json"}"# } else { "" };
     Answer::of(service.router(), request.body(Body::from(body)).unwrap()).await
-}
-
-/// What a made-up API server says of tokens and rights, and how often it was asked.
-#[derive(Default)]
-pub(crate) struct Reviews {
-    pub(crate) users: BTreeMap<String, String>,
-    /// User and verb; of one gr alone, its name behind a slash: `get/gr`.
-    pub(crate) rights: Vec<(String, String)>,
-    away: bool,
-    asked: usize,
-    last: Value,
-}
-
-pub(crate) type Shared = Arc<Mutex<Reviews>>;
-
-fn review(reviews: &Shared, path: &str, body: &Value) -> Option<(u16, Value)> {
-    let mut reviews = reviews.lock().unwrap();
-    if !path.ends_with("reviews") {
-        return None;
-    }
-    reviews.asked += 1;
-    reviews.last = body.clone();
-    if reviews.away {
-        return Some((503, json!({ "kind": "Status", "message": "etcd is away", "code": 503 })));
-    }
-    let mut answer = body.clone();
-    answer["status"] = if path.contains("tokenreviews") {
-        match reviews.users.get(body["spec"]["token"].as_str().unwrap()) {
-            Some(user) => {
-                json!({ "authenticated": true, "user": { "username": user, "groups": ["people"] } })
-            }
-            None => json!({ "authenticated": false, "error": "not one of ours" }),
-        }
-    } else {
-        let spec = &body["spec"];
-        let resource = spec.get("resourceAttributes").or(spec.get("nonResourceAttributes")).unwrap();
-        let (user, verb) = (spec["user"].as_str().unwrap(), resource["verb"].as_str().unwrap());
-        let name = resource.get("name").and_then(Value::as_str).unwrap_or_default();
-        let may = |right: String| reviews.rights.contains(&(user.to_owned(), right));
-        let allowed = may(verb.to_owned()) || may(format!("{verb}/{name}"));
-        json!({ "allowed": allowed, "reason": format!("it is about {name:?}") })
-    };
-    Some((201, answer))
-}
-
-pub(crate) async fn before_reviews(reviews: Shared) -> (Harness, Service) {
-    let world = World { nodes: 1, ..World::default() };
-    let harness =
-        Harness::set_without_service(Backend::Sandbox, world, Faults::new(Vec::new())).await.unwrap();
-    harness.write("gr.json", BLUEPRINT);
-    let cluster = harness.client.clone();
-    let send = service_fn(move |request: Request<kube::client::Body>| {
-        let (cluster, reviews) = (cluster.clone(), reviews.clone());
-        async move {
-            let (head, body) = request.into_parts();
-            let bytes = body.collect().await.unwrap().to_bytes();
-            let value = serde_json::from_slice(&bytes).unwrap_or_default();
-            if let Some((status, answer)) = review(&reviews, head.uri.path(), &value) {
-                let body = kube::client::Body::from(answer.to_string().into_bytes());
-                return Ok(Response::builder().status(status).body(body).unwrap());
-            }
-            cluster.send(Request::from_parts(head, kube::client::Body::from(bytes))).await
-        }
-    });
-    let service = start(&harness, cluster::client_over(send, Metrics::default())).await;
-    (harness, service)
-}
-
-async fn start(harness: &Harness, client: Client) -> Service {
-    let mut parts = ServiceDeps::new(client, harness.clock, harness.blueprints.path(), Metrics::default());
-    parts.watching = Watching::Polling;
-    parts.auth = Mode::Kubernetes;
-    let service = Service::start(parts).await;
-    timeout(Duration::from_secs(60), service.ready()).await.unwrap();
-    service
 }
 
 const GR: &str = "/gum/v1/gr/enflame-gcu-resource";
@@ -249,7 +167,8 @@ async fn a_wait_and_a_stream_end_when_their_token_or_their_right_is_taken_away_b
     // One that never ends by itself.
     let record = json!({
         "metadata": { "name": "other-1", "labels": { "by-hand": "" } },
-        "spec": { "gr": "enflame-gcu-resource", "operation": "Upgrade", "target": { "manifest": {} }, "intent": "Pause" },
+        "spec": { "gr": "enflame-gcu-resource", "operation": "Upgrade", "target": { "manifest": {} },
+            "intent": "Pause" },
         "status": { "phase": "Held" },
     });
     let events = "/gum/v1/upgrades/other-1/events";
@@ -383,106 +302,4 @@ async fn a_record_is_its_grs_whatever_it_is_called_and_one_that_is_not_there_loo
             }
         }
     }
-}
-
-/// Whatever ran on this cluster before may have left either served, and a caller needs the right in each.
-const GR_GROUPS: [&str; 2] = ["topsops.enflame.com", "topscloud.enflame.com"];
-
-/// A service account in `default`, with the verbs that it has on grs, and a token of it.
-async fn account(client: &Client, name: &str, verbs: &[&str], audience: Option<&str>) -> String {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-    let account: ServiceAccount = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
-    let _ = accounts.create(&PostParams::default(), &account).await;
-    if !verbs.is_empty() {
-        let role = json!({
-            "metadata": { "name": name },
-            "rules": [{ "apiGroups": GR_GROUPS, "resources": ["gcuresources"], "verbs": verbs }],
-        });
-        let roles: Api<ClusterRole> = Api::all(client.clone());
-        let apply = PatchParams::apply("test");
-        let mut role_object = role.clone();
-        role_object["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
-        role_object["kind"] = json!("ClusterRole");
-        roles.patch(name, &apply, &Patch::Apply(&role_object)).await.unwrap();
-        let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": { "name": name },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": "default" }],
-        });
-        bindings.patch(name, &apply, &Patch::Apply(&binding)).await.unwrap();
-    }
-    token_of(&accounts, name, audience).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_real_api_server_its_own_roles_decide_and_the_record_says_who_asked() {
-    if crate::kube::real().await.is_none() {
-        return;
-    }
-    let _alone = crate::kube::ALONE.lock().await;
-    let world = World { nodes: 1, prefix: Some("auth".to_owned()), ..World::default() };
-    let harness =
-        Harness::set_without_service(Backend::Real(crate::kube::SHARED), world, Faults::new(Vec::new()))
-            .await
-            .unwrap();
-    let mut target = serde_json::from_str::<Value>(BLUEPRINT).unwrap();
-    target["metadata"]["name"] = json!(harness.gr());
-    harness.write("gr.json", &target.to_string());
-    let client = harness.client.clone();
-    let nobody = account(&client, "auth-nobody", &[], None).await;
-    let reader = account(&client, "auth-reader", &["get", "list"], None).await;
-    let writer = account(&client, "auth-writer", &["get", "list", "update"], None).await;
-    let elsewhere = account(&client, "auth-writer", &[], Some("https://elsewhere")).await;
-    let service = start(&harness, client.clone()).await;
-    let gr = format!("/gum/v1/gr/{}", harness.gr());
-    for (token, get, put, delete) in [
-        (None, 401, 401, 401),
-        (Some("garbage"), 401, 401, 401),
-        (Some(elsewhere.as_str()), 401, 401, 401),
-        (Some(nobody.as_str()), 403, 403, 403),
-        (Some(reader.as_str()), 200, 403, 403),
-        (Some(writer.as_str()), 200, 200, 403),
-    ] {
-        for (method, path, expected) in [
-            ("GET", gr.clone(), get),
-            ("GET", "/gum/v1/gr".to_owned(), get),
-            ("PUT", format!("{gr}?dryRun=true"), put),
-            ("DELETE", format!("{gr}?dryRun=true"), delete),
-        ] {
-            let said = ask(&service, method, &path, token).await;
-            assert_eq!(said.status, expected, "{method} {path} with {token:?}: {}", said.text);
-        }
-    }
-    let said = ask(&service, "PUT", &format!("{gr}?dryRun=true"), Some(&reader)).await;
-    let words = "user \\\"system:serviceaccount:default:auth-reader\\\" may not update gcuresources.";
-    assert!(said.text.contains(words), "{}", said.text);
-    assert!(!said.text.contains(&reader), "the token itself is nowhere");
-    // The real thing, and who did it.
-    let said = ask(&service, "PUT", &gr, Some(&writer)).await;
-    assert_eq!(said.status, 200, "{}", said.text);
-    let record = harness.record(1).await.unwrap();
-    assert_eq!(record.spec.requested_by.as_deref(), Some("system:serviceaccount:default:auth-writer"));
-    let said = ask(&service, "POST", &format!("{gr}/cancel"), Some(&writer)).await;
-    assert_eq!(said.status, 200, "{}", said.text);
-    let steered = harness.record(1).await.unwrap().spec.steered_by.unwrap();
-    assert_eq!((steered.command.as_str(), steered.by.ends_with("auth-writer")), ("cancel", true));
-    // Nothing is left under way for those who use this cluster next.
-    let over = timeout(Duration::from_secs(120), async {
-        while harness.record(1).await.is_some_and(|r| r.metadata.finalizers.is_some()) {
-            sleep(Duration::from_millis(100)).await;
-        }
-    });
-    over.await.expect("the cancelled upgrade does not end");
-    // A right that is taken away.
-    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    bindings.delete("auth-reader", &DeleteParams::default()).await.unwrap();
-    let refused = timeout(Duration::from_secs(45), async {
-        while ask(&service, "GET", &gr, Some(&reader)).await.status == 200 {
-            sleep(Duration::from_millis(250)).await;
-        }
-    });
-    refused.await.expect("a right that was taken away is of no use after 30 s");
 }

@@ -180,7 +180,8 @@ async fn two_deployed_components_read_2_of_5_and_still_run() {
 async fn the_operator_of_2_4_serves_its_own_group_and_keys() {
     let gr = json!({
         "kind": "GcuResource", "metadata": { "name": "gr" },
-        "spec": { "containerToolkit": {}, "gcuExporter": {}, "nodeExporter": {}, "somethingNew": {}, "nightingale": {} },
+        "spec": { "containerToolkit": {}, "gcuExporter": {}, "nodeExporter": {}, "somethingNew": {},
+            "nightingale": {} },
     });
     let group = "topscloud.enflame.com".to_owned();
     let scene = scene(World { gr: Some(gr), group, ..World::default() }).await;

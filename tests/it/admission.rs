@@ -62,7 +62,8 @@ async fn server(client_config: Value, policy: &str) -> (ApiServer, Client) {
         "webhooks": [{
             "name": "keep.example.com", "clientConfig": client_config, "failurePolicy": policy,
             "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 2,
-            "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["UPDATE"] }],
+            "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"],
+                "operations": ["UPDATE"] }],
             "objectSelector": { "matchExpressions": [{ "key": "held", "operator": "Exists" }] },
         }],
     });

@@ -2,6 +2,8 @@
 //! code about the record, the version and the metrics.
 
 mod metrics;
+mod rights;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,11 +30,13 @@ const VALUES: [&str; 15] = [
     "service.type=LoadBalancer,service.nodePort=null,service.externalTrafficPolicy=Local",
     "opLog.hostPath=/var/log/gum,opLog.asRoot=true",
     "monitoring.serviceMonitor.enabled=true,monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
-    "monitoring.serviceMonitor.enabled=true,monitoring.readerRole=true,rbac.exampleRoles=true,auth=kubernetes,tls.secret=t",
+    "monitoring.serviceMonitor.enabled=true,monitoring.readerRole=true,rbac.exampleRoles=true,\
+     auth=kubernetes,tls.secret=t",
     "networkPolicy.enabled=true,networkPolicy.from[0].ipBlock.cidr=10.0.0.0/8",
     "keeper.enabled=false,networkPolicy.enabled=true",
     "crd.manage=false,serviceAccount.create=false,serviceAccount.name=theirs",
-    "fullnameOverride=other,image.registry=mirror.test:5000,imagePullSecrets[0]=pull,affinity.nodeAffinity.x=1,extraEnv[0].name=A",
+    "fullnameOverride=other,image.registry=mirror.test:5000,imagePullSecrets[0]=pull,\
+     affinity.nodeAffinity.x=1,extraEnv[0].name=A",
 ];
 
 pub(crate) fn repository() -> &'static Path {
@@ -227,238 +231,6 @@ fn a_disruption_budget_is_of_a_version_that_the_cluster_serves() {
     }
     let single = rendered(VERSIONS[1], "").unwrap();
     assert!(single.iter().all(|d| d["kind"] != "PodDisruptionBudget"), "it would block every drain");
-}
-
-#[test]
-fn rights_are_no_wider_than_they_need_be() {
-    for values in VALUES {
-        let Some(documents) = rendered(VERSIONS[1], values) else { return };
-        for role in documents.iter().filter(|d| d["kind"] == "ClusterRole" || d["kind"] == "Role") {
-            for rule in array(&role["rules"]) {
-                assert!(!rule.to_string().contains('*'), "{values}: {rule}");
-                let resources: Vec<&str> =
-                    array(&rule["resources"]).iter().filter_map(Value::as_str).collect();
-                let cluster_wide = role["kind"] == "ClusterRole";
-                let narrow = ["leases", "secrets", "configmaps"];
-                assert!(!cluster_wide || !narrow.iter().any(|n| resources.contains(n)), "{values}: {rule}");
-                let verbs = array(&rule["verbs"]);
-                // A gr's workloads may be in any namespace, and events are where they are.
-                let reads = verbs.iter().all(|verb| verb == "list" || verb == "watch");
-                assert!(!cluster_wide || reads || !resources.contains(&"events"), "{values}: {rule}");
-                if resources.contains(&"customresourcedefinitions") && verbs.contains(&json!("update")) {
-                    assert_eq!(rule["resourceNames"], json!(["gcuupgrades.gum.enflame.com"]));
-                    assert!(!values.contains("crd.manage=false"));
-                }
-                let reviews = resources.iter().any(|r| r.ends_with("reviews"));
-                assert!(!reviews || values.contains("auth=kubernetes"), "{values}: {rule}");
-            }
-        }
-        let account =
-            only(&documents, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"].clone();
-        for binding in documents.iter().filter(|d| d["kind"].as_str().unwrap().ends_with("RoleBinding")) {
-            assert_eq!(binding["subjects"][0]["name"], account, "{values}");
-            let kind = binding["roleRef"]["kind"].as_str().unwrap();
-            let role = documents.iter().find(|d| {
-                d["kind"] == kind
-                    && d["metadata"]["name"] == binding["roleRef"]["name"]
-                    && d["metadata"]["namespace"] == binding["metadata"]["namespace"]
-            });
-            assert!(role.is_some(), "{values}: {binding}");
-        }
-    }
-}
-
-#[test]
-fn the_lease_that_is_named_is_the_one_that_may_be_written() {
-    for values in VALUES {
-        let Some(documents) = rendered(VERSIONS[1], values) else { return };
-        let env = environment(only(&documents, "Deployment"));
-        let lease = env.iter().find(|(name, _)| *name == "GUM_LEASE").unwrap().1.as_str().unwrap();
-        let (namespace, name) = lease.split_once('/').unwrap();
-        let roles =
-            documents.iter().filter(|d| d["kind"] == "Role" && d["metadata"]["namespace"] == namespace);
-        let named = roles.flat_map(|r| array(&r["rules"])).any(|r| r["resourceNames"] == json!([name]));
-        assert!(named, "{values}: {lease}");
-    }
-}
-
-#[test]
-fn the_keeper_is_found_where_the_service_says_and_has_the_rights_that_it_needs() {
-    for values in VALUES {
-        let Some(documents) = rendered(VERSIONS[0], values) else { return };
-        let deployment = only(&documents, "Deployment");
-        let env: BTreeMap<_, _> = environment(deployment).into_iter().collect();
-        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-        let found = documents
-            .iter()
-            .find(|d| d["kind"] == "Service" && d["metadata"]["name"].as_str().unwrap().ends_with("-keeper"));
-        let rules_for = |resource: &str| {
-            let roles = documents.iter().filter(|d| d["kind"].as_str().unwrap().ends_with("Role"));
-            let rules = roles.flat_map(|r| array(&r["rules"]));
-            rules.filter(|r| array(&r["resources"]).contains(&json!(resource))).collect::<Vec<_>>()
-        };
-        let ports: Vec<&Value> = documents
-            .iter()
-            .filter(|d| d["kind"] == "NetworkPolicy")
-            .flat_map(|d| array(&d["spec"]["ingress"]))
-            .filter(|rule| rule["from"].is_null())
-            .flat_map(|rule| array(&rule["ports"]))
-            .map(|port| &port["port"])
-            .collect();
-        if values.contains("keeper.enabled=false") {
-            assert!(found.is_none() && env.keys().all(|name| !name.contains("KEEPER")), "{values}");
-            assert_eq!(array(&container["ports"]).len(), 1);
-            assert!(rules_for("secrets").is_empty() && rules_for("mutatingwebhookconfigurations").is_empty());
-            assert!(!ports.contains(&&json!("keeper")));
-            continue;
-        }
-        let service = found.unwrap();
-        let meta = &service["metadata"];
-        let place = format!("{}/{}", meta["namespace"].as_str().unwrap(), meta["name"].as_str().unwrap());
-        assert_eq!(env["GUM_KEEPER_SERVICE"], &json!(place), "{values}");
-        assert_eq!(service["spec"]["type"], "ClusterIP", "not open to the outside, whatever the other is");
-        let port = &service["spec"]["ports"][0];
-        assert_eq!((&port["port"], &port["targetPort"]), (&json!(443), &json!("keeper")));
-        let listen = env["GUM_KEEPER_LISTEN"].as_str().unwrap();
-        let open = array(&container["ports"]).iter().find(|p| p["name"] == "keeper").unwrap();
-        assert!(listen.ends_with(&format!(":{}", open["containerPort"])), "{listen}");
-        assert!(!values.contains("networkPolicy.enabled") || ports.contains(&&json!("keeper")), "{values}");
-        for resource in ["secrets", "mutatingwebhookconfigurations"] {
-            for rule in rules_for(resource) {
-                let named = rule["resourceNames"] == json!([keeper::NAME]);
-                assert!(named || rule["verbs"] == json!(["create"]), "{values}: {rule}");
-            }
-        }
-    }
-}
-
-#[test]
-fn the_service_is_told_what_the_values_say() {
-    let Some(documents) = rendered(VERSIONS[0], "") else { return };
-    let names: Vec<&str> = environment(only(&documents, "Deployment")).iter().map(|e| e.0).collect();
-    let expected = [
-        "GUM_LISTEN",
-        "GUM_BLUEPRINTS",
-        "GUM_LOG_DIR",
-        "GUM_LOG",
-        "GUM_LOG_FORMAT",
-        "GUM_NODE_NAME",
-        "GUM_POD_NAME",
-        "GUM_LEASE",
-        "GUM_AUTH",
-        "GUM_INSECURE_LISTEN",
-        "GUM_KEEPER_LISTEN",
-        "GUM_KEEPER_SERVICE",
-        "GUM_STOP_DELAY",
-        "GUM_MAX_CONNECTIONS",
-        "GUM_CLIENT_REQUESTS",
-    ];
-    assert_eq!(names, expected);
-    let port = &service(&documents)["spec"]["ports"][0];
-    assert_eq!((&port["port"], &port["nodePort"]), (&json!(32765), &json!(32765)));
-    let secure =
-        rendered(VERSIONS[0], "tls.secret=own,tls.clientCA=true,auth=kubernetes,hosts={a.example,b.example}")
-            .unwrap();
-    let deployment = only(&secure, "Deployment");
-    let env = environment(deployment);
-    for (name, value) in [
-        ("GUM_TLS_CERT", "/tls/tls.crt"),
-        ("GUM_TLS_KEY", "/tls/tls.key"),
-        ("GUM_TLS_CLIENT_CA", "/tls/ca.crt"),
-        ("GUM_AUTH", "kubernetes"),
-        ("GUM_LOG_DIR", "-"),
-        ("GUM_HOST", "a.example,b.example"),
-    ] {
-        assert!(env.contains(&(name, &json!(value))), "{name}");
-    }
-    assert!(env.iter().all(|(name, _)| *name != "GUM_INSECURE_LISTEN"), "callers are asked who they are");
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-    for probe in ["livenessProbe", "readinessProbe"] {
-        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS");
-    }
-    let mounts = array(&container["volumeMounts"]);
-    assert!(mounts.iter().all(|m| m["subPath"].is_null()), "what is mounted by subPath never changes");
-    let probe = &only(&secure, "Pod")["spec"]["containers"][0]["args"];
-    assert_eq!(
-        probe,
-        &json!(["probe", "--insecure", "https://gcu-upgrade-manager.kube-system:32765/readyz"])
-    );
-}
-
-#[test]
-fn blueprints_in_the_values_become_a_config_map_that_is_mounted() {
-    let content = r#"blueprints.files={"gr.yaml":"apiVersion: topsops.enflame.com/v1\nkind: GcuResource\n"}"#;
-    let Some(output) = check(&["render", "--set-json", content]) else { return };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
-    let map = only(&documents, "ConfigMap");
-    assert_eq!(map["data"]["gr.yaml"], "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\n");
-    let pod = &only(&documents, "Deployment")["spec"]["template"]["spec"];
-    assert_eq!(pod["volumes"][0]["configMap"]["name"], map["metadata"]["name"]);
-    assert_eq!(not_restricted(pod), [""; 0]);
-}
-
-#[test]
-fn values_that_cannot_be_meant_are_refused_by_name() {
-    for (values, says) in [
-        ("replica=2", "'replica'"),
-        ("image.tags=x", "'tags'"),
-        ("auth=basic", "/auth"),
-        ("service.port=0", "/service/port"),
-        ("replicas=-1", "/replicas"),
-        ("blueprints.files.gr\\.txt=x", "gr.txt"),
-        ("image.digest=latest", "/image/digest"),
-        ("log.format=xml", "/log/format"),
-        ("stopDelay=5", "/stopDelay"),
-        ("opLog.hostPath=relative", "/opLog/hostPath"),
-        ("keeper.enabled=1", "/keeper/enabled"),
-        ("blueprints.hostPath=null", "one of files, configMap and hostPath"),
-        ("blueprints.configMap=a,blueprints.files.a\\.yaml=b", "give one of them"),
-    ] {
-        let Some(output) = check(&["render", "--set", values]) else { return };
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && said.contains(says), "{values}: {said}");
-    }
-}
-
-#[test]
-fn the_notes_warn_of_what_is_open() {
-    for (values, warnings) in [
-        ("", &["auth is none. Whoever reaches the port"][..]),
-        ("auth=kubernetes", &["tokens travel in clear"]),
-        ("auth=kubernetes,tls.secret=x", &[]),
-        ("auth=kubernetes,tls.secret=x,replicas=2", &["read blueprints from their own node"]),
-        ("auth=kubernetes,tls.secret=x,replicas=2,blueprints.configMap=y", &[]),
-    ] {
-        let Some(output) = check(&["render", "--notes", "--set", values]) else { return };
-        let notes = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(notes.matches("WARNING").count(), warnings.len(), "{values}: {notes}");
-        assert!(warnings.iter().all(|w| notes.contains(w)), "{values}: {notes}");
-        assert!(notes.contains("gcu-operator"), "{notes}");
-    }
-}
-
-#[test]
-fn the_notes_say_how_to_get_the_command_line_and_where_the_page_is() {
-    for (values, page) in [
-        ("", "http://NODE-IP:32765/ui/"),
-        ("auth=kubernetes,tls.secret=x", "https://NODE-IP:32765/ui/"),
-        ("service.type=ClusterIP,service.port=8080", "http://localhost:8080/ui/"),
-    ] {
-        for (namespace, doctor) in [
-            ("kube-system", "  kubectl gcu-upgrade doctor\n"),
-            ("gcu", "  kubectl gcu-upgrade doctor --lease gcu/gcu-upgrade-manager\n"),
-        ] {
-            let Some(output) = check(&["render", "--notes", "--namespace", namespace, "--set", values])
-            else {
-                return;
-            };
-            let notes = String::from_utf8(output.stdout).unwrap();
-            for words in [page, "deploy/kubectl-plugin.sh", doctor] {
-                assert!(notes.contains(words), "{values}, {namespace}: {words}: {notes}");
-            }
-        }
-    }
 }
 
 #[test]

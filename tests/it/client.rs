@@ -33,7 +33,8 @@ fn a_generated_client_passes_its_type_checks_and_does_the_walk() {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
         String::from_utf8_lossy(&said).into_owned()
     };
-    let generate = "generate --path openapi.json --output-path gum_client --meta none --config config.yaml --fail-on-warning";
+    let generate = "generate --path openapi.json --output-path gum_client --meta none --config config.yaml \
+                    --fail-on-warning";
     let words: Vec<&str> = generate.split(' ').collect();
     python(&[&["-m", "openapi_python_client"], &words[..]].concat());
     python(&["-m", "mypy", "--config-file", "mypy.ini", "gum_client", "walk.py"]);

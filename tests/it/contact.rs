@@ -216,9 +216,10 @@ fn refuses_every_token() -> String {
                     _ => break,
                 }
             }
-            let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}"#;
+            let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"Unauthorized","code":401}"#;
             let answer = format!(
-                "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: \
+                 {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             );
             // Whoever asked may be gone.
@@ -295,10 +296,13 @@ async fn what_fails_again_and_again_is_said_once_then_every_five_minutes_with_ho
 
 #[test]
 fn rights_that_the_service_lacks_do_not_read_as_the_callers() {
-    let words = "gcuresources.topsops.enflame.com is forbidden: User \"system:serviceaccount:kube-system:gcu-upgrade-manager\" cannot list resource \"gcuresources\" in API group \"topsops.enflame.com\" at the cluster scope";
+    let words = "gcuresources.topsops.enflame.com is forbidden: User \
+                 \"system:serviceaccount:kube-system:gcu-upgrade-manager\" cannot list resource \
+                 \"gcuresources\" in API group \"topsops.enflame.com\" at the cluster scope";
     let told = forbidden(words);
     for part in [
-        "the service account kube-system/gcu-upgrade-manager of gcu-upgrade-manager itself cannot list resource \"gcuresources\"",
+        "the service account kube-system/gcu-upgrade-manager of gcu-upgrade-manager itself cannot list \
+         resource \"gcuresources\"",
         "grant it with the ClusterRole",
         words,
     ] {

@@ -131,7 +131,8 @@ fn matrix(part: usize, parts: usize) {
         println!("{name}: {calls} calls, {} single deaths, {together} pairs, {plans} so far", singles.len());
     }
     println!(
-        "crash matrix, part {} of {parts}: {plans} single deaths ({rolling_plans} in rolling upgrades) and {pairs} pairs of deaths",
+        "crash matrix, part {} of {parts}: {plans} single deaths ({rolling_plans} in rolling upgrades) and \
+         {pairs} pairs of deaths",
         part + 1
     );
     assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n"));

@@ -1,22 +1,25 @@
 //! Faults between the service and the API server: a layer around its client that loses answers, invents
 //! errors, cuts watches, serves old views, and kills the process at a chosen call.
 
+mod limited;
+mod service;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tower::{BoxError, Service};
+
+use limited::{Limited, limited};
 
 /// What happens to a call.
 #[derive(Clone, Debug, Deserialize)]
@@ -275,113 +278,6 @@ pub(crate) struct Faulty<S> {
 type Answer = Response<BoxBody>;
 type BoxBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 
-impl<S, B> Service<Request<Body>> for Faulty<S>
-where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError> + Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Answer;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone.clone());
-        let faults = self.faults.clone();
-        Box::pin(async move {
-            if faults.is_dead() {
-                std::future::pending::<()>().await;
-            }
-            let (head, body) = request.into_parts();
-            let bytes = body.collect().await.map_err(BoxError::from)?.to_bytes();
-            let request = Request::from_parts(head, Body::from(bytes.clone()));
-            let number = faults.note(&request, &String::from_utf8_lossy(&bytes));
-            let plan = faults.plan(&request, number);
-            let is_watch = request.uri().query().is_some_and(|q| q.contains("watch="));
-            let reads = request.method() == Method::GET;
-            let heard = async move |answer: Response<B>, faults: &Faults| -> Result<Answer, BoxError> {
-                let answer = answer.map(|b| Box::pin(b.map_err(Into::into)) as BoxBody);
-                if reads {
-                    return Ok(answer);
-                }
-                let (head, body) = answer.into_parts();
-                let bytes = body.collect().await?.to_bytes();
-                faults.answered(number, head.status, &bytes);
-                Ok(Response::from_parts(head, whole(bytes)))
-            };
-            let mut send = async |request| -> Result<Answer, BoxError> {
-                heard(inner.call(request).await.map_err(Into::into)?, &faults).await
-            };
-            match plan {
-                Plan::Pass if is_watch => {
-                    let mut broken = faults.broken.subscribe();
-                    let end = Box::pin(async move {
-                        match broken.changed().await {
-                            Ok(()) => !*broken.borrow(),
-                            Err(_) => std::future::pending().await,
-                        }
-                    });
-                    let broken = |body| Box::pin(Limited { body, end, cut: None }) as BoxBody;
-                    Ok(send(request).await?.map(broken))
-                }
-                Plan::Pass => send(request).await,
-                Plan::DieBefore => {
-                    faults.die();
-                    std::future::pending().await
-                }
-                Plan::DieAfter => {
-                    let answer = send(request).await?;
-                    // A watch never ends: its head is all that the server has to have said.
-                    drop(answer);
-                    faults.die();
-                    std::future::pending().await
-                }
-                Plan::Do(fault, path) => match fault {
-                    Fault::LoseAnswer => {
-                        send(request).await?;
-                        Err("connection reset by peer (fault)".into())
-                    }
-                    Fault::Answer(code) => Ok(made_up(code, None)),
-                    Fault::Throttle(code, retry_after) => Ok(made_up(code, Some(&retry_after))),
-                    Fault::Refuse => Err("connection refused (fault)".into()),
-                    // What it does to calls has been planned in its place.
-                    Fault::Away(..) => Err("the API server is away (fault)".into()),
-                    Fault::Delay(time) => {
-                        let (mut network, faults) = (clone, faults.clone());
-                        let late = tokio::spawn(async move {
-                            sleep(duration(&time)).await;
-                            heard(network.call(request).await.map_err(Into::into)?, &faults).await
-                        });
-                        late.await.map_err(BoxError::from)?
-                    }
-                    Fault::Hang => std::future::pending().await,
-                    Fault::Cut(time) => Ok(send(request).await?.map(|b| limited(b, &time, true))),
-                    Fault::Silence(time) => Ok(send(request).await?.map(|b| limited(b, &time, false))),
-                    Fault::Stale => {
-                        let known = faults.state.lock().unwrap().first_answers.get(&path).cloned();
-                        let bytes = match known {
-                            Some(bytes) => bytes,
-                            None => {
-                                let bytes = send(request).await?.into_body().collect().await?.to_bytes();
-                                faults.state.lock().unwrap().first_answers.insert(path, bytes.clone());
-                                bytes
-                            }
-                        };
-                        Ok(Response::new(whole(bytes)))
-                    }
-                },
-            }
-        })
-    }
-}
-
 pub(crate) fn duration(text: &str) -> Duration {
     let parsed: jiff::SignedDuration = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
     parsed.try_into().unwrap()
@@ -389,68 +285,4 @@ pub(crate) fn duration(text: &str) -> Duration {
 
 fn whole(bytes: Bytes) -> BoxBody {
     Box::pin(Full::new(bytes).map_err(|never| match never {}))
-}
-
-fn made_up(code: u16, retry_after: Option<&str>) -> Answer {
-    let reason = match code {
-        403 => "Forbidden",
-        404 => "NotFound",
-        409 => "Conflict",
-        410 => "Expired",
-        422 => "Invalid",
-        429 => "TooManyRequests",
-        _ => "InternalError",
-    };
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("made up by a fault: {reason}"), "reason": reason, "code": code,
-    });
-    let mut answer = Response::new(whole(status.to_string().into()));
-    *answer.status_mut() = StatusCode::from_u16(code).unwrap();
-    if let Some(retry_after) = retry_after {
-        answer.headers_mut().insert(RETRY_AFTER, retry_after.parse().unwrap());
-    }
-    answer
-}
-
-fn limited(body: BoxBody, time: &str, cut: bool) -> BoxBody {
-    let time = duration(time);
-    let end = Box::pin(async move {
-        sleep(time).await;
-        cut
-    });
-    Box::pin(Limited { body, end, cut: None })
-}
-
-/// A body that ends in the middle of a line, or falls silent, when `end` says so.
-struct Limited {
-    body: BoxBody,
-    /// Tells whether it is cut.
-    end: Pin<Box<dyn Future<Output = bool> + Send>>,
-    /// What has been told.
-    cut: Option<bool>,
-}
-
-impl http_body::Body for Limited {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        match self.cut {
-            Some(true) => return Poll::Ready(None),
-            Some(false) => return Poll::Pending,
-            None => {}
-        }
-        match self.end.as_mut().poll(cx) {
-            Poll::Pending => self.body.as_mut().poll_frame(cx),
-            Poll::Ready(cut) => {
-                self.cut = Some(cut);
-                let half = Bytes::from_static(b"{\"type\":\"MODI");
-                if cut { Poll::Ready(Some(Ok(http_body::Frame::data(half)))) } else { Poll::Pending }
-            }
-        }
-    }
 }

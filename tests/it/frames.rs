@@ -1,5 +1,5 @@
-//! What people see, drawn from one set of fixtures, in terminals of several widths and in none. `GUM_BLESS=1` writes the
-//! frames anew; whoever does reads the difference.
+//! What people see, drawn from one set of fixtures, in terminals of several widths and in none. `GUM_BLESS=1` writes
+//! the frames anew; whoever does reads the difference.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -136,7 +136,11 @@ fn that_nobody_acts_and_that_nodes_may_not_be_looked_at_is_said_under_the_frame(
         "no replica has held the Lease kube-system/gcu-upgrade-manager for 3m: upgrades go on when one does"
             .to_owned(),
     );
-    seen.notes.push("what the nodes do is as the record has it: pods is forbidden: User \"jane\" cannot list resource \"pods\"".to_owned());
+    seen.notes.push(
+        "what the nodes do is as the record has it: pods is forbidden: User \"jane\" cannot list resource \
+                     \"pods\""
+            .to_owned(),
+    );
     in_every_width("status-from-the-record", |look| status(&seen, look));
 }
 

@@ -85,7 +85,8 @@ fn word(text: &str) -> String {
 
 #[test]
 fn uses_are_read_in_every_form() {
-    let text = "use crate::{\n    gr::{self, Deep},\n    plan::x,\n};\nuse crate::record;\n// crate::api\nfn f() { crate::lease::now() }";
+    let text = "use crate::{\n    gr::{self, Deep},\n    plan::x,\n};\nuse crate::record;\n// \
+                crate::api\nfn f() { crate::lease::now() }";
     assert_eq!(used(text), ["gr", "lease", "plan", "record"].map(str::to_owned).into());
 }
 
@@ -111,14 +112,61 @@ fn no_room_uses_one_that_uses_it() {
     assert!(rooms.len() > 15, "{rooms:?}");
 }
 
+/// Every file of the product and of its tests, with its text.
+fn all_files() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for dir in ["src", "tests"] {
+        files_under(&root.join(dir), &mut files);
+    }
+    let place = |file: &Path| file.strip_prefix(root).unwrap().display().to_string();
+    files.iter().map(|file| (place(file), std::fs::read_to_string(file).unwrap())).collect()
+}
+
 #[test]
 fn no_room_is_larger_than_one_can_hold_in_the_head() {
-    for (path, text) in room("") {
-        assert!(
-            text.lines().count() <= 400,
-            "src/{path} has {} lines: two rooms in one?",
-            text.lines().count()
-        );
+    let all = all_files();
+    assert!(all.iter().any(|(path, _)| path == "tests/it/house.rs"), "the tests are rooms as well");
+    for (path, text) in all {
+        let lines = text.lines().count();
+        assert!(lines <= 400, "{path} has {lines} lines: two rooms in one?");
+    }
+}
+
+/// Rooms whose long lines are still to be broken.
+const WITH_LONG_LINES: [&str; 5] = ["plan", "store", "observe", "controller", "record"];
+
+/// The lines that are too wide. A raw string is one text that has to stay whole.
+fn too_wide(text: &str) -> Vec<(usize, &str)> {
+    let mut raw = false;
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let (begins, ends) = (line.rfind("r#\""), line.rfind("\"#"));
+        let is_raw = raw || begins.is_some();
+        raw = match (begins, ends) {
+            (None, None) => raw,
+            (begins, ends) => begins > ends,
+        };
+        if line.chars().count() > 120 && !is_raw {
+            found.push((number + 1, line));
+        }
+    }
+    found
+}
+
+#[test]
+fn only_what_is_one_text_is_wider_than_120_columns() {
+    let wide = "x".repeat(121);
+    let text = format!("{wide}\nr#\"{wide}\n{wide}\n\"#\n{wide}\nr#\"{wide}\"#\n{wide}\n");
+    let numbers: Vec<usize> = too_wide(&text).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(numbers, [1, 5, 7]);
+    for (path, text) in all_files() {
+        let room = path.trim_start_matches("src/").trim_end_matches(".rs").split('/').next().unwrap();
+        if path.starts_with("src/") && WITH_LONG_LINES.contains(&room) {
+            continue;
+        }
+        let wide = too_wide(&text);
+        assert!(wide.is_empty(), "{path}: {wide:#?}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! The chart on a real API server: the service with the account, the rights and the environment that the chart gives
 //! it. The API server's audit log tells which of those rights it used.
 
-use std::collections::BTreeSet;
+mod rights;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chart::check;
 use crate::cli::{Running, curl, curl_as};
 use crate::kube::{ALONE, RealCluster, TOKEN, real, token_of};
+use rights::{compare, rights};
 
 const NAME: &str = "gcu-upgrade-manager";
 const NAMESPACE: &str = "kube-system";
@@ -205,7 +207,8 @@ async fn fill_the_history(client: &Client, like: &GcuUpgrade) {
 /// A user's pod that holds a GCU and comes back elsewhere.
 async fn start_a_tenant(client: &Client) {
     let (name, labels) = (format!("{PREFIX}-train"), json!({ "app": format!("{PREFIX}-train") }));
-    let container = json!({ "name": "main", "image": "training:1", "resources": { "limits": { "enflame.com/gcu": "1" } } });
+    let container = json!({ "name": "main", "image": "training:1",
+        "resources": { "limits": { "enflame.com/gcu": "1" } } });
     let spec = json!({ "containers": [container], "nodeSelector": { WORLD_LABEL: PREFIX } });
     let owner: ReplicaSet = serde_json::from_value(json!({
         "metadata": { "name": name },
@@ -387,90 +390,4 @@ async fn start_a_world(
     world.kubelet.pod_stop = Duration::from_millis(100);
     world.operator.component_delay = Duration::from_millis(50);
     world.start(client.clone(), Clock::system()).await.unwrap()
-}
-
-/// One verb on one resource, everywhere or in a namespace, of every name or of some.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Right {
-    namespace: Option<String>,
-    group: String,
-    resource: String,
-    verb: String,
-    names: Vec<String>,
-}
-
-async fn rights(client: &Client) -> BTreeSet<Right> {
-    let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
-    let role = cluster_roles.get(NAME).await.unwrap();
-    let mut all: BTreeSet<Right> = each_right(None, role.rules.unwrap());
-    for (namespace, suffix) in [(NAMESPACE, "lease"), (NAMESPACE, "keeper"), ("default", "events")] {
-        let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
-        let role = roles.get(&format!("{NAME}-{suffix}")).await.unwrap();
-        all.extend(each_right(Some(namespace), role.rules.unwrap()));
-    }
-    all
-}
-
-fn each_right(namespace: Option<&str>, rules: Vec<PolicyRule>) -> BTreeSet<Right> {
-    let mut all = BTreeSet::new();
-    for rule in rules {
-        for group in rule.api_groups.unwrap_or_default() {
-            for resource in rule.resources.iter().flatten() {
-                for verb in &rule.verbs {
-                    all.insert(Right {
-                        namespace: namespace.map(str::to_owned),
-                        group: group.clone(),
-                        resource: resource.clone(),
-                        verb: verb.clone(),
-                        names: rule.resource_names.clone().unwrap_or_default(),
-                    });
-                }
-            }
-        }
-    }
-    all
-}
-
-impl Right {
-    fn allows(&self, event: &Value) -> bool {
-        let object = &event["objectRef"];
-        let text = |field: &str| object[field].as_str().unwrap_or_default();
-        let resource = match text("subresource") {
-            "" => text("resource").to_owned(),
-            sub => format!("{}/{sub}", text("resource")),
-        };
-        self.namespace.as_deref().is_none_or(|n| n == text("namespace"))
-            && self.group == text("apiGroup")
-            && self.resource == resource
-            && event["verb"] == *self.verb
-            && (self.names.is_empty() || self.names.iter().any(|n| n == text("name")))
-    }
-}
-
-/// Both ways: no call that no rule of ours allows, no rule that allows nothing that was called.
-fn compare(rights: &BTreeSet<Right>, audit: &Path) {
-    let log = std::fs::read_to_string(audit).unwrap();
-    let user = format!("system:serviceaccount:{NAMESPACE}:{NAME}");
-    let events: Vec<Value> = log
-        .lines()
-        .filter_map(|l| serde_json::from_str::<Value>(l).ok())
-        .filter(|e| e["user"]["username"] == user)
-        .collect();
-    assert!(events.len() > 100, "only {} calls", events.len());
-    let told = |e: &Value| format!("{} {} {}", e["verb"], e["requestURI"], e["annotations"]);
-    let forbidden: BTreeSet<String> =
-        events.iter().filter(|e| e["responseStatus"]["code"] == 403).map(told).collect();
-    assert!(forbidden.is_empty(), "not allowed: {forbidden:#?}");
-    // What is no resource, such as /apis, every account may see.
-    let on_resources: Vec<&Value> =
-        events.iter().filter(|e| e["objectRef"]["resource"].is_string()).collect();
-    let by_others: BTreeSet<String> =
-        on_resources.iter().filter(|e| !rights.iter().any(|r| r.allows(e))).map(|e| told(e)).collect();
-    assert!(by_others.is_empty(), "allowed, but not by the chart: {by_others:#?}");
-    let unused: Vec<&Right> = rights
-        .iter()
-        .filter(|r| r.group != OTHER_GROUP)
-        .filter(|r| !on_resources.iter().any(|e| r.allows(e)))
-        .collect();
-    assert!(unused.is_empty(), "granted and never used: {unused:#?}");
 }

@@ -1,7 +1,8 @@
 //! A real Kubernetes control plane, when `KUBEBUILDER_ASSETS` names a directory that holds one.
 //!
 //! One control plane serves the whole test process; the scenarios, which take most of the time, have several of their
-//! own. Each is started by the first test that asks, and dies with the process however that ends: each server runs under a shell that kills it when our end of a pipe closes.
+//! own. Each is started by the first test that asks, and dies with the process however that ends: each server runs
+//! under a shell that kills it when our end of a pipe closes.
 
 use std::{
     fs,

@@ -213,7 +213,11 @@ fn a_rollout_is_paused_resumed_promoted_and_cancelled_with_codes_that_scripts_ca
 #[test]
 fn a_blueprint_of_ones_own_is_checked_before_it_is_sent_and_upgraded_to() {
     let desk = Desk::new();
-    let mistake = desk.file("gr.yaml", "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\nmetadata: {name: x}\nspec:\n  driver: {notDeploy: maybe}\n");
+    let mistake = desk.file(
+        "gr.yaml",
+        "apiVersion: topsops.enflame.com/v1\nkind: GcuResource\nmetadata: {name: x}\nspec:\n  driver: \
+                                        {notDeploy: maybe}\n",
+    );
     let said = desk.cluster(&["plan", "-f", &mistake]).ends(2);
     assert!(said.err.contains("gr.yaml:5:23: error: this must be true or false"), "{}", said.err);
     let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("blueprints/gr.json").display().to_string();

@@ -1,5 +1,5 @@
-//! The README's walk, and that of the Chinese one, typed as it stands there: every `console` block is run in order, line by line, and what
-//! the README shows is compared with what is answered.
+//! The README's walk, and that of the Chinese one, typed as it stands there: every `console` block is run in order,
+//! line by line, and what the README shows is compared with what is answered.
 //!
 //! UIDs, times, ages and versions may differ. A line of `...` stands for any number of lines, `...` within a
 //! line for any text. A free port takes the place of the sandbox's.

@@ -202,7 +202,8 @@ async fn a_list_is_whole_with_no_gr_with_one_and_with_two() {
             create_gr(
                 &harness,
                 json!({
-                    "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": name }, "spec": {}
+                    "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource",
+                        "metadata": { "name": name }, "spec": {}
                 }),
             )
             .await;
@@ -229,7 +230,8 @@ async fn a_long_list_is_fetched_in_pages_and_shown_whole() {
     let harness = harness_of(World { nodes: 1, gr: None, ..World::default() }).await;
     for number in 0..250 {
         let metadata = json!({ "name": format!("gr-{number:03}") });
-        let gr = json!({ "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": metadata, "spec": {} });
+        let gr = json!({ "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": metadata,
+            "spec": {} });
         create_gr(&harness, gr).await;
     }
     // What is shown now was listed: a watch lasts less than five minutes, and this one is not taken up again.

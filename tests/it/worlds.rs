@@ -250,8 +250,8 @@ fn every_kind_of_intervention_comes_often_in_a_thousand_worlds() {
     for (_, event) in (0..1000).flat_map(|seed| Plan::of(seed).events) {
         *times.entry(event.kind()).or_default() += 1;
     }
-    let words = "Edit DeleteGr DeleteRecord Options Restart Die Away SecondService NotReady Ready Vanish Cordon Uncordon \
-        NewNode Arrive PutBack BadImage Full Skip Again";
+    let words = "Edit DeleteGr DeleteRecord Options Restart Die Away SecondService NotReady Ready Vanish \
+                 Cordon Uncordon NewNode Arrive PutBack BadImage Full Skip Again";
     let commands =
         ["cancel", "pause", "resume", "rollback", "retry", "close"].map(|c| format!("Command {c}"));
     let of_node = ["skip", "retry"].map(|c| format!("OfNode {c}"));

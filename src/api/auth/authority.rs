@@ -203,7 +203,8 @@ fn question(user: &UserInfo) -> SubjectAccessReviewSpec {
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Err(unauthorized(
-            "a token is needed: send the header \"Authorization: Bearer <token of a user or service account of the cluster>\"",
+            "a token is needed: send the header \"Authorization: Bearer <token of a user or service account \
+             of the cluster>\"",
         ));
     };
     let token = value.to_str().ok().and_then(|v| v.split_once(' ')).and_then(|(scheme, token)| {

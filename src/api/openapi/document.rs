@@ -14,14 +14,13 @@ use crate::api::{envelope, routes};
 
 /// Where the sandbox listens: examples can be typed as they stand.
 const ADDRESS: &str = "http://127.0.0.1:32765";
-const ABOUT: &str = "\
-Upgrades the Enflame GCU stack of a Kubernetes cluster: takes the GcuResource (gr) that gcu-operator runs from the \
-version that is there to the version in a blueprint, and back.\n\n\
-Answers are JSON in one envelope, `{\"operation\", \"result\": \"Success\", \"content\"}` or `{\"operation\", \"result\": \
-\"Failed\", \"error\"}` with a status of 400 or above. Request bodies are JSON whatever their `Content-Type` says; an \
-empty one is `{}`. Durations are `\"90s\"`, `\"10m\"`, `\"1h30m\"` or seconds. Every path is also served with a slash at \
-its end, and every `GET` as `HEAD`. The header `X-Request-Id` is taken over from the request, or made up, and is in \
-every line of the log about it.";
+const ABOUT: &str = "Upgrades the Enflame GCU stack of a Kubernetes cluster: takes the GcuResource (gr) \
+that gcu-operator runs from the version that is there to the version in a blueprint, and back.\n\n\
+Answers are JSON in one envelope, `{\"operation\", \"result\": \"Success\", \"content\"}` or \
+`{\"operation\", \"result\": \"Failed\", \"error\"}` with a status of 400 or above. Request bodies are JSON \
+whatever their `Content-Type` says; an empty one is `{}`. Durations are `\"90s\"`, `\"10m\"`, `\"1h30m\"` \
+or seconds. Every path is also served with a slash at its end, and every `GET` as `HEAD`. The header \
+`X-Request-Id` is taken over from the request, or made up, and is in every line of the log about it.";
 
 /// Failures that any call can come to.
 const SHARED: [(u16, &str); 12] = [
@@ -74,7 +73,9 @@ pub fn document() -> Value {
             "securitySchemes": { "bearer": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A token of a user or service account of the cluster, with `--auth kubernetes` alone: whoever may do the same to the gr with kubectl may do it here. Without that option nobody is asked who they are.",
+                "description": "A token of a user or service account of the cluster, with `--auth \
+                                kubernetes` alone: whoever may do the same to the gr with kubectl may do it \
+                                here. Without that option nobody is asked who they are.",
             } },
         },
     });
@@ -186,11 +187,13 @@ fn responses(operation: &Operation, word: &str, path: &str, generator: &mut Sche
     let mut success =
         json!({ "description": operation.means, "content": content(operation, word, generator) });
     if operation.body.is_some_and(|b| b != Body::Delete) && !path.ends_with("/plan") {
-        let location = json!({ "description": "The record's path; absent for a dry run.", "schema": { "type": "string" } });
+        let about = "The record's path; absent for a dry run.";
+        let location = json!({ "description": about, "schema": { "type": "string" } });
         insert(&mut success, "headers", json!({ "Location": location }));
     }
     if operation.headers.iter().any(|header| header.name == "If-None-Match") {
-        let tag = json!({ "description": "What tells this answer from every other; absent where the API server was asked.", "schema": { "type": "string" } });
+        let tag = json!({ "description": "What tells this answer from every other; absent where the API \
+                                          server was asked.", "schema": { "type": "string" } });
         insert(&mut success, "headers", json!({ "ETag": tag }));
         let same = json!({ "description": "`If-None-Match` names what would be answered." });
         all.insert("304".to_owned(), same);

@@ -2,6 +2,8 @@
 
 use super::{Answer, Body, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
+use crate::api::blueprints::{Blueprint, BlueprintList};
+use crate::api::gr::PlannedDelete;
 
 pub(super) const GROUP: Group = Group {
     name: "GcuResources and blueprints",
@@ -22,7 +24,8 @@ const LIST: Operation = Operation {
     call: "GET /gum/v1/gr",
     id: "listGrs",
     summary: "List all grs",
-    about: "The list as the API server serves it. Where two API groups serve grs, those of both. As the next call, it is answered from a watch.",
+    about: "The list as the API server serves it. Where two API groups serve grs, those of both. As the \
+            next call, it is answered from a watch.",
     headers: &[IF_NONE_MATCH],
     needs: auth::List::NEED,
     answer: Answer::ContentOrText(schemas::gr_list),
@@ -52,7 +55,9 @@ const GET: Operation = Operation {
     call: "GET /gum/v1/gr/{name}",
     id: "getGr",
     summary: "Get one gr",
-    about: "The gr as the API server serves it, whichever API group that is. It is answered from a watch, with an `ETag`, and is never older than what this replica has written itself; while the watch is not known to be in sync, the API server is asked.",
+    about: "The gr as the API server serves it, whichever API group that is. It is answered from a watch, \
+            with an `ETag`, and is never older than what this replica has written itself; while the watch \
+            is not known to be in sync, the API server is asked.",
     headers: &[IF_NONE_MATCH],
     answer: Answer::ContentOrText(schemas::object),
     means: "The gr.",
@@ -104,7 +109,7 @@ const DELETE: Operation = Operation {
     about: "Deletes exactly the gr that stands there now. With policy `background` (the default) the answer comes at \
             once, with `foreground` or `?wait` when the gr is gone. With `?dryRun=true` nothing is deleted, and the \
             answer has `dryRun`.",
-    answer: Answer::MayHaveContent(schemas::dry_run),
+    answer: Answer::MayHaveContent(schemas::of::<PlannedDelete>),
     needs: auth::Delete::NEED,
     query: &DELETE_QUERY,
     body: Some(Body::Delete),
@@ -113,9 +118,9 @@ const DELETE: Operation = Operation {
         (404, "There is no such gr."),
         (
             409,
-            "An upgrade of this gr is under way, another gr has taken its place, or this version cannot read a record of \
-             it that may be active. With `foreground` or `?wait`: the gr is still being deleted and the time is over, or \
-             this replica stops; the delete goes on.",
+            "An upgrade of this gr is under way, another gr has taken its place, or this version cannot \
+             read a record of it that may be active. With `foreground` or `?wait`: the gr is still being \
+             deleted and the time is over, or this replica stops; the delete goes on.",
         ),
     ],
     samples: &[Sample {
@@ -134,7 +139,7 @@ const BLUEPRINTS: Operation = Operation {
     summary: "List the blueprints",
     about: "Every file of the directory, read anew, and what is wrong with it.",
     needs: auth::List::NEED,
-    answer: Answer::ContentOrText(schemas::blueprints),
+    answer: Answer::ContentOrText(schemas::of::<BlueprintList>),
     means: "The blueprints, those that cannot be used among them.",
     samples: &[Sample {
         name: "all",
@@ -163,7 +168,7 @@ const BLUEPRINT: Operation = Operation {
     about: "One file with the manifest in it. One that cannot be used is shown all the same, with what is wrong and \
             where.",
     needs: auth::List::NEED,
-    answer: Answer::Content(schemas::blueprint),
+    answer: Answer::Content(schemas::of::<Blueprint>),
     means: "The blueprint, or what is wrong with it.",
     fails: &[(404, "There is no such file."), (500, "The file cannot be read.")],
     samples: &[Sample {

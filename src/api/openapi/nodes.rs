@@ -37,12 +37,13 @@ pub(super) const SKIP_NODE: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/nodes/{node}/skip",
     id: "skipNode",
     summary: "Get past a node",
-    about: "A node in work is released as it is; one that has not been taken yet is left out. Possible at any moment of \
-            a RollingUpdate that has not ended; it holds until that ends, or until the node is retried. The label \
-            `gum.enflame.com/skip=true` on the node does the same for every upgrade.\n\n\
-            With `keepCordon` the node stays cordoned when it is released: whoever repairs it uncordons it. Asked for \
-            once more, the node is skipped already; what the body says anew is recorded. At most 500 nodes are skipped \
-            by request.",
+    about: "A node in work is released as it is; one that has not been taken yet is left out. Possible at \
+            any moment of a RollingUpdate that has not ended; it holds until that ends, or until the node \
+            is retried. The label `gum.enflame.com/skip=true` on the node does the same for every \
+            upgrade.\n\n\
+            With `keepCordon` the node stays cordoned when it is released: whoever repairs it uncordons it. \
+            Asked for once more, the node is skipped already; what the body says anew is recorded. At most \
+            500 nodes are skipped by request.",
     body: Some(Body::Skip),
     means: "The node is being released, or left out; with `?wait` also where the job stands.",
     fails: &[NO_NODE, CONFLICT, NO_GOOD_END],

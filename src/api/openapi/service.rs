@@ -2,6 +2,7 @@
 
 use super::{Answer, Group, Operation, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
+use crate::api::health::Version;
 
 pub(super) const GROUP: Group = Group {
     name: "The service",
@@ -41,7 +42,7 @@ const VERSION: Operation = Operation {
     about: "The service's version, the APIs that serve grs, the Kubernetes release and the one that the service is \
             tested against, gcu-operator's image, and warnings about what of that does not fit; an upgrade's answer \
             and plan have the same warnings. What cannot be read within 2 s is left out; a reading is good for 30 s.",
-    answer: Answer::ContentOrText(schemas::version),
+    answer: Answer::ContentOrText(schemas::of::<Version>),
     means: "The versions.",
     samples: &[Sample {
         name: "version",

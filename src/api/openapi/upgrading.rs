@@ -1,9 +1,10 @@
 //! The calls that start a job, and those that steer it.
 
-use super::command::{COMMAND, CONFLICT, DRY_RUN, WAIT};
+use super::command::{CANCEL, COMMAND, CONFLICT, DRY_RUN, PAUSE, PROMOTE, RESUME, WAIT};
 use super::nodes::{CLOSE, RETRY_NODE, SKIP_NODE};
 use super::{Answer, Body, Group, Kind, Operation, Param, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
+use crate::api::upgrade_request::PlannedJob;
 
 pub(super) const GROUP: Group = Group {
     name: "Upgrading",
@@ -16,18 +17,19 @@ pub(super) const GROUP: Group = Group {
 
 const KEY: [Param; 1] = [Param {
     name: "Idempotency-Key",
-    about: "A name of your own for this request: 1 to 128 letters, digits or any of `. _ ~ : / + = @ -`. Sent again with \
-            the same body it finds the job that it began, for as long as that is on record, and is answered with how \
-            that stands or ended; with another body it is refused with 422. Without a key a request finds the newest \
-            job of the gr if it asks for the very same, while that is active and for ten minutes after it ended.",
+    about: "A name of your own for this request: 1 to 128 letters, digits or any of `. _ ~ : / + = @ -`. \
+            Sent again with the same body it finds the job that it began, for as long as that is on record, \
+            and is answered with how that stands or ended; with another body it is refused with 422. \
+            Without a key a request finds the newest job of the gr if it asks for the very same, while that \
+            is active and for ten minutes after it ended.",
     kind: Kind::Text,
     example: "pipeline/4711",
 }];
 
 const SET: Param = Param {
     name: "set",
-    about: "A component's version, such as `driver.version=1.3.0`; may be given several times. It changes the blueprint, or \
-            without one the gr as it stands. As `set` in the body.",
+    about: "A component's version, such as `driver.version=1.3.0`; may be given several times. It changes \
+            the blueprint, or without one the gr as it stands. As `set` in the body.",
     kind: Kind::Text,
     example: "driver.version=1.3.0",
 };
@@ -35,15 +37,17 @@ const SET: Param = Param {
 const NOT_FOUND: (u16, &str) = (404, "There is no such gr, blueprint or revision.");
 const UNFIT: (u16, &str) = (
     422,
-    "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
-     server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot be told for certain.",
+    "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or \
+     the API server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot \
+     be told for certain.",
 );
 const UNFIT_OR_NO_GOOD_END: (u16, &str) = (
     422,
-    "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or the API \
-     server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot be told for certain. \
-     Or the job was begun and came to no good end, which `?wait` and a repeated request tell: it is held, was rolled \
-     back or has failed, and `Location` says where to see it. Or the `Idempotency-Key` was sent with another body before.",
+    "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or \
+     the API server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot \
+     be told for certain. Or the job was begun and came to no good end, which `?wait` and a repeated \
+     request tell: it is held, was rolled back or has failed, and `Location` says where to see it. Or the \
+     `Idempotency-Key` was sent with another body before.",
 );
 const UNREADABLE: (u16, &str) = (500, "The blueprint cannot be read.");
 const AWAY: (u16, &str) = (
@@ -132,7 +136,9 @@ const UPGRADE: Operation = Operation {
                 "name": "enflame-gcu-resource-1",
                 "dryRun": true,
                 "strategy": "Recreate",
-                "plan": { "summary": "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for about 12s" },
+                "plan": {
+                    "summary": "the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for about 12s"
+                },
                 "warnings": []
             }"#,
             ..SAMPLE
@@ -145,21 +151,23 @@ const PLAN: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/plan",
     id: "planUpgrade",
     summary: "Show what an upgrade would do",
-    about: "What `PUT` with this body would do; nothing is written. The plan has the components that change or \
-            restart and what that does to a node, the nodes in the order in which they are taken with the pods that \
-            have to leave, the steps, how long it should take going by this gr's own records (or, without any, a guess from \
-            how long its pods took to start), and risks by name, which `accept` in the body says to know.\n\n\
+    about: "What `PUT` with this body would do; nothing is written. The plan has the components that change \
+            or restart and what that does to a node, the nodes in the order in which they are taken with \
+            the pods that have to leave, the steps, how long it should take going by this gr's own records \
+            (or, without any, a guess from how long its pods took to start), and risks by name, which \
+            `accept` in the body says to know.\n\n\
             It refuses what the upgrade would refuse, with the same status.",
     needs: auth::Get::NEED,
     query: &[SET],
     body: Some(Body::Upgrade),
-    answer: Answer::ContentOrText(schemas::planned),
+    answer: Answer::ContentOrText(schemas::of::<PlannedJob>),
     means: "The plan.",
     fails: &[
         (404, "There is no such gr or blueprint."),
         (
             409,
-            "An upgrade of this gr is under way (the text names it), the gr is being deleted, or this version cannot read a record of it that may be active.",
+            "An upgrade of this gr is under way (the text names it), the gr is being deleted, or this \
+             version cannot read a record of it that may be active.",
         ),
         UNFIT,
         UNREADABLE,
@@ -181,14 +189,20 @@ const PLAN: Operation = Operation {
                     "strategy": "RollingUpdate",
                     "summary": "devicePlugin of gr enflame-gcu-resource on 3 nodes, 1 at once",
                     "components": [
-                        { "component": "devicePlugin", "change": "changed", "fields": ["version: latest -> 2.1.0"], "impact": "cordon" },
-                        { "component": "exporter", "because": "depends on devicePlugin, which changes", "impact": "restart" }
+                        { "component": "devicePlugin", "change": "changed",
+                            "fields": ["version: latest -> 2.1.0"], "impact": "cordon" },
+                        { "component": "exporter", "because": "depends on devicePlugin, which changes",
+                            "impact": "restart" }
                     ],
                     "maxUnavailable": 1,
                     "steps": { "count": 3, "size": 1, "between": "300 s" },
-                    "nodes": [{ "node": "node-1", "step": 0, "impact": "cordon", "restarts": ["devicePlugin", "exporter", "gfd"] }],
+                    "nodes": [{ "node": "node-1", "step": 0, "impact": "cordon",
+                        "restarts": ["devicePlugin", "exporter", "gfd"] }],
                     "skipped": [],
-                    "expected": { "seconds": 648, "basis": "a guess, as no RollingUpdate is on record: the pods that a node restarts took 6s to start" },
+                    "expected": {
+                        "seconds": 648,
+                        "basis": "a guess, as no RollingUpdate is on record: the pods that a node restarts took 6s to start"
+                    },
                     "risks": [],
                     "warnings": []
                 },
@@ -207,7 +221,8 @@ const PLAN: Operation = Operation {
                 "strategy": "Recreate",
                 "accepted": ["MutableTag"],
                 "plan": {
-                    "components": [{ "component": "driver", "change": "changed", "fields": ["version: latest -> 1.3.0"], "impact": "evict" }],
+                    "components": [{ "component": "driver", "change": "changed",
+                        "fields": ["version: latest -> 1.3.0"], "impact": "evict" }],
                     "risks": [{ "name": "MutableTag", "message": "mutable tag `latest`: nodes may run different images; pin a version, or set imagePullPolicy to Always (spec.devicePlugin.version)", "accepted": true }]
                 },
                 "warnings": []
@@ -231,98 +246,14 @@ const PLAN: Operation = Operation {
     ..COMMAND
 };
 
-const PAUSE: Operation = Operation {
-    call: "POST /gum/v1/gr/{name}/pause",
-    id: "pauseUpgrade",
-    summary: "Pause a rolling upgrade",
-    about: "No further node is taken; nodes whose pods are being replaced are finished, others are released. A \
-            Recreate cannot be paused: its stack would stay down. With `?wait` the answer comes when no node is in work \
-            any more.",
-    samples: &[Sample {
-        name: "pause",
-        label: "Pause, and answer when no node is in work any more",
-        target: "/gum/v1/gr/enflame-gcu-resource/pause?wait=10m",
-        answer: r#"{
-            "name": "enflame-gcu-resource-3",
-            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
-            "effect": "no further node is taken; nodes whose pods are being replaced are finished, others are released",
-            "phase": "Paused",
-            "message": "paused; call resume to continue"
-        }"#,
-        ..SAMPLE
-    }],
-    ..COMMAND
-};
-
-const RESUME: Operation = Operation {
-    call: "POST /gum/v1/gr/{name}/resume",
-    id: "resumeUpgrade",
-    summary: "Go on after a pause",
-    about: "Takes back `pause`. What waits for `promote` goes on waiting for it.",
-    samples: &[Sample {
-        name: "resume",
-        label: "Go on, and answer at the end",
-        target: "/gum/v1/gr/enflame-gcu-resource/resume?wait=1h",
-        answer: r#"{
-            "name": "enflame-gcu-resource-3",
-            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
-            "effect": "the upgrade goes on",
-            "phase": "Succeeded",
-            "message": "gr enflame-gcu-resource is now at the target version"
-        }"#,
-        ..SAMPLE
-    }],
-    ..COMMAND
-};
-
-const CANCEL: Operation = Operation {
-    call: "POST /gum/v1/gr/{name}/cancel",
-    id: "cancelUpgrade",
-    summary: "Cancel the upgrade that is under way",
-    about: "Puts the previous version back wherever it was replaced: the same as `rollback` of a running upgrade, and \
-            refused where none is under way.",
-    samples: &[Sample {
-        name: "cancel",
-        label: "Cancel, and answer when the previous version runs again",
-        target: "/gum/v1/gr/enflame-gcu-resource/cancel?wait=1h",
-        answer: r#"{
-            "name": "enflame-gcu-resource-4",
-            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-4",
-            "effect": "the previous version is put back wherever it was replaced",
-            "phase": "RolledBack",
-            "message": "gr enflame-gcu-resource is back at the previous version"
-        }"#,
-        ..SAMPLE
-    }],
-    ..COMMAND
-};
-
-const PROMOTE: Operation = Operation {
-    call: "POST /gum/v1/gr/{name}/promote",
-    id: "promoteUpgrade",
-    summary: "Let the next step begin",
-    about: "After the canary, or with `manual` after each step. Said twice it lets one step begin.",
-    samples: &[Sample {
-        name: "promote",
-        label: "The canary is well: go on",
-        target: "/gum/v1/gr/enflame-gcu-resource/promote",
-        answer: r#"{
-            "name": "enflame-gcu-resource-3",
-            "upgrade": "/gum/v1/upgrades/enflame-gcu-resource-3",
-            "effect": "the next step begins"
-        }"#,
-        ..SAMPLE
-    }],
-    ..COMMAND
-};
-
 const ROLLBACK: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/rollback",
     id: "rollbackGr",
     summary: "Go back to an earlier version",
-    about: "Turns an upgrade that is under way back. Without one, starts a job to what the last upgrade replaced, or \
-            to `revision`, with the options of the last upgrade but without canary, `manual` and `pauseBetween`. What is \
-            the same as the gr that is there is passed over. A request that is repeated finds the job that it began.",
+    about: "Turns an upgrade that is under way back. Without one, starts a job to what the last upgrade \
+            replaced, or to `revision`, with the options of the last upgrade but without canary, `manual` \
+            and `pauseBetween`. What is the same as the gr that is there is passed over. A request that is \
+            repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The way back is recorded; with `?wait` the earlier version runs.",
     body: Some(Body::Rollback),
@@ -365,8 +296,9 @@ const RETRY: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/retry",
     id: "retryUpgrade",
     summary: "Try a held or failed upgrade again",
-    about: "Gives a held step a fresh deadline, and every node that was given up another try. After a failure or a rollback, starts the upgrade once more, with the \
-            options of the last unless the body says otherwise. A request that is repeated finds the job that it began.",
+    about: "Gives a held step a fresh deadline, and every node that was given up another try. After a \
+            failure or a rollback, starts the upgrade once more, with the options of the last unless the \
+            body says otherwise. A request that is repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The step has a fresh deadline, or the upgrade is recorded once more; with `?wait` it has ended well.",
     body: Some(Body::Retry),

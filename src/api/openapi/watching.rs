@@ -2,6 +2,10 @@
 
 use super::{Answer, Group, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
+use crate::api::nodes::NodeList;
+use crate::api::upgrades::{ListedRevision, ListedUpgrade};
+use crate::api::watching::Explained;
+use crate::explain::fleet::FleetView;
 
 pub(super) const GROUP: Group = Group {
     name: "Watching",
@@ -77,8 +81,11 @@ const STATUS: Operation = Operation {
                 "maxUnavailable": 2,
                 "efficiency": 1.0,
                 "startedAt": "2026-01-01T09:00:06Z",
-                "waitingOn": { "reason": "Paused", "message": "paused; call resume to continue", "since": "2026-01-01T09:01:30Z" },
-                "held": [{ "component": "devicePlugin", "namespace": "kube-system", "name": "enflame-gcu-k8s-plugin", "record": "enflame-gcu-resource-3", "outdatedNodes": 2, "reason": "upgrade enflame-gcu-resource-3 is under way" }]
+                "waitingOn": { "reason": "Paused", "message": "paused; call resume to continue",
+                    "since": "2026-01-01T09:01:30Z" },
+                "held": [{ "component": "devicePlugin", "namespace": "kube-system",
+                    "name": "enflame-gcu-k8s-plugin", "record": "enflame-gcu-resource-3", "outdatedNodes": 2,
+                        "reason": "upgrade enflame-gcu-resource-3 is under way" }]
             }"#,
             ..SAMPLE
         },
@@ -100,7 +107,7 @@ const WHY: Operation = Operation {
     summary: "Why the upgrade is not progressing",
     about: "For each node in work: what it waits for, since when, until when and what happens then; the nodes that \
             are left out, and why. Looked up live.",
-    answer: Answer::ContentOrText(schemas::why),
+    answer: Answer::ContentOrText(schemas::of::<Explained>),
     means: "What is waited for.",
     fails: &[NO_GR, ILLEGIBLE],
     samples: &[
@@ -113,7 +120,8 @@ const WHY: Operation = Operation {
                 "message": "enflame-gcu-resource-3 is paused (1 of 3 nodes done): paused; call resume to continue",
                 "nodes": [],
                 "skipped": [],
-                "waitingOn": { "reason": "Paused", "message": "paused; call resume to continue", "since": "2026-01-01T09:01:30Z" }
+                "waitingOn": { "reason": "Paused", "message": "paused; call resume to continue",
+                    "since": "2026-01-01T09:01:30Z" }
             }"#,
             ..SAMPLE
         },
@@ -136,7 +144,7 @@ const NODES: Operation = Operation {
     about: "Each node's pods of each component: of the `new` or the `old` template, in which phase, when created and \
             when deleted.",
     query: &NODES_QUERY,
-    answer: Answer::ContentOrText(schemas::nodes),
+    answer: Answer::ContentOrText(schemas::of::<NodeList>),
     means: "The nodes.",
     fails: &[(404, "There is no such gr, or the cluster has no such node."), ILLEGIBLE],
     samples: &[Sample {
@@ -150,8 +158,10 @@ const NODES: Operation = Operation {
                 "components": [{
                     "component": "devicePlugin",
                     "pods": [
-                        { "pod": "enflame-gcu-k8s-plugin-x7k2p", "version": "old", "phase": "deleted", "createdAt": "2026-01-01T08:28:40Z", "deletedAt": "2026-01-01T09:00:20Z" },
-                        { "pod": "enflame-gcu-k8s-plugin-m4q9z", "version": "new", "phase": "ready", "createdAt": "2026-01-01T09:00:20Z" }
+                        { "pod": "enflame-gcu-k8s-plugin-x7k2p", "version": "old", "phase": "deleted",
+                            "createdAt": "2026-01-01T08:28:40Z", "deletedAt": "2026-01-01T09:00:20Z" },
+                        { "pod": "enflame-gcu-k8s-plugin-m4q9z", "version": "new", "phase": "ready",
+                            "createdAt": "2026-01-01T09:00:20Z" }
                     ]
                 }]
             }]
@@ -165,18 +175,19 @@ const FLEET: Operation = Operation {
     call: "GET /gum/v1/gr/{name}/fleet",
     id: "getFleet",
     summary: "The state of every node",
-    about: "Every node with pods of the stack, grouped by a label and by how it stands, in one line of JSON: what a map \
-            of the fleet is drawn from. The conditions, those to look at first: `Failed` (something visibly cannot work), \
-            `Late` (past its deadline), `LeftOut`; in work: `Emptying`, `Swapping` (its pods are being replaced and \
-            verified), `Returning` (released untouched); `Starting` (a pod is starting or ending), `Outdated` (pods of \
-            an old template: to come, while an upgrade is under way), `Current`.",
+    about: "Every node with pods of the stack, grouped by a label and by how it stands, in one line of \
+            JSON: what a map of the fleet is drawn from. The conditions, those to look at first: `Failed` \
+            (something visibly cannot work), `Late` (past its deadline), `LeftOut`; in work: `Emptying`, \
+            `Swapping` (its pods are being replaced and verified), `Returning` (released untouched); \
+            `Starting` (a pod is starting or ending), `Outdated` (pods of an old template: to come, while \
+            an upgrade is under way), `Current`.",
     query: &[Param {
         name: "by",
         about: "What the nodes are grouped by: `zone` (the default), `model`, or the key of any label.",
         kind: Kind::Text,
         example: "model",
     }],
-    answer: Answer::Content(schemas::fleet),
+    answer: Answer::Content(schemas::of::<FleetView>),
     means: "The nodes.",
     fails: &[NO_GR, ILLEGIBLE],
     samples: &[Sample {
@@ -218,8 +229,11 @@ const EVENTS: Operation = Operation {
         label: "Until the end",
         target: "/gum/v1/upgrades/enflame-gcu-resource-1/events",
         text: false,
-        answer: "event: timeline\nid: 1767225606.5e6f7a8b-0\ndata: {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old gr\",\"step\":\"Deleting\"}\n\n\
-                 event: end\nid: 1767225628.9c0d1e2f-1a2b3c4d-end\ndata: {\"message\":\"gr enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
+        answer: "event: timeline\nid: 1767225606.5e6f7a8b-0\ndata: \
+                 {\"at\":\"2026-01-01T00:00:06Z\",\"message\":\"deleting the old \
+                 gr\",\"step\":\"Deleting\"}\n\n\
+                 event: end\nid: 1767225628.9c0d1e2f-1a2b3c4d-end\ndata: {\"message\":\"gr \
+                 enflame-gcu-resource is now at the target version\",\"phase\":\"Succeeded\"}\n\n",
         ..SAMPLE
     }],
     ..READ
@@ -231,7 +245,7 @@ const UPGRADES: Operation = Operation {
     summary: "List the records",
     about: "Every upgrade on record, newest first. The ten newest that have ended are kept for each gr.",
     needs: auth::List::NEED,
-    answer: Answer::ContentOrText(schemas::upgrades),
+    answer: Answer::ContentOrText(schemas::of::<Vec<ListedUpgrade>>),
     means: "The records.",
     samples: &[
         Sample {
@@ -292,8 +306,10 @@ const UPGRADE: Operation = Operation {
             "intent": "Run",
             "goal": "Target",
             "timeline": [{ "at": "2026-01-01T09:00:06Z", "step": "Recorded", "message": "taken up" }],
-            "outcome": { "phase": "Succeeded", "reason": "Succeeded", "message": "gr enflame-gcu-resource is now at the target version", "at": "2026-01-01T09:00:28Z" },
-            "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "enflame-gcu-resource" } }
+            "outcome": { "phase": "Succeeded", "reason": "Succeeded",
+                "message": "gr enflame-gcu-resource is now at the target version", "at": "2026-01-01T09:00:28Z" },
+            "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource",
+                "metadata": { "name": "enflame-gcu-resource" } }
         }"#,
         ..SAMPLE
     }],
@@ -306,7 +322,7 @@ const HISTORY: Operation = Operation {
     summary: "The revisions of a gr",
     about: "The revisions that can be returned to, newest first. Revision `n` is what record `n` was to bring about; \
             the last is what the oldest record replaced.",
-    answer: Answer::ContentOrText(schemas::history),
+    answer: Answer::ContentOrText(schemas::of::<Vec<ListedRevision>>),
     means: "The revisions.",
     fails: &[NO_GR],
     samples: &[Sample {
@@ -314,8 +330,10 @@ const HISTORY: Operation = Operation {
         label: "All revisions",
         target: "/gum/v1/gr/enflame-gcu-resource/history",
         answer: r#"[
-            { "revision": 1, "current": true, "name": "enflame-gcu-resource-1", "operation": "Upgrade", "phase": "Succeeded" },
-            { "revision": 0, "current": false, "outcome": "Replaced", "message": "what was there before the oldest upgrade on record" }
+            { "revision": 1, "current": true, "name": "enflame-gcu-resource-1", "operation": "Upgrade",
+                "phase": "Succeeded" },
+            { "revision": 0, "current": false, "outcome": "Replaced",
+                "message": "what was there before the oldest upgrade on record" }
         ]"#,
         ..SAMPLE
     }],
@@ -339,7 +357,8 @@ const REVISION: Operation = Operation {
             "current": true,
             "name": "enflame-gcu-resource-1",
             "phase": "Succeeded",
-            "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource", "metadata": { "name": "enflame-gcu-resource" } }
+            "target": { "apiVersion": "topsops.enflame.com/v1", "kind": "GcuResource",
+                "metadata": { "name": "enflame-gcu-resource" } }
         }"#,
         ..SAMPLE
     }],

@@ -113,7 +113,11 @@ impl RollingBody {
             || self.drain.pod_selector.is_some()
             || self.drain.delete_empty_dir_data.is_some();
         if !drain.enabled && asks {
-            return Err("rollingUpdate.drain: enabled is false, and the other fields say how to drain: leave out one or the other".to_owned());
+            return Err(
+                "rollingUpdate.drain: enabled is false, and the other fields say how to drain: leave \
+                        out one or the other"
+                    .to_owned(),
+            );
         }
         let manual = self.manual.unwrap_or_default();
         if manual && self.pause_between.is_some() {
@@ -172,7 +176,10 @@ impl<'de> Visitor<'de> for CanaryVisitor {
     type Value = CanaryBody;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a number of nodes such as 1, a percentage such as \"10%\", or the labels of nodes such as {\"pool\": \"canary\"}")
+        f.write_str(
+            "a number of nodes such as 1, a percentage such as \"10%\", or the labels of nodes such as \
+                     {\"pool\": \"canary\"}",
+        )
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<CanaryBody, E> {

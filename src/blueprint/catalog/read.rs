@@ -119,7 +119,7 @@ pub fn has_suffix(file: &str) -> bool {
 ///
 /// # Errors
 /// The system's.
-pub fn names(dir: &Path) -> io::Result<(Vec<String>, Vec<String>)> {
+pub fn file_names(dir: &Path) -> io::Result<(Vec<String>, Vec<String>)> {
     let blueprints = Root::resolve(dir)?.names()?;
     let mut others = Vec::new();
     for entry in fs::read_dir(dir)? {

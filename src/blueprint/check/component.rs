@@ -144,8 +144,8 @@ fn mutable_tag(entry: &Entry, outer: Option<&Node>, path: &str, report: &mut Rep
             "mutable tag `{tag}`: nodes may run different images; pin a version, or set imagePullPolicy to Always"
         ),
         None => format!(
-            "no version means the mutable tag `{DEFAULT_VERSION}`: nodes may run different images; pin a version, or set \
-             imagePullPolicy to Always"
+            "no version means the mutable tag `{DEFAULT_VERSION}`: nodes may run different images; pin a \
+             version, or set imagePullPolicy to Always"
         ),
     };
     report.warning("mutable-tag", place, path, "version", message);

@@ -117,23 +117,24 @@ impl Cluster {
         let server = &self.server;
         if said.unauthorized {
             let message = format!(
-                "the API server at {server} does not accept your credentials (401 Unauthorized): they have expired, or are \
-                 for another cluster. Log in again, or choose another context with --context"
+                "the API server at {server} does not accept your credentials (401 Unauthorized): they have \
+                 expired, or are for another cluster. Log in again, or choose another context with \
+                 --context"
             );
             return Failure::new(Exit::NotAllowed, message);
         }
         if said.no_records {
             let message = format!(
-                "the cluster at {server} has no GcuUpgrade records (CRD gcuupgrades.gum.enflame.com): gcu-upgrade-manager \
-                 is not installed there. Is it the right cluster (--context)? What is missing, and how to mend it, says: \
-                 kubectl gcu-upgrade doctor"
+                "the cluster at {server} has no GcuUpgrade records (CRD gcuupgrades.gum.enflame.com): \
+                 gcu-upgrade-manager is not installed there. Is it the right cluster (--context)? What is \
+                 missing, and how to mend it, says: kubectl gcu-upgrade doctor"
             );
             return Failure::new(Exit::NotFound, message);
         }
         if let Some(forbidden) = said.forbidden.filter(|_| status == 403) {
             let message = format!(
-                "{forbidden}. Ask for this right: the chart's ClusterRoles (value rbac.exampleRoles) have what viewers and \
-                 operators need"
+                "{forbidden}. Ask for this right: the chart's ClusterRoles (value rbac.exampleRoles) have \
+                 what viewers and operators need"
             );
             return Failure::new(Exit::NotAllowed, message);
         }
@@ -168,8 +169,8 @@ impl Cluster {
     pub(super) async fn blueprint(&self, name: &str) -> Result<Blueprint, Failure> {
         let Some((namespace, map)) = self.blueprints().await? else {
             return Err(Failure::usage(format!(
-                "the service reads its blueprints from a directory of its node, which cannot be seen from here: give the \
-                 file itself with -f, or ask the service with --server URL for {name:?}"
+                "the service reads its blueprints from a directory of its node, which cannot be seen from \
+                 here: give the file itself with -f, or ask the service with --server URL for {name:?}"
             )));
         };
         let Some(text) = map.data.as_ref().and_then(|data| data.get(name)) else {

@@ -76,9 +76,9 @@ impl Server {
     pub(super) async fn failure(&self, status: u16, error: &str) -> Failure {
         if status == 401 {
             let message = format!(
-                "the service at {} does not know who you are ({error}): give a token of the cluster with --token or \
-                 GUM_TOKEN, such as `kubectl create token ACCOUNT` prints; one that you gave has expired, or is for another \
-                 cluster",
+                "the service at {} does not know who you are ({error}): give a token of the cluster with \
+                 --token or GUM_TOKEN, such as `kubectl create token ACCOUNT` prints; one that you gave has \
+                 expired, or is for another cluster",
                 self.url
             );
             return Failure::new(Exit::NotAllowed, message);

@@ -40,7 +40,8 @@ fn recreate(ask: &Ask<'_>, starts: Option<u64>) -> Expected {
         None => match starts {
             Some(seconds) => Expected {
                 seconds: Some(seconds),
-                basis: "a guess, as no Recreate is on record: its pods took so long to start, one component after the other"
+                basis: "a guess, as no Recreate is on record: its pods took so long to start, one component \
+                        after the other"
                     .to_owned(),
             },
             None => unknown(Strategy::Recreate),

@@ -116,7 +116,8 @@ fn unknown_fields(changes: &[Change]) -> Option<String> {
     let named: Vec<&str> = unknown.map(|c| c.component.as_str()).collect();
     (!named.is_empty()).then(|| {
         format!(
-            "{}: only fields differ that are not documented; if the operator does not render them, nothing restarts for them and the upgrade says so when it ends",
+            "{}: only fields differ that are not documented; if the operator does not render them, nothing \
+             restarts for them and the upgrade says so when it ends",
             named.join(", ")
         )
     })
@@ -171,7 +172,8 @@ fn left_out(ask: &Ask<'_>, skipped: &[SkippedNode]) -> Vec<String> {
         return Vec::new();
     }
     vec![format!(
-        "left out: {which}; where old pods are left, the DaemonSets stay at OnDelete until an upgrade has done every node"
+        "left out: {which}; where old pods are left, the DaemonSets stay at OnDelete until an upgrade has \
+         done every node"
     )]
 }
 

@@ -320,7 +320,8 @@ pub(crate) fn label<'a, K: Resource>(object: &'a K, name: &str) -> &'a str {
     object.labels().get(name).map_or("", String::as_str)
 }
 
-/// The name of the workload that a pod belongs to: that of the DaemonSet which controls it, or else what its label says.
+/// The name of the workload that a pod belongs to: that of the DaemonSet which controls it, or else what its label
+/// says.
 pub(crate) fn workload_of(pod: &Pod) -> &str {
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     let set = owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");

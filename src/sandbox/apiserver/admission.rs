@@ -190,7 +190,8 @@ fn described(mut request: Value, place: ResourcePath<'_>, asked: &Asked, dry_run
         ("options", options),
         (
             "userInfo",
-            json!({ "username": asked.user_agent.as_deref().unwrap_or("system:anonymous"), "groups": ["system:authenticated"] }),
+            json!({ "username": asked.user_agent.as_deref().unwrap_or("system:anonymous"),
+                "groups": ["system:authenticated"] }),
         ),
     ] {
         json::set(&mut request, &[field], value);

@@ -64,7 +64,10 @@ pub(crate) fn finish_deletion(tx: &mut Tx<'_>, key: &TypeKey) {
 fn establish(tx: &mut Tx<'_>, name: &str, definition: &Value) {
     let mut new = definition.clone();
     let at = tx.timestamp();
-    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "lastTransitionTime": at, "reason": reason, "message": message});
+    let condition = |kind: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": "True",
+        "lastTransitionTime": at, "reason": reason, "message": message})
+    };
     let conditions = json!([
         condition("NamesAccepted", "NoConflicts", "no conflicts found"),
         condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),

@@ -94,13 +94,15 @@ fn check_preconditions(
         (json::text(old, &["metadata", "uid"]), json::text(old, &["metadata", "resourceVersion"]));
     if !options.uid.is_empty() && options.uid != uid {
         return conflict(format!(
-            "the UID in the precondition ({}) does not match the UID in record ({uid}). The object might have been deleted and then recreated",
+            "the UID in the precondition ({}) does not match the UID in record ({uid}). The object might \
+             have been deleted and then recreated",
             options.uid
         ));
     }
     if !options.resource_version.is_empty() && options.resource_version != version {
         return conflict(format!(
-            "the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record ({version}). The object might have been modified",
+            "the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record \
+             ({version}). The object might have been modified",
             options.resource_version
         ));
     }

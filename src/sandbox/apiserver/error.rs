@@ -173,7 +173,8 @@ impl ApiError {
     pub(crate) fn namespace_terminating(kind: &ResourceType, name: &str, namespace: &str) -> Self {
         let qualified = kind.qualified();
         let message = format!(
-            "{qualified} {name:?} is forbidden: unable to create new content in namespace {namespace} because it is being terminated"
+            "{qualified} {name:?} is forbidden: unable to create new content in namespace {namespace} \
+             because it is being terminated"
         );
         let mut details = details(&kind.group, &kind.plural, name);
         let cause = json!({
@@ -198,7 +199,8 @@ impl ApiError {
     }
 
     pub(crate) fn not_acceptable() -> Self {
-        let message = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+        let message = "only the following media types are accepted: application/json, application/yaml, \
+                       application/vnd.kubernetes.protobuf";
         Self::new(406, "NotAcceptable", message)
     }
 
@@ -214,7 +216,12 @@ impl ApiError {
 
     /// A continue token whose snapshot is gone; `next` starts over from the same place without consistency.
     pub(crate) fn continue_expired(next: &str) -> Self {
-        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+        let message = "The provided continue parameter is too old to display a consistent list result. You \
+                       can start a new list without the continue parameter, or use the continue token in \
+                       this response to retrieve the remainder of the results. Continuing with the provided \
+                       token results in an inconsistent list - objects that were created, modified, or \
+                       deleted between the time the first chunk was returned and now may show up in the \
+                       list.";
         Self { metadata: json!({"continue": next}), ..Self::expired(message) }
     }
 

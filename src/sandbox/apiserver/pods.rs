@@ -68,6 +68,7 @@ fn check_eviction_version(tx: &Tx<'_>, body: &Value) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::bad_request(format!(
-        "Eviction in version \"v1\" cannot be handled as a Eviction: no kind \"Eviction\" is registered for version {found:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+        "Eviction in version \"v1\" cannot be handled as a Eviction: no kind \"Eviction\" is registered for \
+         version {found:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
     )))
 }

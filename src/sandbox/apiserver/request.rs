@@ -124,10 +124,10 @@ fn parse_json(body: &[u8], kind: &str) -> Result<Value, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let shown = String::from_utf8_lossy(body);
         let shown = if shown.is_empty() { "<empty>".into() } else { shown };
-        let why =
-            if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
+        let why = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
         ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} ({shown})"
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json \
+             parse error: {why} ({shown})"
         ))
     })
 }

@@ -89,7 +89,8 @@ fn check_uid(place: ResourcePath<'_>, old: &Value, new: &Value, by: By) -> Resul
         return Err(ApiError::invalid(&kind.group, &kind.kind, place.name, &[cause]));
     }
     let why = format!(
-        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {sent}, UID in object meta: {had}",
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {sent}, UID in object meta: {had}",
         etcd_key(place)
     );
     Err(ApiError::conflict(&kind.group, &kind.plural, place.name, &why))

@@ -40,7 +40,9 @@ fn check_type(kind: &ResourceType, version: &Version, body: &Value) -> Result<()
     }
     if !found_version.is_empty() && found_version != wanted_version {
         return Err(ApiError::bad_request(format!(
-            "{found_kind} in version {:?} cannot be handled as a {wanted_kind}: no kind {found_kind:?} is registered for version {found_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"",
+            "{found_kind} in version {:?} cannot be handled as a {wanted_kind}: no kind {found_kind:?} is \
+             registered for version {found_version:?} in scheme \
+             \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"",
             version.name
         )));
     }
@@ -48,7 +50,8 @@ fn check_type(kind: &ResourceType, version: &Version, body: &Value) -> Result<()
         let group = if kind.group.is_empty() { "core" } else { kind.group.as_str() };
         let short = &version.name;
         return Err(ApiError::bad_request(format!(
-            "{found_kind} in version {short:?} cannot be handled as a {wanted_kind}: converting ({short}.{found_kind}) to ({group}.{wanted_kind}): unknown conversion"
+            "{found_kind} in version {short:?} cannot be handled as a {wanted_kind}: converting \
+             ({short}.{found_kind}) to ({group}.{wanted_kind}): unknown conversion"
         )));
     }
     Ok(())
@@ -59,7 +62,8 @@ fn check_custom_type(kind: &ResourceType, version: &Version, body: &Value) -> Re
     let (wanted_version, wanted_kind) = (kind.api_version(&version.name), kind.kind.as_str());
     if found_kind.is_empty() {
         return Err(ApiError::bad_request(format!(
-            "{wanted_kind} in version {:?} cannot be handled as a {wanted_kind}: unmarshalerDecoder: Object 'Kind' is missing in '{body}'",
+            "{wanted_kind} in version {:?} cannot be handled as a {wanted_kind}: unmarshalerDecoder: Object \
+             'Kind' is missing in '{body}'",
             version.name
         )));
     }
@@ -133,7 +137,10 @@ fn check_name(name: &str, causes: &mut Vec<Cause>) {
     if name.is_empty() {
         causes.push(Cause::required("metadata.name", "name or generateName is required"));
     } else if !is_dns_subdomain(name) {
-        let why = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+        let why = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
+                   or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex \
+                   used for validation is \
+                   '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
         causes.push(Cause::invalid("metadata.name", format!("{name:?}"), why));
     }
 }
@@ -226,7 +233,9 @@ fn check_pod_update(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
     };
     let kept = |toleration: &Value| json::items(new, &["spec", "tolerations"]).contains(toleration);
     if fixed(old) != fixed(new) || !json::items(old, &["spec", "tolerations"]).iter().all(kept) {
-        let why = "pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds` or `spec.tolerations` (only additions to existing tolerations)";
+        let why = "pod updates may not change fields other than `spec.containers[*].image`, \
+                   `spec.initContainers[*].image`, `spec.activeDeadlineSeconds` or `spec.tolerations` (only \
+                   additions to existing tolerations)";
         causes.push(Cause::forbidden("spec", why));
     }
 }

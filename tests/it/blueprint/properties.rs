@@ -41,7 +41,8 @@ proptest! {
 
     #[test]
     fn arbitrary_yaml_and_json_punctuation_never_panics(
-        text in "(\\{|\\[|\\]|\\}|: |- |\\? |&a |\\*a |<<|!!str |\"|'|\\||>|#|---|\\.\\.\\.|%YAML 1.1|a|0x|1_|,|\n|  |\t|\r\n|\u{feff}|é|\\\\u00){0,60}"
+        text in "(\\{|\\[|\\]|\\}|: |- |\\? |&a |\\*a |<<|!!str |\"|'|\\||>|#|---|\\.\\.\\.|%YAML \
+                 1.1|a|0x|1_|,|\n|  |\t|\r\n|\u{feff}|é|\\\\u00){0,60}"
     ) {
         if let Err(findings) = Blueprint::parse("x.yaml", text.as_bytes()) {
             prop_assert!(findings.iter().any(|finding| finding.severity == Severity::Error));

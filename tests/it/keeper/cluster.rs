@@ -119,7 +119,8 @@ async fn the_api_server_asks_about_updates_of_held_daemon_sets_and_about_nothing
     // Holding one is an update that it is asked about, and lets through as it is.
     ground.create(&rendered("kept-other", "v1", false)).await;
     let hold = json!({
-        "metadata": { "labels": { HELD_LABEL: "true" }, "annotations": { LOCK_ANNOTATION: LOCK, HOLD_ANNOTATION: "{}" } },
+        "metadata": { "labels": { HELD_LABEL: "true" }, "annotations": { LOCK_ANNOTATION: LOCK,
+            HOLD_ANNOTATION: "{}" } },
         "spec": { "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } },
     });
     assert_held(&ground.merge("kept-other", hold).await.unwrap(), "held");

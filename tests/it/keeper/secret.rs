@@ -1,23 +1,23 @@
 //! The certificate and the Secret that replicas share, in virtual time, before an API server that only stores.
 
+mod configuration;
+mod reading;
+mod replica;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::cluster;
 use gcu_upgrade_manager::keeper::validity::Validity;
-use gcu_upgrade_manager::keeper::{self, Error, Installed, Keeper, KeeperAddress, NAME, Settings};
-use gcu_upgrade_manager::metrics::Metrics;
-use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
+use gcu_upgrade_manager::keeper::{self, Error, Installed, KeeperAddress, NAME};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
 use proptest::prelude::*;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -25,91 +25,14 @@ use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tower::service_fn;
 
-use crate::faults::{Fault, Faults, Faulty, Rule};
+use replica::Cluster;
 
 const START: &str = "2026-01-01T00:00:00Z";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOST: &str = "gum-keeper.kube-system.svc";
 const LOOK_EVERY: Duration = Duration::from_secs(4 * 3600);
-
-/// A cluster that stores Secrets and webhook configurations.
-struct Cluster {
-    api: ApiServer,
-    clock: Clock,
-    client: Client,
-}
-
-impl Cluster {
-    async fn new() -> Self {
-        let clock = Clock::following_tokio(START.parse().unwrap());
-        let api = ApiServer::new(clock);
-        let client = api.client();
-        let definition = json!({
-            "metadata": { "name": "mutatingwebhookconfigurations.admissionregistration.k8s.io" },
-            "spec": {
-                "group": "admissionregistration.k8s.io",
-                "scope": "Cluster",
-                "names": {
-                    "kind": "MutatingWebhookConfiguration", "plural": "mutatingwebhookconfigurations",
-                    "singular": "mutatingwebhookconfiguration", "listKind": "MutatingWebhookConfigurationList",
-                },
-                "versions": [{
-                    "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": {
-                        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                    } },
-                }],
-            },
-        });
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let definition = serde_json::from_value(definition).unwrap();
-        definitions.create(&PostParams::default(), &definition).await.unwrap();
-        Self { api, clock, client }
-    }
-
-    fn secrets(&self) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), "kube-system")
-    }
-
-    fn configurations(&self) -> Api<MutatingWebhookConfiguration> {
-        Api::all(self.client.clone())
-    }
-
-    async fn secret(&self) -> BTreeMap<String, ByteString> {
-        self.secrets().get(NAME).await.unwrap().data.unwrap()
-    }
-
-    async fn bundle_told(&self) -> ByteString {
-        let configuration = self.configurations().get(NAME).await.unwrap();
-        configuration.webhooks.unwrap()[0].client_config.ca_bundle.clone().unwrap()
-    }
-
-    async fn replica(&self) -> Replica {
-        self.replica_with(self.clock, place(HOST)).await
-    }
-
-    async fn replica_with(&self, clock: Clock, place: KeeperAddress) -> Replica {
-        let (faults, metrics) = (Faults::new(Vec::new()), Metrics::default());
-        let server = self.api.client();
-        let send = service_fn(move |request| {
-            let server = server.clone();
-            async move { server.send(request).await }
-        });
-        let faulty = Faulty { inner: send, faults: faults.clone() };
-        let client = cluster::client_over(faulty, metrics.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut settings = Settings::new(listener, place, "kube-system");
-        settings.look_every = LOOK_EVERY;
-        let stop = CancellationToken::new();
-        let (keeper, running) = keeper::open(client, clock, metrics.clone(), settings, stop.clone());
-        tokio::spawn(running);
-        Replica { keeper, faults, metrics, _stop: stop.drop_guard() }
-    }
-}
 
 /// `NAME.NAMESPACE.svc` of a Service, or the host of an address.
 fn place(host: &str) -> KeeperAddress {
@@ -118,33 +41,6 @@ fn place(host: &str) -> KeeperAddress {
             KeeperAddress::Service { namespace: namespace.to_owned(), name: name.to_owned() }
         }
         None => KeeperAddress::url(&format!("https://{host}:9443")).unwrap(),
-    }
-}
-
-struct Replica {
-    keeper: Keeper,
-    faults: Faults,
-    metrics: Metrics,
-    _stop: tokio_util::sync::DropGuard,
-}
-
-impl Replica {
-    fn refuse(&self, on: &str, times: usize, status: u16) {
-        self.faults.add(Rule { on: on.to_owned(), skip: 0, times, fault: Fault::Answer(status) });
-    }
-
-    fn writes(&self, of: &str) -> usize {
-        self.faults.calls().iter().filter(|c| c.is_write() && c.path.contains(of)).count()
-    }
-
-    fn succeeded(&self, verb: &str) -> u32 {
-        let text = self.metrics.text(Timestamp::UNIX_EPOCH);
-        let name = format!("gum_api_calls_total{{verb=\"{verb}\",code=\"200\"}} ");
-        text.lines().find_map(|l| l.strip_prefix(&name)).map_or(0, |n| n.parse().unwrap())
-    }
-
-    fn is_told_installed(&self) -> bool {
-        self.metrics.text(Timestamp::UNIX_EPOCH).contains("\ngum_keeper_installed 1\n")
     }
 }
 
@@ -434,157 +330,4 @@ async fn a_secret_that_others_keep_changing_is_given_up_for_now() {
         error.to_string(),
         format!("Secret kube-system/{NAME} is being changed by somebody else again and again")
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn whatever_is_changed_in_the_configuration_is_seen_and_put_right_by_installing_it_again() {
-    let cluster = Cluster::new().await;
-    let replica = cluster.replica().await;
-    replica.keeper.install().await.unwrap();
-    let good = cluster.configurations().get(NAME).await.unwrap();
-    let webhook = |pointer: &str, value: serde_json::Value| {
-        let mut changed = json!(good);
-        *changed.pointer_mut(&format!("/webhooks/0{pointer}")).unwrap() = value;
-        changed
-    };
-    for changed in [
-        webhook("/failurePolicy", json!("Ignore")),
-        webhook("/clientConfig/caBundle", json!("")),
-        webhook("/clientConfig/service/name", json!("other")),
-        webhook("/objectSelector", json!({})),
-        webhook("/objectSelector/matchLabels", json!({ "gum.enflame.com/held": "no" })),
-        webhook("/namespaceSelector", json!({ "matchLabels": { "a": "b" } })),
-        webhook("/rules/0/operations", json!(["CREATE"])),
-        webhook("/rules", json!([])),
-        webhook("/timeoutSeconds", json!(1)),
-        webhook("/reinvocationPolicy", json!("Never")),
-        webhook("/sideEffects", json!("Some")),
-        webhook("/name", json!("other.enflame.com")),
-        webhook("", with_a_condition(&good)),
-        json!({ "apiVersion": good_version(), "kind": good_kind(), "metadata": good.metadata }),
-    ] {
-        let mut object: MutatingWebhookConfiguration = serde_json::from_value(changed.clone()).unwrap();
-        object.metadata.resource_version = None;
-        cluster.configurations().delete(NAME, &DeleteParams::default()).await.unwrap();
-        object.metadata.uid = None;
-        cluster.configurations().create(&PostParams::default(), &object).await.unwrap();
-        assert_eq!(replica.keeper.state().await.unwrap(), Installed::Outdated, "{changed}");
-        replica.keeper.install().await.unwrap();
-        assert_eq!(replica.keeper.state().await.unwrap(), Installed::Current, "{changed}");
-        let now = cluster.configurations().get(NAME).await.unwrap();
-        assert_eq!((&now.webhooks, &now.metadata.labels), (&good.webhooks, &good.metadata.labels));
-    }
-    // Without being asked it keeps the CAs there, and leaves the rest to whoever holds something.
-    let mut patch = json!({ "webhooks": webhook("/clientConfig/caBundle", json!("AAAA"))["webhooks"] });
-    patch["webhooks"][0]["timeoutSeconds"] = json!(7);
-    cluster.configurations().patch(NAME, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    sleep(LOOK_EVERY + Duration::from_secs(60)).await;
-    let now = cluster.configurations().get(NAME).await.unwrap().webhooks.unwrap().remove(0);
-    assert_eq!(now.client_config.ca_bundle, good.webhooks.unwrap()[0].client_config.ca_bundle);
-    assert_eq!(now.timeout_seconds, Some(7));
-}
-
-/// One that lets writes pass, in newer versions of Kubernetes.
-fn with_a_condition(good: &MutatingWebhookConfiguration) -> serde_json::Value {
-    let mut webhook = json!(good.webhooks.as_ref().unwrap()[0]);
-    webhook["matchConditions"] = json!([{ "name": "never", "expression": "false" }]);
-    webhook
-}
-
-fn good_version() -> &'static str {
-    "admissionregistration.k8s.io/v1"
-}
-
-fn good_kind() -> &'static str {
-    "MutatingWebhookConfiguration"
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_installation_that_others_interfere_with_comes_to_its_end() {
-    let cluster = Cluster::new().await;
-    let replica = cluster.replica().await;
-    until("a Secret", || is_made(&cluster)).await;
-    replica.refuse("POST mutatingwebhook", 2, 409);
-    replica.keeper.install().await.unwrap();
-    let patch = json!({ "webhooks": [] });
-    cluster.configurations().patch(NAME, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    replica.refuse("PUT mutatingwebhook", 2, 409);
-    replica.keeper.install().await.unwrap();
-    assert_eq!(replica.keeper.state().await.unwrap(), Installed::Current);
-    cluster.configurations().patch(NAME, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    replica.refuse("PUT mutatingwebhook", usize::MAX, 409);
-    let error = replica.keeper.install().await.unwrap_err();
-    assert!(matches!(error, Error::Contended(_)), "{error}");
-}
-
-#[test]
-fn an_address_is_https_a_host_and_perhaps_a_port() {
-    for (text, url) in [
-        ("https://gum.example", "https://gum.example"),
-        ("https://gum.example/", "https://gum.example"),
-        ("https://10.0.0.1:9443", "https://10.0.0.1:9443"),
-        ("https://[fd00::1]:9443/", "https://[fd00::1]:9443"),
-    ] {
-        let KeeperAddress::Url { url: parsed, .. } = KeeperAddress::url(text).unwrap() else {
-            panic!("{text}")
-        };
-        assert_eq!(parsed, url);
-    }
-    for text in [
-        "",
-        "gum.example",
-        "http://gum.example",
-        "https://",
-        "https://:9443",
-        "https://a/b",
-        "https://a?b=c",
-        "https://me:secret@a",
-        "https://a#b",
-        "https://a:0",
-        "https://a:99999",
-        "https://a b",
-        "//a",
-    ] {
-        let said = KeeperAddress::url(text).unwrap_err();
-        assert!(said.contains("is not of the form https://HOST or https://HOST:PORT"), "{text}: {said}");
-    }
-}
-
-#[test]
-fn the_times_of_certificates_are_read() {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
-    for name in ["first", "ca"] {
-        let pem = std::fs::read(dir.join(format!("{name}.crt"))).unwrap();
-        let validity = Validity::of(&CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
-        let output = std::process::Command::new("openssl")
-            .args(["x509", "-noout", "-startdate", "-enddate", "-dateopt", "iso_8601", "-in"])
-            .arg(dir.join(format!("{name}.crt")))
-            .output();
-        let Ok(output) = output else { return crate::skip::skipped("openssl is not installed") };
-        let said = String::from_utf8(output.stdout).unwrap();
-        let times: Vec<Timestamp> =
-            said.lines().map(|l| l.split_once('=').unwrap().1.parse().unwrap()).collect();
-        assert_eq!([validity.from, validity.until], times[..], "{said}");
-    }
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_in_place_of_a_certificate_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-        let _ = Validity::of(&bytes);
-    }
-
-    #[test]
-    fn no_certificate_with_bytes_changed_or_missing_makes_it_panic(at in 0usize..600, byte in any::<u8>(), cut in any::<bool>()) {
-        let pem = include_bytes!("../../data/tls/first.crt");
-        let mut der = CertificateDer::from_pem_slice(pem).unwrap().to_vec();
-        let at = at % der.len();
-        der[at] = byte;
-        if cut {
-            der.truncate(at);
-        }
-        if let Some(validity) = Validity::of(&der) {
-            let _ = (validity.is_due(Timestamp::MAX), validity.is_due(Timestamp::MIN), validity.holds(Timestamp::MIN));
-        }
-    }
 }

@@ -2,8 +2,8 @@
 //!
 //! * **L1** What a change of the gr by us can restart is held by us before, since the last write of anybody else.
 //! * **L2** A DaemonSet is let go of by us only when none of its pods is outdated, however the record stands.
-//! * **L3** A pod of a component that needs a cordon ends on a node that we have claimed and cordoned, or by a hand that
-//!   is neither ours nor the DaemonSet controller's.
+//! * **L3** A pod of a component that needs a cordon ends on a node that we have claimed and cordoned, or by a hand
+//!   that is neither ours nor the DaemonSet controller's.
 //! * **L4** A node counts as done only when every component for which it was claimed has a new pod there; none is
 //!   released because the set of workloads has changed.
 //!

@@ -126,7 +126,8 @@ async fn what_cannot_be_reached_is_named_with_its_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_have_expired_are_told_from_rights_that_are_missing() {
     let dir = TempDir::new().unwrap();
-    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401, "reason": "Unauthorized", "message": "Unauthorized" });
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401,
+        "reason": "Unauthorized", "message": "Unauthorized" });
     let answer = (StatusCode::UNAUTHORIZED, [("content-type", "application/json")], status.to_string());
     let url = serve(Router::new().fallback(async move || answer)).await;
     let config = kubeconfig(dir.path(), &url, Some("expired")).display().to_string();

@@ -21,7 +21,8 @@ async fn person(client: &Client, name: &str, rules: Value) -> String {
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name } });
     accounts.patch(name, &apply, &Patch::Apply(&account)).await.unwrap();
     let roles: Api<ClusterRole> = Api::all(client.clone());
-    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": name }, "rules": rules });
+    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": name }, "rules": rules });
     roles.patch(name, &apply, &Patch::Apply(&role)).await.unwrap();
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     let binding = json!({
@@ -60,7 +61,8 @@ async fn whoever_may_look_looks_and_is_told_which_right_planning_and_upgrading_t
     records.replace_status(&name, &PostParams::default(), &made).await.unwrap();
     let look = json!([
         { "apiGroups": ["gum.enflame.com"], "resources": ["gcuupgrades"], "verbs": ["get", "list", "watch"] },
-        { "apiGroups": ["topsops.enflame.com", "topscloud.enflame.com"], "resources": ["gcuresources"], "verbs": ["get", "list"] },
+        { "apiGroups": ["topsops.enflame.com", "topscloud.enflame.com"], "resources": ["gcuresources"],
+            "verbs": ["get", "list"] },
     ]);
     let dir = TempDir::new().unwrap();
     let token = person(&harness.client, "people-viewer", look).await;

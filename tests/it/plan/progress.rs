@@ -143,7 +143,10 @@ fn a_budget_blocks_the_pods_that_it_selects_while_it_allows_none() {
         tolerates_cordon: false,
     };
     let none = || json!({ "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 2 });
-    let rule = |operator: &str, values: Value| json!({ "matchExpressions": [{ "key": "app", "operator": operator, "values": values }] });
+    let rule = |operator: &str, values: Value| {
+        let rule = json!({ "key": "app", "operator": operator, "values": values });
+        json!({ "matchExpressions": [rule] })
+    };
     for (selector, v1, blocks) in [
         (json!({ "matchLabels": { "app": "x" } }), true, true),
         (json!({ "matchLabels": { "app": "y" } }), true, false),

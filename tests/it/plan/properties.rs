@@ -121,7 +121,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_pod()(name in "[a-c]", failing in any::<bool>(), bound in any::<bool>(), ours in any::<bool>(), deleting in any::<bool>()) -> PodState {
+    fn any_pod()(name in "[a-c]", failing in any::<bool>(), bound in any::<bool>(), ours in any::<bool>(),
+        deleting in any::<bool>()) -> PodState {
         let pod = pod(&name);
         PodState {
             failure: failing.then(|| "cannot start".to_owned()),
@@ -153,7 +154,8 @@ prop_compose! {
             s.on_failure = if on_failure { OnFailure::Rollback } else { OnFailure::Hold };
             s.attempt = attempt;
             s.target.manifest = target;
-            s.deadlines = Deadlines { gone_seconds: seconds, create_seconds: seconds, running_seconds: seconds, ..Deadlines::default() };
+            s.deadlines = Deadlines { gone_seconds: seconds, create_seconds: seconds,
+                running_seconds: seconds, ..Deadlines::default() };
         });
         if asked.2 {
             given = given.record_deleted();

@@ -289,10 +289,12 @@ proptest! {
                         let tenant = seen.fleet.tenants.values().flatten().find(|t| t.name == name).unwrap();
                         prop_assert!(claimed.contains(tenant.node.as_str()) && !paused);
                         prop_assert_eq!(tenant.recreated_by, RecreatedBy::Controller, "nobody would make another");
-                        prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()), "evicted before the cordon");
+                        prop_assert!(is_ours(&record, seen.fleet.node(&tenant.node).unwrap()),
+                            "evicted before the cordon");
                     }
                     FleetAction::ReleaseNode { node, .. } => {
-                        prop_assert!(is_ours(&record, seen.fleet.node(&node).unwrap()), "somebody's claim is taken off");
+                        prop_assert!(is_ours(&record, seen.fleet.node(&node).unwrap()), "somebody's claim \
+                            is taken off");
                     }
                     other => prop_assert!(false, "{other:?}"),
                 }

@@ -107,7 +107,8 @@ fn a_hold_names_the_pods_and_a_wait_does_not() {
     assert_eq!(many.new_status().message, "pods of kube-system/driver have not ended");
     assert_eq!(
         many.late().new_status().message,
-        "held: 4 pods have not ended: pod kube-system/a (node-of-a), pod kube-system/b (node-of-b), pod kube-system/c (node-of-c)"
+        "held: 4 pods have not ended: pod kube-system/a (node-of-a), pod kube-system/b (node-of-b), pod \
+         kube-system/c (node-of-c)"
     );
 }
 

@@ -75,7 +75,8 @@ struct Asked {
 
 fn arbitrary() -> impl Strategy<Value = Asked> {
     let method = prop_oneof![
-        4 => prop::sample::select(vec!["GET", "PUT", "POST", "DELETE", "HEAD", "PATCH", "OPTIONS"]).prop_map(str::to_owned),
+        4 => prop::sample::select(vec!["GET", "PUT", "POST", "DELETE", "HEAD", "PATCH",
+            "OPTIONS"]).prop_map(str::to_owned),
         1 => "[A-Z]{1,12}",
     ];
     let segment = prop_oneof![
@@ -108,7 +109,8 @@ fn arbitrary() -> impl Strategy<Value = Asked> {
         "user-agent",
     ];
     let value = prop_oneof![
-        2 => prop::sample::select(vec!["text/plain", "gzip", "null", "http://evil", "Mozilla/5.0", "99999999999999999999"])
+        2 => prop::sample::select(vec!["text/plain", "gzip", "null", "http://evil", "Mozilla/5.0",
+            "99999999999999999999"])
             .prop_map(|v| v.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..24),
     ];

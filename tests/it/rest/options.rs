@@ -14,7 +14,10 @@ async fn dry(harness: &Harness, body: &Value) -> Answer {
 async fn each_strategy_has_its_own_failure_threshold_and_the_answer_names_it() {
     let harness = fleet(2).await;
     let recreate = |value: Value| json!({ "file": "newer.json", "failureThreshold": value });
-    let update = |value: Value| json!({ "file": "newer.json", "strategy": "RollingUpdate", "rollingUpdate": { "failureThreshold": value } });
+    let update = |value: Value| {
+        json!({ "file": "newer.json", "strategy": "RollingUpdate",
+        "rollingUpdate": { "failureThreshold": value } })
+    };
     for value in [json!(3), json!("5%"), json!("100%")] {
         let answer = dry(&harness, &recreate(value.clone())).await;
         assert_eq!(answer.json()["content"]["failureThreshold"], value, "{}", answer.text);
@@ -35,7 +38,8 @@ async fn each_strategy_has_its_own_failure_threshold_and_the_answer_names_it() {
     for (body, says) in [
         (
             recreate(json!(0)),
-            "failureThreshold: must be a number of nodes from 1, such as 3, or a percentage from \"1%\" to \"100%\", not 0",
+            "failureThreshold: must be a number of nodes from 1, such as 3, or a percentage from \"1%\" to \
+             \"100%\", not 0",
         ),
         (recreate(json!("101%")), "failureThreshold: must be a number of nodes from 1"),
         (

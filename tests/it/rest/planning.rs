@@ -78,7 +78,8 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
     let lone = &said["nodes"][2]["evicts"][0];
     assert!(lone["stays"].as_str().unwrap().starts_with("pod default/lone has no controller"), "{said:#}");
     // Three nodes, two at once; each is watched for 10 s beside what its pods took to start.
-    let basis = "a guess, as no RollingUpdate is on record: the pods that a node restarts took 10s to start; without the waits for promote";
+    let basis = "a guess, as no RollingUpdate is on record: the pods that a node restarts took 10s to \
+                 start; without the waits for promote";
     assert_eq!((&said["expected"]["seconds"], &said["expected"]["basis"]), (&json!(40), &json!(basis)));
     let warnings = said["warnings"].to_string();
     for words in
@@ -108,7 +109,8 @@ async fn a_plan_says_what_changes_what_restarts_and_who_has_to_leave() {
 async fn a_dry_run_is_the_same_plan_and_what_it_says_is_what_happens() {
     let mut harness = fleet(4).await;
     tenant(&harness, "job-1", "node-1", true).await;
-    let options = json!({ "maxUnavailable": 1, "canary": { "kubernetes.io/hostname": "node-3" }, "minReadySeconds": 3 });
+    let options = json!({ "maxUnavailable": 1, "canary": { "kubernetes.io/hostname": "node-3" },
+        "minReadySeconds": 3 });
     let planned = plan(&harness, &body(&options)).await;
     let dry = harness.must("PUT", &format!("{GR}?dryRun=true"), &rolling(&options)).await;
     assert_envelope(&dry, "Upgrade", true);
@@ -172,7 +174,13 @@ async fn a_recreate_is_announced_with_its_outage() {
         (&json!(took), &json!("enflame-gcu-resource-1 took so long"))
     );
     let text = text(&harness, &json!({ "file": "newer.json" })).await;
-    assert!(text.starts_with("Plan (Recreate): the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, for about "), "{text}");
+    assert!(
+        text.starts_with(
+            "Plan (Recreate): the whole stack of gr enflame-gcu-resource goes down on all 3 nodes at once, \
+                              for about "
+        ),
+        "{text}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -264,7 +264,8 @@ async fn a_wait_can_be_taken_up_again_with_a_look() {
     for look in [one, two] {
         assert_eq!(look.json()["content"]["phase"], "Succeeded", "{}", look.text);
     }
-    let head = "{\n    \"operation\": \"Get\",\n    \"result\": \"Success\",\n    \"content\": {\n        \"name\": \"enflame-gcu-resource-1\",\n        \"phase\": \"Succeeded\",";
+    let head = "{\n    \"operation\": \"Get\",\n    \"result\": \"Success\",\n    \"content\": {\n        \
+                \"name\": \"enflame-gcu-resource-1\",\n        \"phase\": \"Succeeded\",";
     let look = harness.must("GET", RECORD, "").await;
     assert!(look.text.starts_with(head), "how it stands comes first: {}", look.text);
     assert!(look.json()["content"].get("target").is_none(), "{}", look.text);
@@ -360,7 +361,8 @@ async fn mistakes_are_said_as_text_where_text_is_asked_for_and_a_node_that_is_no
     let nodes = format!("{GR}/nodes?node=nope");
     let wrong = harness.must("GET", &nodes, "").await;
     assert_eq!(wrong.status, 404, "{}", wrong.text);
-    let says = "the cluster has no node \"nope\"; GET /gum/v1/gr/enflame-gcu-resource/nodes names those with the stack's pods";
+    let says = "the cluster has no node \"nope\"; GET /gum/v1/gr/enflame-gcu-resource/nodes names those \
+                with the stack's pods";
     assert_eq!(wrong.error(), says);
     let request = Request::get(&nodes).header("accept", "text/plain").body(Body::empty()).unwrap();
     let text = harness.ask(request).await.unwrap();

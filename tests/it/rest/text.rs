@@ -1,5 +1,5 @@
-//! What is asked by hand can be asked for as text: tables as `kubectl` prints them; and what a request says of risks and
-//! versions.
+//! What is asked by hand can be asked for as text: tables as `kubectl` prints them; and what a request says of risks
+//! and versions.
 
 use axum::body::Body;
 use http::Request;

@@ -63,7 +63,8 @@ async fn the_documented_walk_gets_the_documented_answers() {
     assert_eq!(gone.status, 404);
     assert_eq!(
         gone.text,
-        "{\n    \"operation\": \"Get\",\n    \"result\": \"Failed\",\n    \"error\": \"gcuresources.topsops.enflame.com \\\"enflame-gcu-resource\\\" not found\"\n}\n"
+        "{\n    \"operation\": \"Get\",\n    \"result\": \"Failed\",\n    \"error\": \
+         \"gcuresources.topsops.enflame.com \\\"enflame-gcu-resource\\\" not found\"\n}\n"
     );
 }
 

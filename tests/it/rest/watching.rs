@@ -51,7 +51,8 @@ pub(super) async fn tenant(harness: &Harness, name: &str, node: &str, controlled
         },
     });
     if controlled {
-        pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": "training", "uid": "j", "controller": true }]);
+        pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job",
+            "name": "training", "uid": "j", "controller": true }]);
     }
     create::<Pod>(harness, pod).await;
 }
@@ -59,7 +60,8 @@ pub(super) async fn tenant(harness: &Harness, name: &str, node: &str, controlled
 pub(super) async fn budget(harness: &Harness) {
     let budget = json!({
         "metadata": { "name": "training" },
-        "spec": { "minAvailable": 1, "selector": { "matchExpressions": [{ "key": "app", "operator": "In", "values": ["training"] }] } },
+        "spec": { "minAvailable": 1, "selector": { "matchExpressions": [{ "key": "app", "operator": "In",
+            "values": ["training"] }] } },
     });
     create::<PodDisruptionBudget>(harness, budget).await;
 }
@@ -101,7 +103,13 @@ async fn a_rollout_is_one_line_with_counts_efficiency_and_an_estimate() {
         .await;
     let status = see(&harness, "status").await;
     let line = status["message"].as_str().unwrap();
-    assert!(line.starts_with("Waiting for enflame-gcu-resource-1 to finish: 2 of 4 nodes done, 1 in work, 1 to come; done at about 2026-01-01T00:"), "{line}");
+    assert!(
+        line.starts_with(
+            "Waiting for enflame-gcu-resource-1 to finish: 2 of 4 nodes done, 1 in work, 1 to come; done at \
+                              about 2026-01-01T00:"
+        ),
+        "{line}"
+    );
     assert_eq!(as_text(&harness, "status").await, format!("{line}\n"));
     assert_eq!(status["nodes"]["done"], 2);
     assert_eq!((&status["strategy"], &status["step"]), (&json!("RollingUpdate"), &json!("Rolling")));
@@ -162,10 +170,10 @@ async fn a_budget_that_blocks_is_named_with_what_happens_when() {
     until_phase(&mut harness, 1, Phase::Held).await;
     let why = see(&harness, "why").await;
     assert!(
-        why["message"]
-            .as_str()
-            .unwrap()
-            .contains("is held at Rolling (1 of 3 nodes done, 1 in work, 1 of these failed or late, 1 left out): node node-2:"),
+        why["message"].as_str().unwrap().contains(
+            "is held at Rolling (1 of 3 nodes done, 1 in work, 1 of these failed or late, 1 left out): node \
+                       node-2:"
+        ),
         "{why:#}"
     );
     assert_eq!(why["nodes"][0]["trouble"], "Late");

@@ -2,6 +2,7 @@
 //! wrote on DaemonSets.
 
 use gcu_upgrade_manager::record::rolling::{HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION};
+use gcu_upgrade_manager::record::{CRD_REVISION_ANNOTATION, GcuUpgrade};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::world::named;
 use crate::harness::Harness;
-use gcu_upgrade_manager::record::GcuUpgrade;
 
 /// The CRD as 2.0.0 shipped it.
 const CRD: &str = include_str!("../../data/crd-2.0.0.yaml");
@@ -61,4 +61,34 @@ fn remove(object: &mut Value, fields: &[&str]) {
     if let Some(object) = object.as_object_mut() {
         object.retain(|key, _| !fields.contains(&key.as_str()));
     }
+}
+
+/// Cuts records and the CRD down to what revision 1 of the CRD knew.
+pub(super) async fn make_older(harness: &Harness) {
+    let params = PatchParams::default();
+    for record in harness.records().list(&Default::default()).await.unwrap().items {
+        let older = json!({ "spec": {
+            "components": null, "rollingUpdate": null, "granted": null,
+            "deadlines": { "propagateSeconds": null, "nodeSeconds": null },
+        } });
+        harness.records().patch(&record.name_any(), &params, &Patch::Merge(&older)).await.unwrap();
+    }
+    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
+    let name = "gcuupgrades.gum.enflame.com";
+    let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
+    crd["metadata"]["annotations"][CRD_REVISION_ANNOTATION] = json!("1");
+    let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+    for (of, field) in [
+        ("/spec/properties", "components"),
+        ("/spec/properties", "rollingUpdate"),
+        ("/spec/properties", "granted"),
+        ("/spec/properties/deadlines/properties", "propagateSeconds"),
+        ("/spec/properties/deadlines/properties", "nodeSeconds"),
+        ("/status/properties", "rolling"),
+    ] {
+        let removed = schema.pointer_mut(of).unwrap().as_object_mut().unwrap().remove(field);
+        assert!(removed.is_some(), "{of}/{field} is in the present schema");
+    }
+    let older = serde_json::from_value(crd).unwrap();
+    crds.replace(name, &PostParams::default(), &older).await.unwrap();
 }

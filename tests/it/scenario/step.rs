@@ -1,12 +1,14 @@
 //! What people do in a scenario, and what goes wrong.
 
+mod requests;
+mod waits;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gcu_upgrade_manager::record::{CRD_REVISION_ANNOTATION, GcuUpgrade, GcuUpgradeStatus, Phase};
+use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -20,7 +22,9 @@ use super::tenants::{self, NAMESPACE, Tenant};
 use super::world::{WorldSpec, named};
 use super::{Manifests, changed};
 use crate::faults::{Fault, Rule, duration};
-use crate::harness::{Backend, Harness};
+use crate::harness::Harness;
+use requests::{call, refused};
+use waits::{is_rolling_so, says_that_it_is_away};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -331,7 +335,7 @@ impl Step {
             }
             Self::OlderVersion {} => {
                 harness.kill();
-                make_older(harness).await;
+                super::older::make_older(harness).await;
             }
             Self::Jump(time) => {
                 let time: jiff::SignedDuration = time.parse().unwrap();
@@ -375,202 +379,5 @@ impl Step {
                 harness.ready().await;
             }
         }
-    }
-}
-
-/// The path with the names of this world.
-fn filled(harness: &Harness, path: &str) -> String {
-    let mut path = path.replace("{gr}", harness.gr());
-    while let Some((before, name, after)) = path
-        .split_once('{')
-        .and_then(|(before, rest)| rest.split_once('}').map(|(name, after)| (before, name, after)))
-    {
-        path = format!("{before}{}{after}", named(&harness.prefix(), name));
-    }
-    path
-}
-
-async fn refused(harness: &mut Harness, request: &str, body: &Value, says: &[String], at: &str) {
-    let (method, path) = request.split_once(' ').unwrap();
-    let path = filled(harness, path);
-    let Some(answer) = harness.call(method, &path, &body.to_string()).await else {
-        // Lost with the process: who asks again is told the same.
-        harness.revive_if_dead().await;
-        return Box::pin(refused(harness, request, body, says, at)).await;
-    };
-    let mut said = answer.text.clone();
-    if answer.status.is_success() {
-        let ended = harness.until_final(1).await;
-        let status = harness.record(1).await.unwrap().status_or_default();
-        assert_eq!(ended, Phase::Failed, "{at}: it was begun: {:#?}", status.timeline);
-        said = status.message;
-    }
-    for words in says {
-        assert!(said.contains(words.as_str()), "{at}: {request} is refused with {words:?}: {said}");
-    }
-}
-
-/// A call that starts a job and is lost with the process is what a client retries, after a look whether it
-/// was taken: the record tells.
-async fn call(harness: &mut Harness, request: &str, body: &Value, status: u16, says: &[String], at: &str) {
-    let (method, path) = request.split_once(' ').unwrap();
-    let path = filled(harness, path);
-    let mut body = body.clone();
-    // Real seconds are dear: what says nothing of the time that pods are watched is not about it.
-    if harness.backend.is_real() && body["strategy"] == "RollingUpdate" {
-        let rolling = body.as_object_mut().unwrap().entry("rollingUpdate").or_insert_with(|| json!({}));
-        rolling.as_object_mut().unwrap().entry("minReadySeconds").or_insert_with(|| json!(0));
-    }
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let before = harness.newest().await;
-    if method == "DELETE"
-        && let Ok(gr) = harness.world.gr().await
-    {
-        harness.oracle.forgive(&gr.uid().unwrap());
-    }
-    loop {
-        if let Some(answer) = harness.call(method, &path, &body).await {
-            assert_eq!(answer.status.as_u16(), status, "{at}: {request}: {}", answer.text);
-            for words in says {
-                assert!(
-                    answer.text.contains(words.as_str()),
-                    "{at}: {request} says {words:?}: {}",
-                    answer.text
-                );
-            }
-            return;
-        }
-        harness.revive_if_dead().await;
-        if method != "GET" && harness.newest().await != before {
-            return;
-        }
-        if method == "DELETE"
-            && harness.world.gr().await.is_ok_and(|g| g.metadata.deletion_timestamp.is_some())
-        {
-            while body.contains("foreground") && harness.world.gr().await.is_ok() {
-                sleep(Duration::from_millis(100)).await;
-            }
-            return;
-        }
-    }
-}
-
-async fn make_older(harness: &Harness) {
-    let params = PatchParams::default();
-    for record in harness.records().list(&Default::default()).await.unwrap().items {
-        let older = json!({ "spec": {
-            "components": null, "rollingUpdate": null, "granted": null,
-            "deadlines": { "propagateSeconds": null, "nodeSeconds": null },
-        } });
-        harness.records().patch(&record.name_any(), &params, &Patch::Merge(&older)).await.unwrap();
-    }
-    let crds: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
-    let name = "gcuupgrades.gum.enflame.com";
-    let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
-    crd["metadata"]["annotations"][CRD_REVISION_ANNOTATION] = json!("1");
-    let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
-    for (of, field) in [
-        ("/spec/properties", "components"),
-        ("/spec/properties", "rollingUpdate"),
-        ("/spec/properties", "granted"),
-        ("/spec/properties/deadlines/properties", "propagateSeconds"),
-        ("/spec/properties/deadlines/properties", "nodeSeconds"),
-        ("/status/properties", "rolling"),
-    ] {
-        let removed = schema.pointer_mut(of).unwrap().as_object_mut().unwrap().remove(field);
-        assert!(removed.is_some(), "{of}/{field} is in the present schema");
-    }
-    let older = serde_json::from_value(crd).unwrap();
-    crds.replace(name, &PostParams::default(), &older).await.unwrap();
-}
-
-/// While the API server is away, REST answers 503 with the reason; `/livez` knows nothing of it. Until it is back.
-async fn says_that_it_is_away(harness: &Harness) {
-    let why = match harness.faults.away() {
-        Some(Fault::Refuse) => "connection refused",
-        Some(Fault::LoseAnswer) => "connection reset",
-        Some(Fault::Hang) => "did not answer within 30s",
-        Some(Fault::Answer(_) | Fault::Throttle(..)) => "made up by a fault",
-        // Slow is not away.
-        _ => "",
-    };
-    if !why.is_empty() {
-        let answer = harness.must("GET", "/gum/v1/upgrades", "").await;
-        assert_eq!(answer.status, 503, "{}", answer.text);
-        assert!(answer.error().contains(why), "REST says {why:?}: {}", answer.text);
-        assert_eq!(harness.must("GET", "/livez", "").await.status, 200);
-    }
-    while harness.faults.away().is_some() {
-        sleep(Duration::from_secs(1)).await;
-    }
-}
-
-impl Harness {
-    /// The newest record's name, intent and attempt: changes with every job that is taken.
-    async fn newest(&self) -> Option<String> {
-        let records = self.records().list(&Default::default()).await.ok()?.items;
-        let mine = records.iter().filter(|r| r.spec.gr == self.gr());
-        mine.max_by_key(|r| r.number())
-            .map(|r| format!("{} {:?} {}", r.name_any(), r.spec.intent, r.spec.attempt))
-    }
-}
-
-fn is_rolling_so(
-    status: &GcuUpgradeStatus,
-    prefix: &Option<String>,
-    active: Option<&[String]>,
-    claim: Option<&str>,
-    done: Option<u32>,
-) -> bool {
-    let rolling = status.rolling.clone().unwrap_or_default();
-    let mut nodes: Vec<&String> = rolling.active.iter().map(|c| &c.node).collect();
-    nodes.sort();
-    let wanted = active.map(|all| all.iter().map(|n| named(prefix, n)).collect::<Vec<_>>());
-    wanted.is_none_or(|wanted| nodes == wanted.iter().collect::<Vec<_>>())
-        && claim.is_none_or(|state| rolling.active.iter().any(|c| format!("{:?}", c.state) == state))
-        && done.is_none_or(|done| rolling.nodes.done >= done)
-}
-
-impl Harness {
-    /// Tries again and again, starting the process again as often as it dies.
-    async fn until_it(&mut self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
-        let step = Duration::from_millis(if self.backend == Backend::Sandbox { 200 } else { 20 });
-        let end = tokio::time::Instant::now() + self.backend.patience();
-        loop {
-            self.revive_if_dead().await;
-            if is(self).await {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < end, "{what} did not come");
-            sleep(step).await;
-        }
-    }
-
-    async fn until_node(&mut self, what: &str, node: &str, wanted: [Option<bool>; 3]) {
-        let name = named(&self.prefix(), node);
-        self.until_it(what, async |harness| {
-            let nodes: Api<Node> = Api::all(harness.client.clone());
-            let Some(node) = nodes.get_opt(&name).await.unwrap() else { return false };
-            let status = node.status.as_ref();
-            let conditions = status.and_then(|s| s.conditions.as_ref());
-            let offered = status.and_then(|s| s.allocatable.as_ref()?.get("enflame.com/gcu"));
-            let is = [
-                node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default(),
-                conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
-                offered.is_some_and(|q| q.0 != "0"),
-            ];
-            wanted.iter().zip(is).all(|(wanted, is)| wanted.is_none_or(|w| w == is))
-        })
-        .await;
-    }
-
-    async fn until_gone(&mut self, what: &str, pod: &str) {
-        let name = named(&self.prefix(), pod);
-        self.until_it(what, async |harness| {
-            let pods: Api<Pod> = Api::namespaced(harness.client.clone(), NAMESPACE);
-            let pod = pods.get_opt(&name).await.unwrap();
-            pod.is_none_or(|p| p.metadata.deletion_timestamp.is_some())
-        })
-        .await;
     }
 }

@@ -243,8 +243,8 @@ pub(crate) async fn unlimit(harness: &Harness, name: &str) {
     budgets_api(harness).await.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
-/// An admin limits the number of pods in a namespace. There is no controller that counts: the limit in the status is what
-/// admission goes by.
+/// An admin limits the number of pods in a namespace. There is no controller that counts: the limit in the status is
+/// what admission goes by.
 pub(crate) async fn quota(harness: &Harness, namespace: &str, pods: Option<usize>) {
     let all: Api<Namespace> = Api::all(harness.client.clone());
     let made = serde_json::from_value(json!({ "metadata": { "name": namespace } })).unwrap();

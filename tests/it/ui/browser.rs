@@ -212,7 +212,8 @@ impl Browser {
     pub(super) fn barriers(&self) -> Value {
         self.script(&format!("{AXE}; return null"));
         self.script_async(
-            "axe.run().then((r) => done(r.violations.map((v) => [v.id, v.nodes.map((n) => [n.html, n.failureSummary])])))",
+            "axe.run().then((r) => done(r.violations.map((v) => [v.id, v.nodes.map((n) => [n.html, \
+             n.failureSummary])])))",
         )
     }
 

@@ -12,7 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Html;
 use axum::routing::get;
 use gcu_upgrade_manager::blueprint::catalog::Set;
-use gcu_upgrade_manager::explain::fleet::{FleetView, NodeCondition, NodeGroup, ZONE_LABEL};
+use gcu_upgrade_manager::explain::fleet::{FleetView, NodeGroup, NodeRolloutState, ZONE_LABEL};
 use gcu_upgrade_manager::explain::progress::progress;
 use gcu_upgrade_manager::explain::why::{Stuck, Why};
 use gcu_upgrade_manager::plan::commands::Command as Steer;
@@ -58,7 +58,8 @@ pub(super) fn record() -> GcuUpgrade {
         "status": {
             "phase": "Running", "step": "Rolling", "startedAt": at("10:00:00"), "message": "nodes are in work",
             "timeline": [
-                { "at": at("10:00:00"), "step": "Locking", "message": "setting 6 DaemonSets to updateStrategy OnDelete" },
+                { "at": at("10:00:00"), "step": "Locking", "message": "setting 6 DaemonSets to \
+                    updateStrategy OnDelete" },
                 { "at": at("10:01:00"), "step": "Rolling", "message": "15000 nodes to do, 25 at once" },
                 { "at": at("10:05:00"), "step": "Rolling", "message": "the canary nodes are done; call promote to continue" },
                 { "at": at("10:08:00"), "step": "Rolling", "message": "going on" },
@@ -108,7 +109,7 @@ fn why() -> Why {
 }
 
 fn fleet() -> FleetView {
-    use NodeCondition::{Current, Emptying, Failed, LeftOut, Outdated, Swapping};
+    use NodeRolloutState::{Current, Emptying, Failed, LeftOut, Outdated, Swapping};
     let condition = |number: usize| match number {
         4001 => Failed,
         4002 => Emptying,
@@ -213,9 +214,9 @@ fn fifteen_thousand_nodes_are_drawn_one_cell_each_and_walked_by_keyboard() {
     let took = browser.script("return document.querySelector('#map').dataset.drawnIn");
     println!("15,000 cells drawn in {took} ms");
     let painted = browser.script(
-        "const c = document.querySelector('#map canvas'); \
-         const pixels = new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)); \
-         return pixels.size",
+        "const c = document.querySelector('#map canvas'); const pixels = new Set(new \
+         Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)); return \
+         pixels.size",
     );
     assert!(painted.as_u64().unwrap() > 5, "each condition has its colour: {painted}");
     browser.script("document.querySelector('#map canvas').focus()");

@@ -125,7 +125,8 @@ impl Kubelet {
         let home = fit::home_of(pod).unwrap_or_default();
         if !pulled && let Some(image) = no_reference(pod) {
             let message = format!(
-                "Failed to apply default image tag {image:?}: couldn't parse image reference {image:?}: invalid reference format"
+                "Failed to apply default image tag {image:?}: couldn't parse image reference {image:?}: \
+                 invalid reference format"
             );
             return match waiting_reason(pod) {
                 Some("InvalidImageName") => Ok(None),

@@ -1,5 +1,5 @@
-//! The document that kubectl reads as protobuf: `openapi.v2.Document` of gnostic's `OpenAPIv2.proto`, no more of it than
-//! kubectl looks at.
+//! The document that kubectl reads as protobuf: `openapi.v2.Document` of gnostic's `OpenAPIv2.proto`, no more of it
+//! than kubectl looks at.
 
 use serde_json::Value;
 
