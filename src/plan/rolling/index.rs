@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
+use crate::record::GcuUpgradeSpec;
 use crate::record::rolling::RollingStatus;
-use crate::record::size;
+use crate::record::size::Room;
 
 /// Pods by node, and the DaemonSets in the order in which they are swapped.
 pub struct Index<'a> {
@@ -73,10 +74,14 @@ impl<'a> Index<'a> {
         matches!(self.sets.get(set), Some((_, Some(state))) if self.unsettled.contains(&state.uid))
     }
 
-    /// Whether the record has room for another node in work, whatever becomes of those that are.
-    pub fn has_room(&self, rolling: &RollingStatus) -> bool {
-        let sets = self.sets.iter().skip(self.first).map(|(s, _)| (s.component.as_str(), s.name.as_str()));
-        size::nodes(rolling, sets) <= size::NODES
+    /// The component of a DaemonSet.
+    pub fn component(&self, set: usize) -> &'a str {
+        self.sets.get(set).map(|(scoped, _)| scoped.component.as_str()).unwrap_or_default()
+    }
+
+    /// The room that the record has for further nodes in work, whatever becomes of those that are.
+    pub fn room(&self, spec: &GcuUpgradeSpec, rolling: &RollingStatus) -> Room {
+        Room::of(spec, rolling, self.sets.iter().skip(self.first).map(|(s, _)| s.component.as_str()))
     }
 
     /// Nodes that there are, with outdated pods.

@@ -9,10 +9,12 @@ use gcu_upgrade_manager::plan::fleet::{
 };
 use gcu_upgrade_manager::plan::preflight::{Refusal, fits, may_start};
 use gcu_upgrade_manager::record::rolling::{
-    Amount, Claim, ClaimState, ClaimedPod, Drain, GivingUp, Hold, Labels, LockedSet, OnTimeout,
+    Amount, Claim, ClaimState, ClaimedPod, Drain, GivingUp, Hold, Labels, LockedSet, OnTimeout, Replaced,
     RollingStatus, RollingUpdate, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
 };
-use gcu_upgrade_manager::record::size::{LOCKED, MANIFESTS, RECORD, bound, shortened, stored};
+use gcu_upgrade_manager::record::size::{
+    LOCKED, MANIFESTS, NODE_REQUESTS, NODE_REQUESTS_KEPT, RECORD, REQUEST, bound, shortened, stored,
+};
 use gcu_upgrade_manager::record::{Condition, Reason, Steered, Strategy as How, TimelineEntry};
 use proptest::prelude::*;
 use proptest::strategy::Strategy;
@@ -274,6 +276,8 @@ impl World {
                 let pod = Arc::make_mut(pod);
                 self.made += 1;
                 pod.uid = uid_of("new", self.made);
+                pod.name = name("new", self.made);
+                pod.created_at = self.now;
                 let set = fleet.sets.iter().find(|s| s.uid == pod.owner).unwrap();
                 pod.hash = set.hash.clone().unwrap();
                 (pod.ready_since, pod.failure) = (None, Some(self.worst.repeat(10_000)));
@@ -325,41 +329,166 @@ fn the_record_stays_writable_when_no_node_can_be_drained() {
     println!("{given_up} nodes given up, {largest} bytes");
 }
 
-#[test]
-fn usual_nodes_are_in_work_as_many_as_ever_may_be_at_once() {
-    let mut world = World::new("driver", OnTimeout::Hold);
+/// Node and component names as they usually are.
+fn usual(world: &mut World, components: &[&str]) {
+    let short = |n: &str| format!("gcu-node-{}.dc1.example.com", n.get(248..).unwrap());
     let rolling = world.record.status.as_mut().unwrap().rolling.as_mut().unwrap();
-    rolling.locked.truncate(4);
-    world.seen.fleet.sets.truncate(4);
-    for pod in &mut world.seen.fleet.pods {
-        let pod = Arc::make_mut(pod);
-        pod.name = format!("enflame-gcu-driver-{}", pod.uid.get(30..).unwrap());
-        pod.node = format!("gcu-node-{}", pod.node.get(245..).unwrap());
-    }
+    rolling.locked.truncate(components.len());
+    world.seen.fleet.sets.truncate(components.len());
     for node in &mut world.seen.fleet.nodes {
         let node = Arc::make_mut(node);
-        node.name = format!("gcu-node-{}", node.name.get(245..).unwrap());
+        node.name = short(&node.name);
     }
-    for set in &mut world.seen.fleet.sets {
+    let uids: Vec<String> = world.seen.fleet.sets.iter().map(|set| set.uid.clone()).collect();
+    world.seen.fleet.pods.retain(|pod| uids.contains(&pod.owner));
+    for pod in &mut world.seen.fleet.pods {
+        let pod = Arc::make_mut(pod);
+        pod.node = short(&pod.node);
+        let component = components[uids.iter().position(|uid| *uid == pod.owner).unwrap()];
+        (pod.name, pod.workload) =
+            (format!("enflame-{component}-{}", &pod.uid[31..]), format!("enflame-{component}"));
+    }
+    for ((pin, set), component) in rolling.locked.iter_mut().zip(&mut world.seen.fleet.sets).zip(components) {
         let set = Arc::make_mut(set);
-        set.name = format!("enflame-{}", set.name.get(240..).unwrap());
+        set.name = format!("enflame-{component}");
+        set.hold.as_mut().unwrap().component = (*component).to_owned();
+        (pin.name, pin.component) = (set.name.clone(), (*component).to_owned());
     }
-    let rolling = world.record.status.as_mut().unwrap().rolling.as_mut().unwrap();
-    for (pin, set) in rolling.locked.iter_mut().zip(&world.seen.fleet.sets) {
-        pin.name.clone_from(&set.name);
+}
+
+/// What is asked for as it usually is; nobody has said anything about a node.
+fn usual_request(world: &mut World, components: &[&str]) {
+    let spec = &mut world.record.spec;
+    let manifest = |version: &str| {
+        let image = format!("registry.example.com/enflame/{}", "x".repeat(500));
+        let component = |c: &&str| {
+            ((*c).to_owned(), json!({ "name": format!("enflame-{c}"), "version": version, "image": image }))
+        };
+        json!({ "spec": components.iter().map(component).collect::<serde_json::Map<_, _>>() })
+    };
+    spec.target.manifest = manifest("2");
+    spec.previous.as_mut().unwrap().manifest = manifest("1");
+    (spec.skip, spec.components) = (Vec::new(), Vec::new());
+    (spec.reason, spec.requested_by) = (Some("driver 2".to_owned()), Some("jane".to_owned()));
+    world.seen.gr.as_mut().unwrap().manifest = spec.target.manifest.clone();
+}
+
+const COMPONENTS: [&str; 6] = ["driver", "toolkit", "devicePlugin", "exporter", "gfd", "nfd"];
+
+#[test]
+fn a_thousand_usual_nodes_are_in_work_at_once_whatever_becomes_of_them() {
+    for on_timeout in [OnTimeout::Hold, OnTimeout::Skip] {
+        let mut world = World::new("<", on_timeout);
+        usual(&mut world, &COMPONENTS);
+        usual_request(&mut world, &COMPONENTS);
+        if on_timeout == OnTimeout::Skip {
+            world = world.with_tenants();
+        }
+        world.turns(1);
+        assert_eq!(world.rolling().active.len(), 0, "the window is opened");
+        world.turns(1);
+        assert_eq!(world.rolling().active.len(), WINDOW_LIMIT);
+        println!("{on_timeout:?}: 1,000 claims, {} bytes", stored(&world.record));
+        // The clocks of the efficiency have been running for long, and one more node is taken in the place of another.
+        let rolling = world.record.status.as_mut().unwrap().rolling.as_mut().unwrap();
+        let days = 86_400_000 * 30;
+        rolling.active.iter_mut().map(Arc::make_mut).for_each(|claim| claim.ideal_start_ms = days);
+        rolling.active.pop();
+        rolling.slots.push(days);
+        world.turns(1);
+        assert_eq!(world.rolling().active.len(), WINDOW_LIMIT);
+        let largest = world.turns(7);
+        let rolling = world.rolling();
+        let failed = rolling.active.iter().filter(|c| c.trouble.is_some()).count();
+        println!("{on_timeout:?}: {failed} in trouble, {} given up, {largest} bytes", rolling.skipped.len());
+        match on_timeout {
+            OnTimeout::Skip => assert_eq!(rolling.skipped.len(), WINDOW_LIMIT),
+            _ => assert_eq!(failed, WINDOW_LIMIT),
+        }
+        let told = rolling.active.iter().filter_map(|c| c.trouble.as_ref());
+        assert!(told.clone().all(|t| t.at <= world.now));
+        assert_eq!(told.filter(|t| stored(&t.message) > 300).count() >= 12, failed > 0);
     }
+}
+
+#[test]
+fn what_a_small_request_leaves_is_for_the_nodes_whatever_their_names() {
+    for (worst, on_timeout) in [("<", OnTimeout::Hold), ("𝄞", OnTimeout::Hold), ("<", OnTimeout::Skip)] {
+        let mut world = World::new(worst, on_timeout);
+        let spec = &mut world.record.spec;
+        (spec.skip, spec.components, spec.reason) = (Vec::new(), Vec::new(), None);
+        for manifest in [&mut spec.target.manifest, &mut spec.previous.as_mut().unwrap().manifest] {
+            manifest["pad"] = json!("");
+        }
+        world.seen.gr.as_mut().unwrap().manifest = spec.target.manifest.clone();
+        if on_timeout == OnTimeout::Skip {
+            world = world.with_tenants();
+        }
+        world.turns(2);
+        let at_once = world.rolling().active.len();
+        let largest = world.turns(7);
+        println!("{worst:?}, {on_timeout:?}: {at_once} nodes with the longest names, {largest} bytes");
+        assert!(at_once > 300, "{at_once}");
+    }
+}
+
+#[test]
+fn people_can_speak_of_nodes_however_many_are_in_work() {
+    let mut world = World::new("<", OnTimeout::Hold);
+    usual(&mut world, &COMPONENTS);
+    usual_request(&mut world, &COMPONENTS);
+    world.turns(2);
+    assert_eq!(world.rolling().active.len(), WINDOW_LIMIT);
+    // So many at once that the record has no room for more than is kept for people.
+    for number in 0..1000 {
+        let (node, reason) = (name("gone", number), Some("<".repeat(20)));
+        let Ok(change) = nodes::skip(&world.record, &Skipping { node, reason, keep_cordon: None }) else {
+            break;
+        };
+        world.record.spec.skip = change.skip.unwrap();
+    }
+    let said = stored(&world.record.spec.skip);
+    assert!((NODE_REQUESTS_KEPT - 500..NODE_REQUESTS / 2).contains(&said), "{said}");
+    let largest = world.turns(7);
+    println!("{said} bytes about nodes, {largest} bytes");
+}
+
+#[test]
+fn usual_nodes_are_in_work_as_many_as_ever_were_beside_the_largest_request() {
+    let mut world = World::new("driver", OnTimeout::Hold);
+    usual(&mut world, &COMPONENTS[..4]);
     for manifest in
         [&mut world.record.spec.target.manifest, &mut world.record.spec.previous.as_mut().unwrap().manifest]
     {
-        for (_, component) in manifest["spec"].as_object_mut().unwrap() {
-            let name = component["name"].as_str().unwrap().to_owned();
-            component["name"] = json!(format!("enflame-{}", name.get(240..).unwrap()));
-        }
-        manifest["spec"].as_object_mut().unwrap().retain(|key, _| key.len() <= 7 && key.as_str() < "driver4");
+        let version = manifest["spec"]["driver"]["version"].clone();
+        let component =
+            |c: &&str| ((*c).to_owned(), json!({ "name": format!("enflame-{c}"), "version": version }));
+        manifest["spec"] = COMPONENTS[..4].iter().map(component).collect::<serde_json::Map<_, _>>().into();
     }
     world.seen.gr.as_mut().unwrap().manifest = world.record.spec.target.manifest.clone();
     world.turns(2);
-    assert_eq!(world.rolling().active.len(), WINDOW_LIMIT);
+    let at_once = world.rolling().active.len();
+    println!("{at_once} nodes in work beside the largest request");
+    assert!(at_once >= 400, "{at_once}");
+    world.turns(7);
+}
+
+#[test]
+fn a_claim_of_which_nothing_changes_is_not_made_anew() {
+    let mut world = World::new("<", OnTimeout::Hold);
+    usual(&mut world, &COMPONENTS);
+    usual_request(&mut world, &COMPONENTS);
+    world.turns(2);
+    let before = world.rolling().clone();
+    let node = before.active[7].node.clone();
+    world.record.spec.node_attempts.insert(node.clone(), 1);
+    world.turns(1);
+    let after = &world.rolling().active;
+    assert_eq!(after.len(), before.active.len());
+    for (one, other) in after.iter().zip(&before.active) {
+        assert_eq!(Arc::ptr_eq(one, other), one.node != node, "{}", one.node);
+    }
+    assert_eq!(after[7].attempt, 1);
 }
 
 /// What an older version, or a person, may have left.
@@ -378,6 +507,7 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
                     deadline: now(),
                     cordon: true,
                     pods: Vec::new(),
+                    replaces: Replaced::default(),
                     gcus: 8,
                     trouble: Some(trouble.clone()),
                     ideal_start_ms: u64::MAX,
@@ -397,6 +527,7 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
                 since: now(),
                 at: now(),
                 pods: (0..20).map(|_| pod()).collect(),
+                replaces: Replaced::default(),
             };
             let entry = |_| TimelineEntry { at: now(), step: Step::Rolling, message: text.clone() };
             let condition = |n: usize| Condition {
@@ -441,15 +572,18 @@ proptest! {
 
     #[test]
     fn a_status_that_others_left_is_brought_within_its_bounds(status in left_by_others()) {
+        // As much asked for as may be.
+        let mut spec = record().spec;
+        spec.target.manifest = json!("x".repeat(MANIFESTS + REQUEST + NODE_REQUESTS));
         let mut bounded = status.clone();
-        bound(&mut bounded);
+        bound(&mut bounded, &spec);
         prop_assert!(stored(&bounded) < 310 * 1024, "{}", stored(&bounded));
         let (before, after) = (status.rolling.unwrap(), bounded.rolling.clone().unwrap());
         let nodes = |r: &RollingStatus| r.active.iter().map(|c| c.node.clone()).collect::<Vec<_>>();
         prop_assert_eq!(nodes(&after), nodes(&before), "no claim is forgotten");
         prop_assert_eq!(bounded.timeline.last().map(|e| e.at), status.timeline.last().map(|e| e.at));
         let mut again = bounded.clone();
-        bound(&mut again);
+        bound(&mut again, &spec);
         prop_assert_eq!(again, bounded);
     }
 }
