@@ -174,7 +174,6 @@ scenarios! {
     rolling_gr_edited
     rolling_gr_edited_while_swapping
     rolling_held_by_a_budget
-    rolling_hundreds_at_once
     rolling_image_not_rendered
     rolling_jobs_end_by_themselves
     rolling_jobs_take_too_long
