@@ -5,6 +5,7 @@
 
 mod amount;
 pub mod brief;
+mod claim;
 mod limits;
 mod marks;
 mod reason;
@@ -37,7 +38,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 7;
+pub const CRD_REVISION: u32 = 8;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -34,6 +35,7 @@ pub fn run(command: Subcommand) -> ExitCode {
     let result = match command {
         Subcommand::Serve(args) => {
             telemetry::start(&args.log, args.log_format, args.log_dir());
+            open_as_many_files_as_may_be();
             block_on(serve(*args))
         }
         #[cfg(feature = "sandbox")]
@@ -64,6 +66,16 @@ fn answer(result: Result<bool, Failure>) -> ExitCode {
             let _ = writeln!(io::stderr(), "gcu-upgrade-manager: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each node in work is watched over a connection of its own, and a thousand may be. Many systems let a process have 1,024
+/// open files, and as many more as it asks for.
+fn open_as_many_files_as_may_be() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the number of open files stays as limited as it is");
     }
 }
 

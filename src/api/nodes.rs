@@ -1,5 +1,6 @@
 //! `/gum/v1/gr/{name}/nodes`: the components' pods on every node, old and new.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
@@ -22,7 +23,7 @@ use crate::observe::fleet::Interest;
 use crate::observe::live;
 use crate::plan::fleet::{DaemonPod, Fleet};
 use crate::plan::preflight;
-use crate::record::rolling::{ClaimedPod, RollingStatus};
+use crate::record::rolling::{RollingStatus, name_of_pod};
 
 /// `GET /gum/v1/gr/{name}/nodes`
 pub(super) async fn nodes(
@@ -146,7 +147,7 @@ struct ComponentPod<'a> {
     failure: Option<&'a str>,
     phase: PodPhase,
     /// Its name.
-    pod: &'a str,
+    pod: Cow<'a, str>,
     version: PodTemplate,
 }
 
@@ -240,7 +241,7 @@ impl Nodes {
             deleted_at: pod.deleted_at,
             failure: pod.failure.as_deref(),
             phase,
-            pod: &pod.name,
+            pod: Cow::from(&pod.name),
             version,
         }
     }
@@ -249,26 +250,39 @@ impl Nodes {
     fn add_replaced<'a>(&'a self, all: &mut ByNode<'a>) {
         let Some(rolling) = &self.rolling else { return };
         let there: BTreeSet<&str> = self.fleet.pods.iter().map(|pod| pod.uid.as_str()).collect();
-        let active = rolling.active.iter().map(|c| (&c.node, &c.pods, None));
-        let done = rolling.recent.iter().map(|d| (&d.node, &d.pods, Some(d.at)));
-        for (node, pods, done_at) in active.chain(done) {
+        let active = rolling.active.iter().map(|c| (&c.node, &c.pods, &c.replaces, None));
+        let done = rolling.recent.iter().map(|d| (&d.node, &d.pods, &d.replaces, Some(d.at)));
+        for (node, pods, replaces, done_at) in active.chain(done) {
             for pod in pods.iter().filter(|p| !there.contains(p.uid.as_str())) {
                 let shown = all.entry(node).or_default().entry(&pod.component).or_default();
-                let later = shown.iter().map(|other| other.created_at).filter(|at| *at > pod.created_at);
-                let successor = later.min();
-                shown.push(replaced(pod, successor.or(done_at)));
+                shown.push(replaced(shown, Cow::from(&pod.name), pod.created_at, done_at));
+            }
+            for (component, end, at) in replaces.pods() {
+                let shown = all.entry(node).or_default().entry(component).or_default();
+                if !shown.iter().any(|pod| pod.created_at == at && pod.pod.ends_with(end)) {
+                    let set = rolling.locked.iter().find(|set| set.component == component);
+                    let name = name_of_pod(set.map_or(component, |set| &set.name), end);
+                    shown.push(replaced(shown, Cow::from(name), at, done_at));
+                }
             }
         }
     }
 }
 
-fn replaced(pod: &ClaimedPod, deleted_at: Option<Timestamp>) -> ComponentPod<'_> {
+fn replaced<'a>(
+    shown: &[ComponentPod<'a>],
+    pod: Cow<'a, str>,
+    created_at: Timestamp,
+    done_at: Option<Timestamp>,
+) -> ComponentPod<'a> {
+    let later = shown.iter().map(|other| other.created_at).filter(|at| *at > created_at);
+    let deleted_at = later.min().or(done_at);
     ComponentPod {
-        created_at: pod.created_at,
+        created_at,
         deleted_at,
         failure: None,
         phase: PodPhase::Deleted,
-        pod: &pod.name,
+        pod,
         version: PodTemplate::Old,
     }
 }

@@ -34,7 +34,7 @@ fn draw(nodes: &Nodes, why: &Why, look: &Look, mut table: Table) -> String {
                 (stage.to_owned(), None, tone)
             }
         };
-        let mut what = components(node, &[]);
+        let mut what = components(node, None);
         if let Some(left) = left_out.get(node.node.as_str()) {
             what = format!("{what}  ({})", left.reason);
         }
@@ -54,7 +54,7 @@ fn draw(nodes: &Nodes, why: &Why, look: &Look, mut table: Table) -> String {
 
 /// A node that nobody works on.
 fn at_rest(node: &Node) -> (&'static str, Tone) {
-    let signs: Vec<&str> = node.components.iter().map(|c| state(c, &[]).0).collect();
+    let signs: Vec<&str> = node.components.iter().map(|c| state(c, None).0).collect();
     let has = |sign: &str| signs.contains(&sign);
     if has("✖") {
         ("✖ Failing", Tone::Bad)

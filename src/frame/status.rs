@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::table::{Cell, Table};
-use super::view::{Attention, ClaimedPod, LeftOut, Node, NodeComponent, Pod, Stuck, Upgrade, Why};
+use super::view::{Attention, Claim, LeftOut, Node, NodeComponent, Pod, Stuck, Upgrade, Why};
 use super::{Look, Tone, bar, clean, cut, list, phase, time, width, wrapped};
 use crate::gr::dependency_order;
 
 /// Nodes in work that are named; the others are counted.
 pub const SHOWN: usize = 8;
+/// What a person should look at that is named, worst first; the rest is counted.
+const ATTENTION: usize = 20;
 
 /// What is drawn.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +29,13 @@ pub struct Status {
 pub fn status(status: &Status, look: &Look) -> String {
     let mut text = head(status, look);
     text.push_str(&nodes(status, look));
-    for attention in &status.why.attention {
+    let all = &status.why.attention;
+    let shown = if look.all { all.len() } else { ATTENTION.min(all.len()) };
+    for attention in all.iter().take(shown) {
         text.push_str(&line_of(attention, look));
+    }
+    if all.len() > shown {
+        text.push_str(&format!("… {} more (--all)\n", all.len() - shown));
     }
     for note in &status.notes {
         text.push_str(&format!("{}\n", Tone::Warn.paint(&wrapped(&clean(note), look.width, "  "), look)));
@@ -172,24 +179,24 @@ fn info(node: &Stuck, status: &Status) -> String {
     let then = then.map(|then| format!(" → then {then}")).unwrap_or_default();
     let claim = status.upgrade.rolling.iter().flat_map(|r| &r.active).find(|claim| claim.node == node.node);
     match status.pods.get(&node.node).filter(|_| node.stage == "Swapping" && node.trouble.is_none()) {
-        Some(pods) => components(pods, claim.map(|c| c.pods.as_slice()).unwrap_or_default()),
+        Some(pods) => components(pods, claim),
         None if sign(node).0 != "◌" => format!("{}{then}", node.message),
         None => node.message.clone(),
     }
 }
 
-/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced. `doomed` are pods that are replaced though
+/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced. The claim tells which pods are replaced though
 /// their template does not change.
-pub(super) fn components(node: &Node, doomed: &[ClaimedPod]) -> String {
+pub(super) fn components(node: &Node, claim: Option<&Claim>) -> String {
     let mut all: Vec<&NodeComponent> = node.components.iter().collect();
     all.sort_by_key(|c| dependency_order(&c.component));
-    all.into_iter().map(|c| format!("{} {}", c.component, state(c, doomed).0)).collect::<Vec<_>>().join(" ")
+    all.into_iter().map(|c| format!("{} {}", c.component, state(c, claim).0)).collect::<Vec<_>>().join(" ")
 }
 
 /// The sign of a component on a node, and how it is meant.
-pub(super) fn state(of: &NodeComponent, doomed: &[ClaimedPod]) -> (&'static str, Tone) {
+pub(super) fn state(of: &NodeComponent, claim: Option<&Claim>) -> (&'static str, Tone) {
     let there = || of.pods.iter().filter(|p| p.phase != "deleted");
-    let is_old = |p: &Pod| p.version == "old" || doomed.iter().any(|d| d.name == p.pod);
+    let is_old = |p: &Pod| p.version == "old" || claim.is_some_and(|c| c.is_to_replace(&of.component, p));
     if there().any(|p| p.failure.is_some()) {
         ("✖", Tone::Bad)
     } else if there().next().is_none() || there().any(|p| p.phase != "ready") {

@@ -1,6 +1,8 @@
 //! The content of REST's answers, as far as it is drawn. Fields that an answer has not are as by default, and what it
 //! has besides is passed over: the service may be of another version.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error, StrDeserializer};
@@ -136,8 +138,19 @@ pub struct Claim {
     pub deadline: Option<Timestamp>,
     /// What is wrong.
     pub trouble: Option<Trouble>,
-    /// The pods that are replaced.
+    /// The pods that are replaced, as older versions name them.
     pub pods: Vec<ClaimedPod>,
+    /// The pods that are replaced, by component: `end of the name`-`when it was created`.
+    pub replaces: BTreeMap<String, String>,
+}
+
+impl Claim {
+    /// Whether a pod is one of those that are replaced.
+    pub(super) fn is_to_replace(&self, component: &str, pod: &Pod) -> bool {
+        let ends = self.replaces.get(component).into_iter().flat_map(|all| all.split(' '));
+        let is_it = |one: &str| one.rsplit_once('-').is_some_and(|(end, _)| pod.pod.ends_with(end));
+        self.pods.iter().any(|known| known.name == pod.pod) || ends.into_iter().any(is_it)
+    }
 }
 
 /// A pod that is replaced.

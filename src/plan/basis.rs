@@ -1,5 +1,6 @@
 //! What a decision may rest on: what watches have shown, or only the cluster as it is read now. Pure.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Decision;
@@ -43,7 +44,8 @@ fn claims(status: &GcuUpgradeStatus) -> &[Arc<Claim>] {
 /// released itself is known. If one does, the decision is taken anew.
 pub fn dropped(record: &GcuUpgrade, status: &GcuUpgradeStatus) -> Vec<String> {
     let (known, new) = (record.status.as_ref().map(claims).unwrap_or_default(), claims(status));
-    let dropped = known.iter().filter(|c| c.cordon && !new.iter().any(|claim| claim.node == c.node));
+    let left: HashSet<&str> = new.iter().map(|claim| claim.node.as_str()).collect();
+    let dropped = known.iter().filter(|c| c.cordon && !left.contains(c.node.as_str()));
     dropped.map(|c| c.node.clone()).collect()
 }
 

@@ -244,7 +244,7 @@ impl StepContext<'_> {
         Next::Do(Decision::Record(self.start_delete(self.draft(), gr, "deleting the gr made for the target")))
     }
 
-    fn start_delete(&self, draft: Draft, gr: &LiveGr, why: &str) -> Box<GcuUpgradeStatus> {
+    fn start_delete(&self, draft: Draft<'_>, gr: &LiveGr, why: &str) -> Box<GcuUpgradeStatus> {
         let draft = draft.with(|s| {
             s.deleting_uid = Some(gr.uid.clone());
             add(&mut s.workloads, self.workloads_of(gr));

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::standstill::held;
 use crate::record::size::{CAUSE, MESSAGE, bound, shortened};
 use crate::record::{
-    Condition, GcuUpgrade, GcuUpgradeStatus, Goal, Phase, Reason, Step, TimelineEntry, WaitReason, WaitingOn,
+    Condition, GcuUpgrade, GcuUpgradeSpec, GcuUpgradeStatus, Goal, Phase, Reason, Step, TimelineEntry,
+    WaitReason, WaitingOn,
 };
 
 /// How an upgrade ends.
@@ -19,16 +20,17 @@ pub(super) struct End {
 }
 
 /// A status under construction: every change goes through here, so that none forgets its conditions.
-pub(super) struct Draft {
+pub(super) struct Draft<'a> {
+    spec: &'a GcuUpgradeSpec,
     status: GcuUpgradeStatus,
     now: Timestamp,
 }
 
-impl Draft {
-    pub(super) fn of(record: &GcuUpgrade, now: Timestamp) -> Self {
+impl<'a> Draft<'a> {
+    pub(super) fn of(record: &'a GcuUpgrade, now: Timestamp) -> Self {
         let mut status = record.status_or_default();
         status.observed_generation = record.metadata.generation.unwrap_or_default();
-        Self { status, now }
+        Self { spec: &record.spec, status, now }
     }
 
     /// Lets the caller set the fields that a step explains.
@@ -155,7 +157,7 @@ impl Draft {
 
     fn done(mut self) -> Box<GcuUpgradeStatus> {
         // A refusal can be as long as the manifest, and the record must stay writable.
-        bound(&mut self.status);
+        bound(&mut self.status, self.spec);
         let counted = self.status.rolling.as_ref().filter(|r| r.max_unavailable > 0);
         self.status.nodes_done = counted.map(|r| format!("{}/{}", r.nodes.done, r.nodes.total));
         Box::new(self.status)

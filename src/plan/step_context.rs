@@ -156,7 +156,7 @@ impl StepContext<'_> {
         Decision::Wait { status, until: None }
     }
 
-    pub(super) fn draft(&self) -> Draft {
+    pub(super) fn draft(&self) -> Draft<'_> {
         Draft::of(self.record, self.now)
     }
 

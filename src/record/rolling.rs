@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Reason;
 
 pub use super::amount::{Amount, Asked};
+pub use super::claim::*;
 pub use super::marks::*;
 
 /// Labels that all have to be there.
@@ -277,126 +278,5 @@ pub struct NodeCounts {
     pub failed: u32,
 }
 
-/// A node in work. It counts against `maxUnavailable` from here until the claim is dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Claim {
-    /// Name of the node in work.
-    pub node: String,
-    /// When work on it started.
-    #[schemars(with = "String")]
-    pub since: Timestamp,
-    /// Its state.
-    pub state: ClaimState,
-    /// When this state is held, or the node released, if it has not ended by then.
-    #[schemars(with = "String")]
-    pub deadline: Timestamp,
-    /// The node is cordoned for this.
-    pub cordon: bool,
-    /// The pods that are replaced, in order.
-    pub pods: Vec<ClaimedPod>,
-    /// GCUs that the node offered when it was claimed.
-    pub gcus: i64,
-    /// Why it is not progressing, if so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<Trouble>,
-    /// For the efficiency: when it would have begun without any delay of ours, in milliseconds.
-    #[serde(default)]
-    pub ideal_start_ms: u64,
-    /// The `spec.nodeAttempts` of this node that the claim takes into account.
-    #[serde(default)]
-    pub attempt: u32,
-    /// Since when its pods are watched, where the cluster's clock says that they became ready in the future.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub soaking_since: Option<Timestamp>,
-    /// GCUs were missing after its pods had been replaced: on the way back they are not waited for.
-    #[serde(default)]
-    pub lost_gcus: bool,
-}
-
-/// How far a claimed node is, as far as it has to be remembered; the rest is seen in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ClaimState {
-    /// Being cordoned, waited for and drained: can still be released untouched.
-    Emptying,
-    /// Its pods are being replaced.
-    Swapping,
-    /// Being released untouched.
-    Returning,
-}
-
-/// A pod that is replaced under a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimedPod {
-    /// The component's key.
-    pub component: String,
-    /// The pod's name.
-    pub name: String,
-    /// Only this very pod is deleted.
-    pub uid: String,
-    /// When it was created.
-    #[schemars(with = "String")]
-    pub created_at: Timestamp,
-}
-
-/// Why a claimed node is not progressing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    /// Failed: something visibly cannot work. Late: it only takes longer than its deadline.
-    pub kind: TroubleKind,
-    /// A sentence that names what stands in the way.
-    pub message: String,
-    /// When the trouble was first seen.
-    #[schemars(with = "String")]
-    pub at: Timestamp,
-}
-
-/// The kinds of trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TroubleKind {
-    /// A failure signal that may still pass.
-    Settling,
-    /// Something visibly cannot work: counts against `failureThreshold`.
-    Failed,
-    /// The deadline has passed: the upgrade is held.
-    Late,
-}
-
-/// A node that was released untouched and left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SkippedNode {
-    /// Name of the node that was left out.
-    pub node: String,
-    /// Why it was left out, in a sentence.
-    pub reason: String,
-    /// The `spec.nodeAttempts` of this node at that time.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub attempt: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// A node that was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DoneNode {
-    /// Name of the node that was done.
-    pub node: String,
-    /// When work on it started.
-    #[schemars(with = "String")]
-    pub since: Timestamp,
-    /// When it was done.
-    #[schemars(with = "String")]
-    pub at: Timestamp,
-    /// The pods that were replaced.
-    pub pods: Vec<ClaimedPod>,
-}
-
 /// More nodes than this are never in work at once: their claims have to fit into one record.
-pub const WINDOW_LIMIT: usize = 200;
+pub const WINDOW_LIMIT: usize = 1000;

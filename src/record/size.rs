@@ -1,18 +1,23 @@
 //! How large a record may become. Each part of it has its share in bytes, and the shares add up to [`RECORD`]: the
 //! compiler checks that.
 //!
+//! What was asked for does not change while nodes are in work, and what people say of single nodes is little as a rule:
+//! the nodes in work have, beside their own share, what these leave of theirs. See [`Room`].
+//!
 //! An API server stores records as JSON, and escapes more in it than JSON has to: sizes are counted as it stores them.
 //! etcd takes 1.5 MiB. What is left is for what is not written by this service: `managedFields`, which repeat the names
 //! of all fields, and other people's annotations, of which an API server takes 256 KiB.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
-use super::rolling::{RollingStatus, WINDOW_LIMIT};
+use super::rolling::{Claim, ClaimState, RollingStatus, WINDOW_LIMIT};
 use super::status::GcuUpgradeStatus;
+use super::{GcuUpgradeSpec, SkipNode};
 
 const KIB: usize = 1024;
 
@@ -26,32 +31,35 @@ pub const MANIFESTS: usize = 96 * KIB;
 pub const REQUEST: usize = 12 * KIB;
 /// `spec.skip` and `spec.nodeAttempts`: what people say of nodes.
 pub const NODE_REQUESTS: usize = 96 * KIB;
-/// The nodes in work and those that were given up; no further node is taken from here on.
-pub const NODES: usize = 218 * KIB;
-/// One node in work: each of its pods takes little more than its DaemonSet in [`LOCKED`].
-const NODE: usize = 20 * KIB;
-/// Descriptions of troubles: those that do not fit are short.
-const TROUBLES: usize = 8 * KIB;
+/// So much of it is left to people however many nodes are in work.
+pub const NODE_REQUESTS_KEPT: usize = 16 * KIB;
+/// The nodes in work, the slots of those that were done, and those that were given up, with the most that can be asked
+/// for. No further node is taken when there is no room for the most that one can come to.
+pub const NODES: usize = 238 * KIB;
+/// Descriptions of troubles. When the first half is used up they are short, then there are none.
+const TROUBLES: usize = 10 * KIB;
 /// The DaemonSets that are held: an upgrade of more is refused.
 pub const LOCKED: usize = 14 * KIB;
 /// Of a Recreate: the workloads whose pods are waited for.
 pub const WORKLOADS: usize = 200 * KIB;
 /// The nodes that were done last.
-const RECENT: usize = 12 * KIB;
+const RECENT: usize = 6 * KIB;
 const TIMELINE: usize = 16 * KIB;
-/// Times as numbers, of at most 20 digits and a comma.
-const SLOTS: usize = WINDOW_LIMIT * 21;
 const CONDITIONS: usize = CONDITIONS_KEPT * (MESSAGE + 256);
 /// The message, the same where something is waited for, and where the upgrade is given up; why it turned back.
 const TEXTS: usize = 3 * (MESSAGE + 256) + CAUSE + 64;
 /// Numbers, times and words.
 const WORDS: usize = 2 * KIB;
 
-const OF_NODES: usize = NODES + NODE + TROUBLES + LOCKED + RECENT + SLOTS;
-const STATUS: usize =
-    TIMELINE + CONDITIONS + TEXTS + WORDS + if OF_NODES > WORKLOADS { OF_NODES } else { WORKLOADS };
+/// What there is of a RollingUpdate whatever its nodes do.
+const OF_ROLLING: usize = TROUBLES + LOCKED + RECENT;
+/// What there is of every upgrade.
+const FIXED: usize = METADATA + TIMELINE + CONDITIONS + TEXTS + WORDS;
+const fn fits(asked: usize, nodes: usize) -> bool {
+    FIXED + MANIFESTS + REQUEST + asked + nodes <= RECORD
+}
 const _: () = assert!(
-    METADATA + MANIFESTS + REQUEST + NODE_REQUESTS + STATUS <= RECORD,
+    fits(NODE_REQUESTS, OF_ROLLING + NODES) && fits(NODE_REQUESTS, WORKLOADS),
     "the shares do not add up to the size of a record"
 );
 
@@ -61,7 +69,7 @@ pub const MESSAGE: usize = 1024;
 pub const CAUSE: usize = 480;
 /// The longest description of a trouble, and that of one for which there is little room.
 pub const TROUBLE: usize = 400;
-const SHORT_TROUBLE: usize = 100;
+const SHORT_TROUBLE: usize = 60;
 /// The longest reason for which a node was given up.
 pub const SKIP_REASON: usize = 120;
 /// The longest name of a user.
@@ -74,10 +82,18 @@ const ENTRIES: usize = 40;
 const CONDITIONS_KEPT: usize = 6;
 /// Done nodes that are named.
 const DONE_NODES: usize = 10;
-/// What a claim can grow by: a short trouble, or else its entry among the nodes that were given up.
-const GROWTH: usize = 200;
-/// A pod of a claim beside the names of component and DaemonSet.
-const POD: usize = 116;
+/// A claim without its pods, its node's name and what it grows by.
+const CLAIM: usize = 200;
+/// What a claim can grow by: a trouble without a description, that GCUs were lost, and that it is being released.
+const GROWTH: usize = 88;
+/// An entry among the nodes that were given up beside the node's name.
+const SKIPPED: usize = SKIP_REASON + 52;
+/// A pod of a claim beside its component.
+const POD: usize = 18;
+/// What a request to try a node again adds to its claim.
+const ATTEMPT: usize = 22;
+/// The longest name of a node.
+const NODE_NAME: usize = 253;
 
 /// What a value takes up in a record, as an API server stores it.
 pub fn stored(value: &impl Serialize) -> usize {
@@ -108,19 +124,81 @@ pub fn shortened(text: &str, limit: usize) -> String {
     text
 }
 
-/// What nodes in work and given up take up, and may yet. `sets` are the names of component and DaemonSet whose pods a
-/// node can have.
-pub fn nodes<'s>(rolling: &RollingStatus, sets: impl Iterator<Item = (&'s str, &'s str)>) -> usize {
-    let all_pods: usize = sets.map(|(component, name)| stored(&component) + name.len() + POD).sum();
-    let claims = rolling.active.iter().map(|claim| {
-        let missing = all_pods.saturating_sub(stored(&claim.pods));
-        stored(claim) + missing + claim.node.len() + GROWTH
-    });
-    claims.sum::<usize>() + stored(&rolling.skipped)
+/// The room that a record has for nodes in work, whatever becomes of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    left: usize,
+    /// What all pods of a node can take up.
+    pods: usize,
+}
+
+impl Room {
+    /// What is left. `components` are those whose pods a node can have, one for each DaemonSet.
+    pub fn of<'s>(
+        spec: &GcuUpgradeSpec,
+        rolling: &RollingStatus,
+        components: impl Iterator<Item = &'s str>,
+    ) -> Self {
+        let pods = components.map(|component| stored(&component) + POD).sum();
+        Self {
+            left: share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(nodes(rolling, pods)),
+            pods,
+        }
+    }
+
+    /// Whether another node has room, whatever its name.
+    pub fn is_left(&self) -> bool {
+        self.left >= CLAIM + NODE_NAME + self.pods + GROWTH.max(SKIPPED + NODE_NAME)
+    }
+
+    /// Another node is in work.
+    pub fn take(&mut self, claim: &Claim) {
+        self.left = self.left.saturating_sub(reserved(claim, self.pods));
+    }
+}
+
+/// Whether a record has room for what people say of nodes, when that is to become so much.
+pub fn has_room_for(spec: &GcuUpgradeSpec, rolling: Option<&RollingStatus>, requests: usize) -> bool {
+    let taken = || {
+        rolling.map_or(0, |rolling| {
+            let sets = rolling.locked.iter().map(|set| stored(&set.component) + POD);
+            nodes(rolling, sets.sum())
+        })
+    };
+    requests <= NODE_REQUESTS_KEPT || (requests <= NODE_REQUESTS && taken() <= share(spec, requests))
+}
+
+/// What people's words about nodes take up, and may yet.
+pub fn requests(skip: &[SkipNode], attempts: &BTreeMap<String, u32>) -> usize {
+    stored(&skip) + stored(attempts) + attempts.len() * ATTEMPT
+}
+
+/// What is left to the nodes when people say so much of some.
+fn share(spec: &GcuUpgradeSpec, requests: usize) -> usize {
+    let asked = stored(spec).saturating_sub(stored(&spec.skip) + stored(&spec.node_attempts));
+    let others = FIXED + OF_ROLLING + asked + requests.max(NODE_REQUESTS_KEPT);
+    RECORD.saturating_sub(others).max(NODES)
+}
+
+/// What nodes in work and given up take up, and may yet.
+fn nodes(rolling: &RollingStatus, pods: usize) -> usize {
+    let claims: usize = rolling.active.iter().map(|claim| reserved(claim, pods)).sum();
+    claims + stored(&rolling.skipped) + stored(&rolling.slots)
+}
+
+/// The most that a claim can come to. One that is being released changes no more.
+fn reserved(claim: &Claim, pods: usize) -> usize {
+    let (has, now) = (stored(&claim.pods) + stored(&claim.replaces), stored(claim) + 1);
+    if claim.state == ClaimState::Returning {
+        return now;
+    }
+    // One that is given up lets go of its pods.
+    let skipped = if claim.cordon { (SKIPPED + claim.node.len()).saturating_sub(has) } else { 0 };
+    now + pods.saturating_sub(has) + GROWTH.max(skipped)
 }
 
 /// Brings a status within its share, one that an older version or somebody else has written too.
-pub fn bound(status: &mut GcuUpgradeStatus) {
+pub fn bound(status: &mut GcuUpgradeStatus, spec: &GcuUpgradeSpec) {
     cut(&mut status.message, MESSAGE);
     status.cause.iter_mut().for_each(|cause| cut(cause, CAUSE));
     status.waiting_on.iter_mut().for_each(|w| cut(&mut w.message, MESSAGE));
@@ -139,30 +217,49 @@ pub fn bound(status: &mut GcuUpgradeStatus) {
     if let Some(rolling) = &mut status.rolling {
         // Those of a Recreate.
         status.workloads.clear();
-        bound_rolling(rolling);
+        bound_rolling(rolling, spec);
     }
 }
 
-fn bound_rolling(rolling: &mut RollingStatus) {
+fn bound_rolling(rolling: &mut RollingStatus, spec: &GcuUpgradeSpec) {
     if let Some(giving_up) = &mut rolling.giving_up {
         cut(&mut giving_up.message, MESSAGE);
     }
     keep_newest(&mut rolling.recent, DONE_NODES, RECENT);
     rolling.slots.truncate(WINDOW_LIMIT);
+    bound_troubles(rolling);
+    rolling.skipped.iter_mut().for_each(|skipped| cut(&mut skipped.reason, SKIP_REASON));
+    if !rolling.skipped.is_empty() {
+        let others = stored(&rolling.active) + stored(&rolling.slots);
+        let left = share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(others);
+        keep_newest(&mut rolling.skipped, usize::MAX, left);
+    }
+}
+
+/// The first troubles are told of at length: they say what the matter is with those that come after them.
+fn bound_troubles(rolling: &mut RollingStatus) {
+    let mut troubled: Vec<&mut Arc<Claim>> =
+        rolling.active.iter_mut().filter(|c| c.trouble.is_some()).collect();
+    troubled.sort_by_key(|claim| claim.trouble.as_ref().map(|t| t.at));
     let mut left = TROUBLES;
-    for claim in &mut rolling.active {
+    for claim in troubled {
         let Some(trouble) = &claim.trouble else { continue };
-        let limit = if left >= TROUBLE { TROUBLE } else { SHORT_TROUBLE };
-        let message = shortened(&trouble.message, limit);
-        left = left.saturating_sub(stored(&message));
+        let limit = match left {
+            left if left >= TROUBLES / 2 => TROUBLE,
+            left if left >= SHORT_TROUBLE => SHORT_TROUBLE,
+            _ => 0,
+        };
+        let mut message = trouble.message.as_str();
+        if limit < TROUBLE {
+            // Whoever shows it shows the node beside it.
+            let node = format!("node {}: ", claim.node);
+            message = message.strip_prefix(&node).unwrap_or(message);
+        }
+        let message = if limit == 0 { String::new() } else { shortened(message, limit) };
+        left = left.saturating_sub(stored(&message) - 2);
         if message != trouble.message {
             Arc::make_mut(claim).trouble.iter_mut().for_each(|t| t.message.clone_from(&message));
         }
-    }
-    rolling.skipped.iter_mut().for_each(|skipped| cut(&mut skipped.reason, SKIP_REASON));
-    if !rolling.skipped.is_empty() {
-        let left = (NODES + NODE).saturating_sub(stored(&rolling.active));
-        keep_newest(&mut rolling.skipped, usize::MAX, left);
     }
 }
 

@@ -15,6 +15,8 @@ use crate::record::{GcuUpgrade, Phase};
 
 /// Nodes that are shown at once.
 const SHOWN: usize = 8;
+/// Nodes that can be unfolded beside these.
+const UNFOLDED: usize = 200;
 /// Names of nodes that are left out for the same reason.
 const NAMED: usize = 6;
 
@@ -83,7 +85,10 @@ fn nodes(shell: &Shell<'_>, page: &GrPage<'_>, why: &Why) -> Markup {
             @if !all.is_empty() {
                 details id=(id) {
                     summary { (all.len()) " " (what) }
-                    ul.blocks { @for stuck in all { li { (node(shell, page, stuck)) } } }
+                    ul.blocks { @for stuck in all.iter().take(UNFOLDED) { li { (node(shell, page, stuck)) } } }
+                    @if all.len() > UNFOLDED {
+                        p.dim { "+ " (all.len().saturating_sub(UNFOLDED)) " " (what) }
+                    }
                 }
             }
         }

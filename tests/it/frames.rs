@@ -9,7 +9,7 @@ use gcu_upgrade_manager::explain::why::why as why_of;
 use gcu_upgrade_manager::frame::doctor::{Check, doctor};
 use gcu_upgrade_manager::frame::plan::{Plan, plan};
 use gcu_upgrade_manager::frame::status::{Status, line, status};
-use gcu_upgrade_manager::frame::view::{Nodes, Upgrade, Why, read};
+use gcu_upgrade_manager::frame::view::{Attention, Nodes, Upgrade, Why, read};
 use gcu_upgrade_manager::frame::{Look, clean, cut, history, list, nodes, service, time, why, width};
 use gcu_upgrade_manager::plan::fleet::Fleet;
 use gcu_upgrade_manager::plan::impact;
@@ -270,4 +270,29 @@ fn a_pod_that_is_replaced_though_its_template_stays_counts_as_old_until_it_is() 
     let claim = claims.iter_mut().find(|claim| claim.node == "node-31").unwrap();
     claim.pods[0].name = "enflame-gcu-plugin-x".to_owned();
     assert!(drawn(&seen).ends_with("driver ✔ toolkit ◌ devicePlugin ·"), "{}", drawn(&seen));
+    // As it was named by older versions, and as it is now.
+    let claims = &mut seen.upgrade.rolling.as_mut().unwrap().active;
+    let claim = claims.iter_mut().find(|claim| claim.node == "node-31").unwrap();
+    claim.pods.clear();
+    claim.replaces = [("devicePlugin".to_owned(), "ugh-5-t7nyt6 gin-x-t7nyt5".to_owned())].into();
+    assert!(drawn(&seen).ends_with("driver ✔ toolkit ◌ devicePlugin ·"), "{}", drawn(&seen));
+    let claims = &mut seen.upgrade.rolling.as_mut().unwrap().active;
+    let claim = claims.iter_mut().find(|claim| claim.node == "node-31").unwrap();
+    claim.replaces = [("devicePlugin".to_owned(), "gin-y-t7nyt5".to_owned())].into();
+    assert!(drawn(&seen).ends_with("driver ✔ toolkit ◌ devicePlugin ✔"), "{}", drawn(&seen));
+}
+
+#[test]
+fn what_a_person_should_look_at_is_named_worst_first_and_counted_beyond_twenty() {
+    let mut seen = rollout();
+    let one = seen.why.attention.first().unwrap().clone();
+    let numbered =
+        |n: usize| Attention { about: format!("node-{n}: its new pod cannot start"), ..one.clone() };
+    seen.why.attention = (0..1000).map(numbered).collect();
+    let frame = status(&seen, &look(None));
+    assert_eq!(frame.lines().filter(|line| line.starts_with("Attention")).count(), 20);
+    assert!(frame.contains("node-19: its") && !frame.contains("node-20: its"), "{frame}");
+    assert!(frame.contains("\n… 980 more (--all)\n"), "{frame}");
+    let all = status(&seen, &Look { all: true, ..look(None) });
+    assert!(all.contains("node-999: its"), "{all}");
 }

@@ -367,3 +367,35 @@ fn nothing_of_a_manifest_is_logged_however_much_is_logged() {
         assert!(leak.is_none(), "{:.400}", leak.unwrap_or_default());
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_service_opens_as_many_files_as_it_may() {
+    let town = Neighbourhood::new();
+    let (kubeconfig, blueprints) = (town.path("kubeconfig"), town.path("blueprints"));
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "ulimit -S -n 200; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_gcu-upgrade-manager"),
+        "serve",
+    ]);
+    limited.args(["--listen", "127.0.0.1:0", "--kubeconfig", &kubeconfig, "--blueprints", &blueprints]);
+    limited.args(["--log-dir", &town.path("log"), "--lease", "kube-system/limited"]);
+    let mut service =
+        limited.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let limits = || {
+        let all = std::fs::read_to_string(format!("/proc/{}/limits", service.id())).unwrap_or_default();
+        let line = all.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();
+        line.split_whitespace().skip(3).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    while limits().first() != limits().get(1) && begun.elapsed() < Duration::from_secs(20) {
+        sleep(Duration::from_millis(20));
+    }
+    let reached = limits();
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert!(reached.len() == 2 && reached[0] == reached[1] && reached[0] != "200", "{reached:?}");
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::rolling::{SKIP_LABEL, TroubleKind};
-use crate::record::size::{NODE_REQUESTS, stored};
+use crate::record::size::{has_room_for, requests};
 use crate::record::{GcuUpgrade, SkipNode};
 
 /// More nodes than this are not skipped, and not retried, by request: the schema of the record says so too.
@@ -67,7 +67,7 @@ pub fn skip(record: &GcuUpgrade, asked: &Skipping) -> Result<NodeChange, String>
         return Ok(NodeChange::default());
     }
     skip.insert(known.unwrap_or(skip.len()), entry);
-    if skip.len() > NODES_LIMIT || !fit(&skip, &record.spec.node_attempts) {
+    if skip.len() > NODES_LIMIT || !fit(record, &skip, &record.spec.node_attempts) {
         return Err(format!(
             "names {} nodes that are skipped by request, and can hold no more: set the label {SKIP_LABEL}=true on node {}, which does the same",
             record.spec.skip.len(),
@@ -101,7 +101,7 @@ pub fn retry(record: &GcuUpgrade, node: &str) -> Result<NodeChange, String> {
     let latest = [known, claim.map(|c| c.attempt), given_up.map(|s| s.attempt)].into_iter().flatten().max();
     let mut more = attempts.clone();
     more.insert(node.to_owned(), u32::MAX);
-    let fits = known.is_some() || (attempts.len() < NODES_LIMIT && fit(&skip, &more));
+    let fits = known.is_some() || (attempts.len() < NODES_LIMIT && fit(record, &skip, &more));
     if !fits && (given_up.is_some() || trouble.is_some()) {
         return Err(format!(
             "has retried {} nodes, and can count no more: retry the upgrade as a whole when it is held, which tries every node again",
@@ -116,6 +116,7 @@ pub fn retry(record: &GcuUpgrade, node: &str) -> Result<NodeChange, String> {
 }
 
 /// Whether the record can hold what people say of nodes.
-fn fit(skip: &[SkipNode], attempts: &BTreeMap<String, u32>) -> bool {
-    stored(&skip).saturating_add(stored(attempts)) <= NODE_REQUESTS
+fn fit(record: &GcuUpgrade, skip: &[SkipNode], attempts: &BTreeMap<String, u32>) -> bool {
+    let rolling = record.status.as_ref().and_then(|s| s.rolling.as_ref());
+    has_room_for(&record.spec, rolling, requests(skip, attempts))
 }

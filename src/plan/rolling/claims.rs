@@ -14,7 +14,7 @@ use crate::plan::memo::Terms;
 use crate::plan::status::after;
 use crate::plan::step_context::StepContext;
 use crate::record::rolling::{
-    Claim, ClaimState, ClaimedPod, DoneNode, RollingStatus, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
+    Claim, ClaimState, DoneNode, Replaced, RollingStatus, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
 };
 use crate::record::size::{SKIP_REASON, TROUBLE, shortened};
 
@@ -59,12 +59,15 @@ impl StepContext<'_> {
                 }
                 Move::AddPods(more) => {
                     // Of each component the pods that are there, and those that were there last: no more than fits.
-                    let there = |pod: &ClaimedPod| index.pods(&claim.node).any(|(_, p)| p.uid == pod.uid);
-                    let again = |pod: &ClaimedPod| more.iter().any(|m| m.component == pod.component);
-                    let mut pods = claim.pods.clone();
-                    pods.retain(|pod| there(pod) || !again(pod));
-                    pods.extend(more);
-                    Arc::make_mut(&mut claim).pods = pods;
+                    let there = node::replaced(index, &claim.node, |_, _| true);
+                    let claim = Arc::make_mut(&mut claim);
+                    let node = claim.node.clone();
+                    let is_there = |uid: &str| index.pods(&node).any(|(_, pod)| pod.uid == uid);
+                    claim.pods.retain(|pod| is_there(&pod.uid) || !more.has(&pod.component));
+                    for component in more.components() {
+                        claim.replaces.retain_of(component, &there);
+                    }
+                    claim.replaces.extend(more);
                 }
                 Move::Skip(reason) => {
                     let claim = Arc::make_mut(&mut claim);
@@ -72,6 +75,7 @@ impl StepContext<'_> {
                     claim.trouble = None;
                     // None of them has been touched, and its name is written once more.
                     claim.pods.clear();
+                    claim.replaces = Replaced::default();
                     let (node, reason) = (claim.node.clone(), shortened(&reason, SKIP_REASON));
                     rolling.skipped.push(SkippedNode { node, reason, attempt: claim.attempt });
                 }
@@ -113,6 +117,9 @@ impl StepContext<'_> {
         let ahead = look.stage == node::Stage::Soaking && look.clock_was_set;
         if ahead && claim.soaking_since.is_none() {
             Arc::make_mut(claim).soaking_since = Some(self.now);
+        } else if claim.trouble.is_some() && claim.soaking_since.is_some() {
+            // What is in trouble again is watched anew.
+            Arc::make_mut(claim).soaking_since = None;
         }
         let missing = look.stage == node::Stage::Verifying && look.missing_gcus;
         if missing && !claim.lost_gcus {
@@ -159,6 +166,7 @@ impl StepContext<'_> {
             since: claim.since,
             at: self.now,
             pods: claim.pods,
+            replaces: claim.replaces,
         });
     }
 
@@ -171,10 +179,14 @@ impl StepContext<'_> {
         let claimed: BTreeSet<String> = rolling.active.iter().map(|c| c.node.clone()).collect();
         let mut taken: Vec<&str> =
             index.populated().filter(|n| !claimed.contains(*n) && self.was_taken(index, n)).collect();
+        if taken.is_empty() {
+            return;
+        }
         taken.sort_unstable();
+        let mut room = index.room(&self.record.spec, rolling);
         for name in taken {
             // The others are claimed when there is room for them in the record.
-            if rolling.active.len() >= WINDOW_LIMIT || !index.has_room(rolling) {
+            if rolling.active.len() >= WINDOW_LIMIT || !room.is_left() {
                 break;
             }
             let Some(node) = index.fleet.node(name) else { continue };
@@ -182,6 +194,7 @@ impl StepContext<'_> {
             claim.state = ClaimState::Swapping;
             claim.cordon = false;
             claim.deadline = after(self.now, self.record.spec.deadlines.node_seconds);
+            room.take(&claim);
             rolling.active.push(Arc::new(claim));
             rolling.uncommanded = rolling.uncommanded.saturating_add(1);
         }
@@ -205,8 +218,6 @@ impl StepContext<'_> {
         rolling: &mut RollingStatus,
     ) -> Claim {
         let first = index.first_outdated(&node.name).unwrap_or(usize::MAX);
-        let mut pods: Vec<_> = index.pods(&node.name).filter(|(set, _)| *set >= first).collect();
-        pods.sort_by_key(|(set, _)| *set);
         let impact = index.sets.iter().skip(first).map(|(s, _)| s.impact).max().unwrap_or(Impact::None);
         let cordon = impact >= Impact::Cordon;
         let state = if cordon { ClaimState::Emptying } else { ClaimState::Swapping };
@@ -225,7 +236,8 @@ impl StepContext<'_> {
             state,
             deadline: after(self.now, seconds),
             cordon,
-            pods: pods.into_iter().map(|(set, pod)| node::claimed(index, set, pod)).collect(),
+            pods: Vec::new(),
+            replaces: node::replaced(index, &node.name, |set, _| set >= first),
             gcus: node.gcus,
             trouble: None,
             ideal_start_ms,

@@ -17,7 +17,7 @@ pub fn must_leave(claim: &Claim, tenant: &Tenant, drain: &Drain) -> bool {
 
 /// Whether the components of a claimed node that restart are such that pods have to be gone before.
 fn drains(claim: &Claim, drain: &Drain) -> bool {
-    drain.enabled && claim.pods.iter().any(|p| impact_of(&p.component) == Impact::Evict)
+    drain.enabled && claim.components().any(|component| impact_of(component) == Impact::Evict)
 }
 
 /// Whether it matters for a claimed node which pods of users are on it. They are looked at from when the node carries

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::standing::{Standings, Touched};
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
+use crate::record::GcuUpgradeSpec;
 use crate::record::rolling::{RollingStatus, RollingUpdate};
-use crate::record::size;
+use crate::record::size::Room;
 
 /// The DaemonSets concerned, in the order in which they are swapped, with what the cluster says of each.
 pub struct Sets<'a> {
@@ -93,10 +94,14 @@ impl<'a> Index<'a> {
             && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
     }
 
-    /// Whether the record has room for another node in work, whatever becomes of those that are.
-    pub fn has_room(&self, rolling: &RollingStatus) -> bool {
-        let sets = self.sets.iter().skip(self.first).map(|(s, _)| (s.component.as_str(), s.name.as_str()));
-        size::nodes(rolling, sets) <= size::NODES
+    /// The component of a DaemonSet.
+    pub fn component(&self, set: usize) -> &'a str {
+        self.sets.get(set).map(|(scoped, _)| scoped.component.as_str()).unwrap_or_default()
+    }
+
+    /// The room that the record has for further nodes in work, whatever becomes of those that are.
+    pub fn room(&self, spec: &GcuUpgradeSpec, rolling: &RollingStatus) -> Room {
+        Room::of(spec, rolling, self.sets.iter().skip(self.first).map(|(s, _)| s.component.as_str()))
     }
 
     /// Nodes that there are, with outdated pods.

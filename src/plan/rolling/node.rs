@@ -16,7 +16,7 @@ use crate::plan::FleetAction;
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
 use crate::plan::impact::Impact;
 use crate::plan::status::after;
-use crate::record::rolling::{Claim, ClaimState, ClaimedPod, RollingUpdate};
+use crate::record::rolling::{Claim, ClaimState, PodId, Replaced, RollingUpdate};
 use crate::record::{GcuUpgrade, Goal};
 
 /// A node that is not ready while it is worked on may be on its way back: a driver or a container runtime restarts.
@@ -53,7 +53,7 @@ pub enum Move {
     /// It is empty: its pods may be replaced.
     Swap,
     /// These pods are to be replaced as well.
-    AddPods(Vec<ClaimedPod>),
+    AddPods(Replaced),
     /// It is done.
     Done,
     /// It is to be released, and left out from now on, for this reason.
@@ -184,15 +184,14 @@ impl Node<'_> {
         let pods: Vec<(usize, &DaemonPod)> = self.index.pods(&self.node.name).collect();
         let mut newest_ready: Option<Timestamp> = None;
         for (position, (scoped, state)) in self.index.sets.iter().enumerate() {
-            let claimed: Vec<&ClaimedPod> =
-                self.claim.pods.iter().filter(|p| p.component == scoped.component).collect();
+            let claimed = self.claim.components().any(|component| component == scoped.component);
             let here: Vec<&DaemonPod> =
                 pods.iter().filter(|(s, _)| *s == position).map(|(_, p)| *p).collect();
-            let nothing = claimed.is_empty() && (!scoped.changed || here.is_empty());
+            let nothing = !claimed && (!scoped.changed || here.is_empty());
             if nothing || self.index.sets.is_unsettled(position) {
                 continue;
             }
-            if let Some(old) = here.iter().find(|p| claimed.iter().any(|c| c.uid == p.uid)) {
+            if let Some(old) = here.iter().find(|p| self.claim.is_to_replace(&scoped.component, id(p))) {
                 if scoped.impact == Impact::Evict
                     && !old.is_deleting()
                     && let Some(look) = self.arrived()
@@ -237,13 +236,13 @@ impl Node<'_> {
 
     /// Pods from another template than the DaemonSets' present one that the claim does not name: the gr was put
     /// back meanwhile. They are replaced too, with those after them.
-    fn newly_outdated(&self) -> Option<Vec<ClaimedPod>> {
-        let known = |pod: &DaemonPod| self.claim.pods.iter().any(|c| c.uid == pod.uid);
-        let pods: Vec<(usize, &DaemonPod)> = self.index.pods(&self.node.name).collect();
-        let outdated = pods.iter().filter(|(set, pod)| self.index.is_outdated(*set, pod) && !known(pod));
-        let first = outdated.map(|(set, _)| *set).min()?;
-        let more = pods.iter().filter(|(set, pod)| *set >= first && !known(pod));
-        Some(more.map(|(set, pod)| claimed(self.index, *set, pod)).collect())
+    fn newly_outdated(&self) -> Option<Replaced> {
+        let known =
+            |set: usize, pod: &DaemonPod| self.claim.is_to_replace(self.index.component(set), id(pod));
+        let pods = self.index.pods(&self.node.name);
+        let new = pods.filter(|(set, pod)| self.index.is_outdated(*set, pod) && !known(*set, pod));
+        let first = new.map(|(set, _)| set).min()?;
+        Some(replaced(self.index, &self.node.name, |set, pod| set >= first && !known(set, pod)))
     }
 
     fn replace(&self, component: &str, old: &DaemonPod) -> NodeAssessment {
@@ -323,10 +322,17 @@ pub fn release(node: &NodeState) -> FleetAction {
     }
 }
 
-/// A pod as a claim names it.
-pub fn claimed(index: &Index<'_>, set: usize, pod: &DaemonPod) -> ClaimedPod {
-    let component = index.sets.get(set).map(|(s, _)| s.component.clone()).unwrap_or_default();
-    ClaimedPod { component, name: pod.name.clone(), uid: pod.uid.clone(), created_at: pod.created_at }
+/// The pods of a node that are wanted, as a claim names them.
+pub fn replaced(index: &Index<'_>, node: &str, wanted: impl Fn(usize, &DaemonPod) -> bool) -> Replaced {
+    let mut all = Replaced::default();
+    for (set, pod) in index.pods(node).filter(|(set, pod)| wanted(*set, pod)) {
+        all.add(index.component(set), id(pod));
+    }
+    all
+}
+
+fn id(pod: &DaemonPod) -> PodId<'_> {
+    PodId { name: &pod.name, uid: &pod.uid, created_at: pod.created_at }
 }
 
 pub(super) fn named(pods: &[&Tenant]) -> String {

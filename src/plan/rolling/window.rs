@@ -108,9 +108,13 @@ impl StepContext<'_> {
     }
 
     fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) {
+        if left.is_empty() {
+            return;
+        }
+        let mut room = index.room(&self.record.spec, rolling);
         for node in left {
             let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
-            if full || rolling.step_left == Some(0) || !index.has_room(rolling) {
+            if full || rolling.step_left == Some(0) || !room.is_left() {
                 break;
             }
             if let Some(since) = rolling.gated_since.take() {
@@ -121,6 +125,7 @@ impl StepContext<'_> {
             }
             rolling.first_claim_at.get_or_insert(self.now);
             let claim = self.new_claim(index, node, rolling);
+            room.take(&claim);
             rolling.active.push(Arc::new(claim));
             rolling.step_left = rolling.step_left.map(|left| left.saturating_sub(1));
         }

@@ -362,7 +362,7 @@ impl Replay {
 
     /// The components for which a node was claimed and which have no new, ready pod there.
     fn lacking(&self, claim: &Claim, goal: Goal) -> BTreeSet<String> {
-        let wanted: BTreeSet<&String> = claim.pods.iter().map(|pod| &pod.component).collect();
+        let wanted: BTreeSet<String> = claim.components().map(str::to_owned).collect();
         let there = |key: &String| {
             self.pods.values().any(|pod| {
                 let Some(set) = self.sets.get(owner(pod, "uid")).map(|set| &set.object) else { return false };
@@ -376,6 +376,6 @@ impl Replay {
         };
         // A component that is not deployed any more lacks nothing.
         let still = |key: &String| self.grs.values().any(|(gr, _)| deployed(gr).contains_key(key.as_str()));
-        wanted.into_iter().filter(|key| still(key) && !there(key)).cloned().collect()
+        wanted.into_iter().filter(|key| still(key) && !there(key)).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gcu_upgrade_manager::plan::basis::{Basis, basis, dropped};
 use gcu_upgrade_manager::plan::{Decision, FleetAction, GrAction, GuardAction};
-use gcu_upgrade_manager::record::rolling::{Claim, ClaimState, GivingUp, RollingStatus};
+use gcu_upgrade_manager::record::rolling::{Claim, ClaimState, GivingUp, Replaced, RollingStatus};
 use gcu_upgrade_manager::record::{GcuUpgradeStatus, Reason};
 
 use super::*;
@@ -17,6 +17,7 @@ fn claim(node: &str, state: ClaimState, cordon: bool) -> Arc<Claim> {
         deadline: now(),
         cordon,
         pods: Vec::new(),
+        replaces: Replaced::default(),
         gcus: 8,
         trouble: None,
         ideal_start_ms: 0,

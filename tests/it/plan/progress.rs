@@ -7,7 +7,7 @@ use gcu_upgrade_manager::observe::budgets::budget;
 use gcu_upgrade_manager::plan::budget::{Budget, blocking};
 use gcu_upgrade_manager::plan::fleet::{RecreatedBy, Tenant};
 use gcu_upgrade_manager::record::rolling::{
-    Claim, ClaimState, DoneNode, NodeCounts, RollingStatus, RollingUpdate,
+    Claim, ClaimState, DoneNode, NodeCounts, Replaced, RollingStatus, RollingUpdate,
 };
 
 use super::*;
@@ -20,6 +20,7 @@ fn claim(since: Timestamp, ideal_start_ms: u64) -> Arc<Claim> {
         deadline: now(),
         cordon: true,
         pods: Vec::new(),
+        replaces: Replaced::default(),
         gcus: 8,
         trouble: None,
         ideal_start_ms,
@@ -37,7 +38,13 @@ fn begun() -> RollingStatus {
         last_done_at: Some(ago(60)),
         ideal_ms: 40_000,
         nodes: NodeCounts { total: 4, done: 1, active: 1, waiting: 2, ..NodeCounts::default() },
-        recent: vec![DoneNode { node: "a".to_owned(), since: ago(100), at: ago(60), pods: Vec::new() }],
+        recent: vec![DoneNode {
+            node: "a".to_owned(),
+            since: ago(100),
+            at: ago(60),
+            pods: Vec::new(),
+            replaces: Replaced::default(),
+        }],
         ..RollingStatus::default()
     }
 }

@@ -12,8 +12,8 @@ use gcu_upgrade_manager::plan::rolling::index::Index;
 use gcu_upgrade_manager::plan::rolling::node::is_ours;
 use gcu_upgrade_manager::plan::rolling::window::in_order;
 use gcu_upgrade_manager::record::rolling::{
-    Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, OnTimeout, RollingStatus,
-    RollingUpdate, WINDOW_LIMIT,
+    Amount, Claim, ClaimState, ClaimedPod, Hold, Labels, LockedSet, NodeMark, OnTimeout, PodId, Replaced,
+    RollingStatus, RollingUpdate, WINDOW_LIMIT,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -69,19 +69,20 @@ fn uid(node: usize) -> String {
     format!("pod-{node}")
 }
 
+/// Every second one is as older versions wrote it.
 fn claim(node: usize, state: ClaimState) -> Arc<Claim> {
+    let as_older_versions_name_it =
+        ClaimedPod { component: "driver".to_owned(), name: uid(node), uid: uid(node), created_at: ago(900) };
+    let mut replaces = Replaced::default();
+    replaces.add("driver", PodId { name: &uid(node), uid: &uid(node), created_at: ago(900) });
     Arc::new(Claim {
         node: format!("n{node}"),
         since: ago(60),
         state,
         deadline: ago(-600),
         cordon: true,
-        pods: vec![ClaimedPod {
-            component: "driver".to_owned(),
-            name: uid(node),
-            uid: uid(node),
-            created_at: ago(900),
-        }],
+        pods: if node.is_multiple_of(2) { vec![as_older_versions_name_it] } else { Vec::new() },
+        replaces: if node.is_multiple_of(2) { Replaced::default() } else { replaces },
         gcus: 0,
         trouble: None,
         ideal_start_ms: 0,
@@ -272,13 +273,15 @@ proptest! {
                     prop_assert!(!paused, "a node is taken while paused");
                     prop_assert!(node.ready && !node.cordoned && !node.opted_out && node.mark.is_none());
                     prop_assert!(after.active.len() <= usize::try_from(at_once).unwrap(), "over the budget");
-                    prop_assert!(claim.pods.iter().all(|p| !p.uid.is_empty()));
+                    prop_assert!(claim.pods.is_empty() && claim.components().eq(["driver"]), "{claim:?}");
                 }
             }
             Decision::ActAll(actions) => for action in actions {
                 match action {
                     FleetAction::DeletePod { uid, .. } => {
-                        let by = before.active.iter().find(|c| c.pods.iter().any(|p| p.uid == uid));
+                        let pod = seen.fleet.pods.iter().find(|p| p.uid == uid).unwrap();
+                        let pod = PodId { name: &pod.name, uid: &pod.uid, created_at: pod.created_at };
+                        let by = before.active.iter().find(|c| c.is_to_replace("driver", pod));
                         prop_assert!(by.is_some_and(|c| c.state == ClaimState::Swapping), "{uid} is not being swapped");
                     }
                     FleetAction::Cordon { node, .. } => {

@@ -2,13 +2,15 @@
 
 mod largest;
 
+use std::sync::Arc;
+
 use gcu_upgrade_manager::plan::commands::nodes::{self};
 use gcu_upgrade_manager::plan::preflight::{Refusal, fits, may_start};
 use gcu_upgrade_manager::record::rolling::{
-    Claim, ClaimState, ClaimedPod, GivingUp, RollingStatus, RollingUpdate, SkippedNode, Trouble, TroubleKind,
-    WINDOW_LIMIT,
+    Claim, ClaimState, ClaimedPod, GivingUp, Replaced, RollingStatus, RollingUpdate, SkippedNode, Trouble,
+    TroubleKind, WINDOW_LIMIT,
 };
-use gcu_upgrade_manager::record::size::{bound, shortened, stored};
+use gcu_upgrade_manager::record::size::{MANIFESTS, NODE_REQUESTS, REQUEST, bound, shortened, stored};
 use gcu_upgrade_manager::record::{Condition, Reason, TimelineEntry};
 use proptest::prelude::*;
 use proptest::strategy::Strategy;
@@ -75,20 +77,23 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
             let reason = text.clone();
             let text = text.repeat(times);
             let trouble = Trouble { kind: TroubleKind::Failed, message: text.clone(), at: now() };
-            let claim = |n: usize| Arc::new(Claim {
-                node: name("node", n),
-                since: now(),
-                state: ClaimState::Emptying,
-                deadline: now(),
-                cordon: true,
-                pods: Vec::new(),
-                gcus: 8,
-                trouble: Some(trouble.clone()),
-                ideal_start_ms: u64::MAX,
-                attempt: u32::MAX,
-                soaking_since: Some(now()),
-                lost_gcus: true,
-            });
+            let claim = |n: usize| {
+                Arc::new(Claim {
+                    node: name("node", n),
+                    since: now(),
+                    state: ClaimState::Emptying,
+                    deadline: now(),
+                    cordon: true,
+                    pods: Vec::new(),
+                    replaces: Replaced::default(),
+                    gcus: 8,
+                    trouble: Some(trouble.clone()),
+                    ideal_start_ms: u64::MAX,
+                    attempt: u32::MAX,
+                    soaking_since: Some(now()),
+                    lost_gcus: true,
+                })
+            };
             let pod = || ClaimedPod {
                 component: "driver".to_owned(),
                 name: name("pod", 0),
@@ -100,6 +105,7 @@ fn left_by_others() -> impl Strategy<Value = GcuUpgradeStatus> {
                 since: now(),
                 at: now(),
                 pods: (0..20).map(|_| pod()).collect(),
+                replaces: Replaced::default(),
             };
             let entry = |_| TimelineEntry { at: now(), step: Step::Rolling, message: text.clone() };
             let condition = |n: usize| Condition {
@@ -144,15 +150,18 @@ proptest! {
 
     #[test]
     fn a_status_that_others_left_is_brought_within_its_bounds(status in left_by_others()) {
+        // As much asked for as may be.
+        let mut spec = record().spec;
+        spec.target.manifest = json!("x".repeat(MANIFESTS + REQUEST + NODE_REQUESTS));
         let mut bounded = status.clone();
-        bound(&mut bounded);
+        bound(&mut bounded, &spec);
         prop_assert!(stored(&bounded) < 310 * 1024, "{}", stored(&bounded));
         let (before, after) = (status.rolling.unwrap(), bounded.rolling.clone().unwrap());
         let nodes = |r: &RollingStatus| r.active.iter().map(|c| c.node.clone()).collect::<Vec<_>>();
         prop_assert_eq!(nodes(&after), nodes(&before), "no claim is forgotten");
         prop_assert_eq!(bounded.timeline.last().map(|e| e.at), status.timeline.last().map(|e| e.at));
         let mut again = bounded.clone();
-        bound(&mut again);
+        bound(&mut again, &spec);
         prop_assert_eq!(again, bounded);
     }
 }

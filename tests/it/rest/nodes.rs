@@ -4,6 +4,7 @@ mod closing;
 
 use std::time::Duration;
 
+use gcu_upgrade_manager::record::rolling::ClaimState;
 use gcu_upgrade_manager::record::{Phase, SkipNode};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -316,4 +317,24 @@ async fn on_a_real_api_server_a_node_is_skipped_and_retried_and_the_rest_is_clos
     let closed = harness.must("POST", &format!("{gr}/close?wait=1m"), "").await;
     assert_eq!(closed.status, 200, "{}", closed.text);
     assert_eq!(harness.until_final(1).await, Phase::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_two_hundred_nodes_are_in_work_at_once_and_a_crash_forgets_none() {
+    let mut harness = fleet(210).await;
+    start(&harness, &json!({ "maxUnavailable": "100%" })).await;
+    harness
+        .until("all nodes in work", 1, LONG, |r| {
+            let rolling = r.unwrap().status_or_default().rolling.unwrap_or_default();
+            rolling.active.len() == 210 && rolling.active.iter().any(|c| c.state == ClaimState::Swapping)
+        })
+        .await;
+    let record = harness.record(1).await.unwrap();
+    for claim in record.status_or_default().rolling.unwrap().active {
+        assert!(claim.pods.is_empty() && claim.components().any(|key| key == "driver"), "{claim:?}");
+    }
+    harness.kill();
+    harness.start_service().await;
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+    assert_eq!(versions(&harness).await, vec!["9.9.9"; 210]);
 }

@@ -230,14 +230,14 @@ async fn a_plan_warns_and_refuses_as_the_upgrade_would() {
 #[tokio::test(start_paused = true)]
 async fn one_component_is_planned_with_those_after_it_and_a_long_list_is_cut_in_text() {
     let harness = fleet(60).await;
-    let mut wanted = body(&json!({ "maxUnavailable": 1000 }));
+    let mut wanted = body(&json!({ "maxUnavailable": 2000 }));
     wanted["components"] = json!(["plugin"]);
     let said = plan(&harness, &wanted).await;
     let components: Vec<&Value> =
         said["components"].as_array().unwrap().iter().map(|c| &c["component"]).collect();
     assert_eq!(components, ["devicePlugin", "exporter", "gfd"]);
-    assert!(said["warnings"].to_string().contains("never more than 200"), "{}", said["warnings"]);
-    assert_eq!((names(&said["nodes"]).len(), &said["maxUnavailable"]), (60, &json!(200)));
+    assert!(said["warnings"].to_string().contains("never more than 1000"), "{}", said["warnings"]);
+    assert_eq!((names(&said["nodes"]).len(), &said["maxUnavailable"]), (60, &json!(1000)));
     let text = text(&harness, &wanted).await;
     assert!(text.contains("\nand 10 more\n"), "{text}");
 }

@@ -223,6 +223,7 @@ fn pair(version: &str, phase: &str) -> (String, String) {
 #[tokio::test(start_paused = true)]
 async fn each_node_shows_its_pods_old_and_new_and_those_that_were_replaced() {
     let mut harness = fleet(2).await;
+    let before = see(&harness, "nodes").await;
     start(&harness, &json!({ "canary": 1 })).await;
     until_phase(&mut harness, 1, Phase::Paused).await;
     let nodes = see(&harness, "nodes").await;
@@ -236,6 +237,13 @@ async fn each_node_shows_its_pods_old_and_new_and_those_that_were_replaced() {
         assert!(pod["createdAt"].is_string(), "{pod}");
         assert_eq!(pod["deletedAt"].is_string(), pod["phase"] == "deleted", "{pod}");
     }
+    let old = |all: &Value| {
+        let components = all["nodes"][0]["components"].as_array().unwrap().clone();
+        let pods =
+            components.iter().map(|c| (c["pods"][0]["pod"].clone(), c["pods"][0]["createdAt"].clone()));
+        pods.collect::<Vec<_>>()
+    };
+    assert_eq!(old(&all), old(&before), "those that are gone have the names and ages that they had");
     let only = see(&harness, "nodes?node=node-2").await;
     assert_eq!(only["nodes"].as_array().unwrap().len(), 1);
     harness.world.change_kubelet(|k| k.bad_images = vec!["gcu-driver:9.9.9".to_owned()]);

@@ -2,11 +2,18 @@
 
 use gcu_upgrade_manager::plan::impact::{Impact, impact_of};
 use gcu_upgrade_manager::record::rolling::{
-    Claim, ClaimState, LOCK_ANNOTATION, NODE_ANNOTATION, OnTimeout, RollingStatus, SKIP_LABEL,
+    Claim, ClaimState, LOCK_ANNOTATION, NODE_ANNOTATION, OnTimeout, Replaced, RollingStatus, SKIP_LABEL,
 };
 use gcu_upgrade_manager::record::{GcuUpgrade, Goal, Intent, Step};
 
 use super::*;
+
+/// Whether a claim names the pod, by the end of its name and the second of its creation.
+fn is_named(replaces: &Replaced, pod: &Value) -> bool {
+    let created: Option<jiff::Timestamp> =
+        pod["metadata"]["creationTimestamp"].as_str().and_then(|at| at.parse().ok());
+    replaces.pods().any(|(_, end, at)| name(pod).ends_with(end) && created == Some(at))
+}
 
 #[derive(Clone, Copy)]
 enum What {
@@ -206,7 +213,7 @@ impl Replay {
             let claim =
                 self.claim(node).unwrap_or_else(|| panic!("I1: {name} was deleted, {node} is not claimed"));
             assert!(
-                claim.pods.iter().any(|p| p.uid == uid),
+                claim.pods.iter().any(|p| p.uid == uid) || is_named(&claim.replaces, pod),
                 "I1: {name} was deleted and is not in the claim"
             );
             assert_eq!(claim.state, ClaimState::Swapping, "I1: {name} was deleted too early");

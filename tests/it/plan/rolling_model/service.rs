@@ -1,7 +1,10 @@
 //! What the service does in a state, decided by the real code, and what it may not do.
 
+use std::sync::Arc;
+
 use gcu_upgrade_manager::plan::hold::verdicts;
 use gcu_upgrade_manager::plan::{Decision, FleetAction, GrAction};
+use gcu_upgrade_manager::record::rolling::{Claim, PodId};
 use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeStatus};
 
 use super::*;
@@ -57,7 +60,9 @@ impl World {
         let rolling = status.rolling.clone().unwrap_or_default();
         match action {
             FleetAction::DeletePod { uid, .. } => {
-                let claim = rolling.active.iter().find(|c| c.pods.iter().any(|p| p.uid == *uid));
+                let pod = PodId { name: uid, uid, created_at: ago(1000) };
+                let is_its = |c: &&Arc<Claim>| c.components().any(|key| c.is_to_replace(key, pod));
+                let claim = rolling.active.iter().find(is_its);
                 let claim = claim.unwrap_or_else(|| panic!("{uid} is deleted without a claim: {self:#?}"));
                 let (number, kind) = self.whose(uid);
                 assert_eq!(claim.node, format!("n{number}"));

@@ -1,5 +1,7 @@
 //! Upgrades whose records are as large as they can be.
 
+mod usual;
+
 use std::sync::Arc;
 
 use gcu_upgrade_manager::plan::FleetAction;
@@ -212,12 +214,16 @@ impl World {
             }
             // Its successor cannot start, and says much about it.
             FleetAction::DeletePod { uid, .. } => {
-                let mut pod = fleet.pods.iter().find(|p| p.uid == *uid).unwrap().as_ref().clone();
+                let old = fleet.pods.iter().find(|p| p.uid == *uid).unwrap().clone();
+                let mut pod = old.as_ref().clone();
                 self.made += 1;
                 pod.uid = uid_of("new", self.made);
+                pod.name = name("new", self.made);
+                pod.created_at = self.now;
                 let set = fleet.sets.iter().find(|s| s.uid == pod.owner).unwrap();
                 pod.hash = set.hash.clone().unwrap();
                 (pod.ready_since, pod.failure) = (None, Some(self.worst.repeat(10_000)));
+                fleet.pods.remove(&old);
                 fleet.pods.insert(Arc::new(pod));
             }
             FleetAction::Hold { uid, hold, .. } => {
@@ -265,44 +271,4 @@ fn the_record_stays_writable_when_no_node_can_be_drained() {
     assert!(given_up > before + 40, "{given_up}");
     assert!(world.record.status_or_default().is_because_of(Reason::TooManySkipped));
     println!("{given_up} nodes given up, {largest} bytes");
-}
-
-#[test]
-fn usual_nodes_are_in_work_as_many_as_ever_may_be_at_once() {
-    let mut world = World::new("driver", OnTimeout::Hold);
-    let rolling = world.record.status.as_mut().unwrap().rolling.as_mut().unwrap();
-    rolling.locked.truncate(4);
-    world.seen.fleet.sets.truncate(4);
-    let renamed = world.seen.fleet.pods.iter().map(|pod| {
-        Arc::new(DaemonPod {
-            name: format!("enflame-gcu-driver-{}", pod.uid.get(30..).unwrap()),
-            node: format!("gcu-node-{}", pod.node.get(245..).unwrap()),
-            ..pod.as_ref().clone()
-        })
-    });
-    world.seen.fleet.pods = renamed.collect();
-    for node in &mut world.seen.fleet.nodes {
-        let node = Arc::make_mut(node);
-        node.name = format!("gcu-node-{}", node.name.get(245..).unwrap());
-    }
-    for set in &mut world.seen.fleet.sets {
-        let set = Arc::make_mut(set);
-        set.name = format!("enflame-{}", set.name.get(240..).unwrap());
-    }
-    let rolling = world.record.status.as_mut().unwrap().rolling.as_mut().unwrap();
-    for (pin, set) in rolling.locked.iter_mut().zip(&world.seen.fleet.sets) {
-        pin.name.clone_from(&set.name);
-    }
-    for manifest in
-        [&mut world.record.spec.target.manifest, &mut world.record.spec.previous.as_mut().unwrap().manifest]
-    {
-        for (_, component) in manifest["spec"].as_object_mut().unwrap() {
-            let name = component["name"].as_str().unwrap().to_owned();
-            component["name"] = json!(format!("enflame-{}", name.get(240..).unwrap()));
-        }
-        manifest["spec"].as_object_mut().unwrap().retain(|key, _| key.len() <= 7 && key.as_str() < "driver4");
-    }
-    world.seen.gr.as_mut().unwrap().manifest = world.record.spec.target.manifest.clone();
-    world.turns(2);
-    assert_eq!(world.rolling().active.len(), WINDOW_LIMIT);
 }
