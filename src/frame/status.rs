@@ -185,8 +185,8 @@ fn info(node: &Stuck, status: &Status) -> String {
     }
 }
 
-/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced. The claim tells which pods are replaced though
-/// their template does not change.
+/// `driver ✔ toolkit ◌ plugin ·`, in the order in which they are replaced. The claim tells which pods are replaced
+/// though their template does not change.
 pub(super) fn components(node: &Node, claim: Option<&Claim>) -> String {
     let mut all: Vec<&NodeComponent> = node.components.iter().collect();
     all.sort_by_key(|c| dependency_order(&c.component));

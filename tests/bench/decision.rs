@@ -8,8 +8,8 @@ use gcu_upgrade_manager::gr::LiveGr;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeLabels, NodeState, SetState};
 use gcu_upgrade_manager::plan::memo::Memo;
 use gcu_upgrade_manager::plan::{Decision, FleetAction, Snapshot, decide, decide_with};
-use gcu_upgrade_manager::record::rolling::{Amount, LockedSet, Order, RollingStatus, RollingUpdate};
-use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeSpec, GcuUpgradeStatus, Phase, Step, Strategy};
+use gcu_upgrade_manager::record::rolling::{Amount, Hold, LockedSet, Order, RollingStatus, RollingUpdate};
+use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeSpec, GcuUpgradeStatus, Goal, Phase, Step, Strategy};
 use gcu_upgrade_manager::sandbox::world::documented_gr;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -102,7 +102,14 @@ impl Rollout {
                 owners: Vec::new(),
                 strategy: json!({ "type": "OnDelete" }),
                 lock: Some(lock.clone()),
-                hold: None,
+                hold: Some(Hold {
+                    gr: "gcu".to_owned(),
+                    component: component.to_owned(),
+                    record: "gcu-1".to_owned(),
+                    uid: "record".to_owned(),
+                    goal: Goal::Target,
+                    guarded: false,
+                }),
                 labelled: true,
                 hash: Some(if component == "driver" { "new" } else { "old" }.to_owned()),
                 pods: nodes,
@@ -145,7 +152,7 @@ impl Rollout {
         served["metadata"]["resourceVersion"] = "1".into();
         served["status"] = json!({ "phase": "Running" });
         let mut gr = LiveGr::parse(&served).unwrap();
-        gr.mark = Some(format!("{}:spec", record.mark(gcu_upgrade_manager::record::Goal::Target)));
+        gr.mark = Some(format!("{}:spec", record.mark(Goal::Target)));
         let seen = Snapshot { gr: Some(gr), fleet, ..Snapshot::default() };
         Self { record, seen, memo: Memo::default(), now, answers: VecDeque::new(), made }
     }

@@ -383,8 +383,7 @@ fn a_service_opens_as_many_files_as_it_may() {
     ]);
     limited.args(["--listen", "127.0.0.1:0", "--kubeconfig", &kubeconfig, "--blueprints", &blueprints]);
     limited.args(["--log-dir", &town.path("log"), "--lease", "kube-system/limited"]);
-    let mut service =
-        limited.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut service = limited.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let limits = || {
         let all = std::fs::read_to_string(format!("/proc/{}/limits", service.id())).unwrap_or_default();
         let line = all.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();

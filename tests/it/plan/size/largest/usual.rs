@@ -83,6 +83,11 @@ fn a_thousand_usual_nodes_are_in_work_at_once_whatever_becomes_of_them() {
             _ => assert_eq!(failed, WINDOW_LIMIT),
         }
         let told = rolling.active.iter().filter_map(|c| c.trouble.as_ref());
+        let mut lengths: Vec<usize> = told.clone().map(|t| stored(&t.message)).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.truncate(30);
+        let first = told.clone().find(|t| stored(&t.message) > 100);
+        println!("{lengths:?} {first:?}");
         assert!(told.clone().all(|t| t.at <= world.now));
         assert_eq!(told.filter(|t| stored(&t.message) > 300).count() >= 12, failed > 0);
     }
