@@ -21,6 +21,7 @@ mod held;
 mod jobs;
 pub mod limits;
 mod live_reads;
+pub mod maintenance;
 mod nodes;
 pub mod openapi;
 mod pages;
@@ -53,6 +54,7 @@ use crate::clock::Clock;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::plan::commands::Command;
+use crate::record::maintenance::Maintenance;
 use crate::store::Known;
 use auth::Guarded;
 use limits::{Limits, RateLimiter, Shares};
@@ -77,6 +79,8 @@ pub struct Context {
     pub leadership: watch::Receiver<Leadership>,
     /// The node that this service runs on.
     pub own_node: Option<String>,
+    /// When nodes may be taken where a request does not say.
+    pub maintenance: Option<Arc<Maintenance>>,
     /// What is counted.
     pub metrics: Metrics,
     /// The versions around us, as last read.

@@ -12,3 +12,4 @@ pub mod risk;
 pub mod skew;
 pub mod view;
 pub mod why;
+pub mod window;

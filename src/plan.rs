@@ -10,6 +10,7 @@ pub mod commands;
 pub mod fleet;
 pub mod hold;
 pub mod impact;
+pub mod maintenance;
 pub mod pins;
 pub mod preflight;
 mod recreate;

@@ -6,7 +6,9 @@
 mod amount;
 pub mod brief;
 mod limits;
+pub mod maintenance;
 mod marks;
+mod nodes;
 mod reason;
 mod request;
 pub mod rolling;
@@ -23,6 +25,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use maintenance::Maintenance;
 use rolling::{Amount, RollingUpdate};
 
 pub use limits::in_whole_seconds;
@@ -37,7 +40,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 7;
+pub const CRD_REVISION: u32 = 8;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 
@@ -110,6 +113,18 @@ pub struct GcuUpgradeSpec {
     /// How long each step may take before the upgrade is held.
     #[serde(default)]
     pub deadlines: Deadlines,
+    /// When nodes may be taken; absent: at any time. The way back waits for no window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// Why nodes are taken outside of the windows too, in the words of the person who wants it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub override_window: Option<String>,
+    /// How long it took before, in seconds, as of the request: the last nodes of this gr, or for Recreate its last
+    /// upgrades. What `maintenance.fit` goes by, beside the nodes of this upgrade.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub took_before_seconds: Vec<u32>,
     /// Why, in the words of the person who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -114,6 +114,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut parts = ServiceDeps::new(client, Clock::system(), &args.blueprints, metrics);
     parts.lease = Some(args.lease());
     parts.own_node = args.node_name;
+    parts.maintenance = args.maintenance;
     parts.auth = args.auth;
     parts.keeper = keeper;
     parts.limits = Limits { per_second: args.client_requests, hosts: args.host };

@@ -16,7 +16,7 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::nodes::no_node;
-use super::query::JobQuery;
+use super::query::{AgainQuery, JobQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
 use super::upgrade_request::{Call, UpgradeRequest};
@@ -48,10 +48,11 @@ pub(super) fn plain(command: Command) -> MethodRouter<Guarded> {
 pub(super) async fn rollback(
     context: May<auth::Update>,
     Name(name): Name,
-    query: JobQuery,
+    AgainQuery { job: query, override_window }: AgainQuery,
     key: Key,
-    Json(body): Json<JobBody>,
+    Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
+    body.merge_override(override_window)?;
     body.refuse_version()?;
     let records = context.records(&name).await?;
     let request = body.request(Operation::Rollback, json!(body.revision), key)?;
@@ -72,10 +73,11 @@ pub(super) async fn rollback(
 pub(super) async fn retry(
     context: May<auth::Update>,
     Name(name): Name,
-    query: JobQuery,
+    AgainQuery { job: query, override_window }: AgainQuery,
     key: Key,
-    Json(body): Json<JobBody>,
+    Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
+    body.merge_override(override_window)?;
     body.refuse_version()?;
     JobBody::refuse(body.revision.is_some(), "revision")?;
     let records = context.records(&name).await?;

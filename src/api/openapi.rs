@@ -14,6 +14,7 @@ mod schemas;
 mod service;
 mod upgrading;
 mod watching;
+mod windows;
 
 use std::sync::LazyLock;
 

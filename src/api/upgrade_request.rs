@@ -40,6 +40,12 @@ pub(super) fn summary(record: &GcuUpgrade, risks: &[Risk]) -> Value {
         "onFailure": record.spec.on_failure,
         "warnings": messages(risks),
     });
+    if let Some(windows) = &record.spec.maintenance {
+        insert(&mut content, "maintenance", json!(windows));
+    }
+    if let Some(why) = &record.spec.override_window {
+        insert(&mut content, "overrideWindow", json!(why));
+    }
     if !record.spec.accepted.is_empty() {
         insert(&mut content, "accepted", json!(record.spec.accepted));
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::change::change;
 use super::progress::progress;
+use super::window::window;
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Step};
 
 /// As an entry of a list.
@@ -35,6 +36,7 @@ pub fn summary(record: &GcuUpgrade, now: Timestamp) -> Value {
         "goal": status.goal,
         "nodes": progress.nodes,
         "waitingOn": waiting_on(&status),
+        "window": window(record, now),
         "efficiency": progress.efficiency,
         "estimatedEnd": progress.estimated_end,
         "estimatedEndEarliest": progress.estimated_end_earliest,
@@ -72,6 +74,8 @@ pub fn whole(record: &GcuUpgrade, manifests: bool, now: Timestamp) -> Value {
         object.insert("deadline".to_owned(), json!(deadline(&status)));
         object
             .insert("components".to_owned(), json!(Some(&record.spec.components).filter(|c| !c.is_empty())));
+        object.insert("maintenance".to_owned(), json!(record.spec.maintenance));
+        object.insert("overrideWindow".to_owned(), json!(record.spec.override_window));
         object.insert("rollingUpdate".to_owned(), json!(record.spec.rolling_update));
         object.insert("rolling".to_owned(), json!(status.rolling));
         object.insert("timeline".to_owned(), json!(status.timeline));

@@ -84,6 +84,9 @@ impl StepContext<'_> {
         }
         match (&self.seen.gr, &self.record.spec.previous) {
             (None, None) => {
+                if let Some(wait) = self.waits_to_begin() {
+                    return Next::Do(wait);
+                }
                 let draft = self.draft().with(|s| s.workloads = self.workloads_of_target());
                 Next::Do(Decision::Record(draft.step(
                     Step::Creating,
@@ -97,6 +100,9 @@ impl StepContext<'_> {
             (Some(gr), Some(previous)) if gr.uid == previous.uid && !gr.deleting => {
                 if !gr::same_spec(&gr.manifest, &previous.manifest) {
                     return self.edited_before();
+                }
+                if let Some(wait) = self.waits_to_begin() {
+                    return Next::Do(wait);
                 }
                 let draft = self.draft().with(|s| {
                     s.deleting_uid = Some(gr.uid.clone());

@@ -25,6 +25,7 @@ mod drain;
 mod emptying;
 pub mod index;
 mod lock;
+mod maintenance;
 pub mod node;
 mod promotion;
 mod steps;

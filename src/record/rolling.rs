@@ -11,6 +11,7 @@ use super::Reason;
 
 pub use super::amount::{Amount, Asked};
 pub use super::marks::*;
+pub use super::nodes::{DoneNode, SkippedNode};
 
 /// Labels that all have to be there.
 pub type Labels = BTreeMap<String, String>;
@@ -206,6 +207,10 @@ pub struct RollingStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub gated_since: Option<Timestamp>,
+    /// Since when no further node is taken because of maintenance windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub window_closed_since: Option<Timestamp>,
     /// For the efficiency: when each free slot of the window would have become free if nothing of ours took
     /// time, in milliseconds after the first claim.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -360,39 +365,6 @@ pub enum TroubleKind {
     Failed,
     /// The deadline has passed: the upgrade is held.
     Late,
-}
-
-/// A node that was released untouched and left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SkippedNode {
-    /// Name of the node that was left out.
-    pub node: String,
-    /// Why it was left out, in a sentence.
-    pub reason: String,
-    /// The `spec.nodeAttempts` of this node at that time.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub attempt: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// A node that was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DoneNode {
-    /// Name of the node that was done.
-    pub node: String,
-    /// When work on it started.
-    #[schemars(with = "String")]
-    pub since: Timestamp,
-    /// When it was done.
-    #[schemars(with = "String")]
-    pub at: Timestamp,
-    /// The pods that were replaced.
-    pub pods: Vec<ClaimedPod>,
 }
 
 /// More nodes than this are never in work at once: their claims have to fit into one record.

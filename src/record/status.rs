@@ -211,6 +211,10 @@ pub enum WaitReason {
     AwaitingPromotion,
     /// The next step waits for its time.
     PauseBetween,
+    /// No maintenance window is open for what is to be done next.
+    OutsideWindow,
+    /// A maintenance window is open, and what is to be done next should not be done before it ends.
+    WouldOutlastWindow,
     /// Nodes that were claimed are being released.
     NodesReleasing,
     /// All nodes are done: the DaemonSets get their update strategies back.

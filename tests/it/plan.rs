@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 mod basis;
 mod commands;
 mod components;
+mod maintenance;
+mod maintenance_properties;
 mod model;
 mod preflight;
 mod progress;
@@ -92,6 +94,9 @@ fn record() -> GcuUpgrade {
             attempt: 0,
             on_failure: OnFailure::Hold,
             deadlines: Deadlines::default(),
+            maintenance: None,
+            override_window: None,
+            took_before_seconds: Vec::new(),
             reason: None,
             requested_by: None,
             steered_by: None,

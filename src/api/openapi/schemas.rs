@@ -14,6 +14,7 @@ use crate::explain::fleet::FleetView;
 use crate::explain::preview::Preview;
 use crate::explain::progress::Progress;
 use crate::explain::why::Why;
+use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{Amount, RollingUpdate};
 use crate::record::{Deadlines, OnFailure, Phase, Strategy, WaitReason};
 pub(super) use records::{history, revision, upgrade, upgrades};
@@ -147,6 +148,8 @@ pub(super) fn job(generator: &mut SchemaGenerator) -> Schema {
             "failureThreshold": { "anyOf": [generator.subschema_for::<Amount>(), { "type": "null" }], "description": "A Recreate's." },
             "deadlines": generator.subschema_for::<Deadlines>(),
             "onFailure": generator.subschema_for::<OnFailure>(),
+            "maintenance": generator.subschema_for::<Maintenance>(),
+            "overrideWindow": text("Why nodes are taken outside of maintenance windows too."),
             "warnings": { "type": "array", "items": { "type": "string" }, "description": "What to think of: of the blueprint, and of versions that do not fit." },
             "accepted": { "type": "array", "items": { "type": "string" }, "description": "The risks that were accepted." },
             "phase": generator.subschema_for::<Phase>(),

@@ -28,6 +28,9 @@ impl StepContext<'_> {
             return self
                 .fail(Reason::NotResolved, format!("{}; nothing was touched", pins.refused.join("; ")));
         }
+        if let Some(wait) = self.waits_to_begin() {
+            return Next::Do(wait);
+        }
         let mut locked = Vec::new();
         for pin in &pins.found {
             let SetState { namespace, name, hash, observed, .. } = pin.set;

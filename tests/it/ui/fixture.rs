@@ -83,6 +83,7 @@ fn why() -> Why {
         then: "the upgrade is Held; it resumes by itself once this is resolved".to_owned(),
     };
     Why {
+        outside_window: Vec::new(),
         message: String::new(),
         nodes: vec![
             stuck("node-4001", "driver: ImagePullBackOff", true),

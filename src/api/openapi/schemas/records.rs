@@ -4,6 +4,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::{object, record, set, text, time, waiting_on, with};
+use crate::explain::window::WindowView;
+use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{NodeCounts, RollingStatus, RollingUpdate};
 use crate::record::{
     Deadlines, Goal, Intent, OnFailure, Operation, Phase, Steered, Step, Strategy, TimelineEntry,
@@ -34,6 +36,7 @@ fn summary(generator: &mut SchemaGenerator) -> Value {
         "goal": generator.subschema_for::<Goal>(),
         "nodes": generator.subschema_for::<NodeCounts>(),
         "waitingOn": waiting_on(generator),
+        "window": generator.subschema_for::<WindowView>(),
         "efficiency": { "type": "number", "description": "The time that a window without any delay of the service would have taken so far, divided by the time taken." },
         "estimatedEnd": time("When all nodes should be done, at the rate so far."),
         "estimatedEndEarliest": time("The same, if each node took as long as the fastest of those done last."),
@@ -54,6 +57,8 @@ fn more(generator: &mut SchemaGenerator) -> Value {
         "stepSince": time("Since when this step is being done."),
         "deadline": time("When this step is held if it has not ended by then."),
         "components": { "type": "array", "items": { "type": "string" } },
+        "maintenance": generator.subschema_for::<Maintenance>(),
+        "overrideWindow": text("Why nodes are taken outside of maintenance windows too."),
         "rollingUpdate": generator.subschema_for::<RollingUpdate>(),
         "rolling": generator.subschema_for::<RollingStatus>(),
         "timeline": { "type": "array", "items": generator.subschema_for::<TimelineEntry>() },
