@@ -114,7 +114,7 @@ fn calls() -> [Route; 25] {
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
         ("/gum/v1/gr/{name}/plan", post(planning::plan)),
         ("/gum/v1/gr/{name}/pause", commands::plain(Command::Pause)),
-        ("/gum/v1/gr/{name}/resume", commands::plain(Command::Resume)),
+        ("/gum/v1/gr/{name}/resume", post(commands::resume)),
         ("/gum/v1/gr/{name}/cancel", commands::plain(Command::Cancel)),
         ("/gum/v1/gr/{name}/promote", commands::plain(Command::Promote)),
         ("/gum/v1/gr/{name}/rollback", post(commands::rollback)),

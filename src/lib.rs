@@ -82,6 +82,9 @@
 //! * A node that fails stays cordoned and claimed, and the upgrade is held: no end leaves a cordon behind.
 //! * Which replica acts is decided by client-go's algorithm, written out in [`lease`]: the crates for it compare another
 //!   machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
+//! * Maintenance windows are minded before the first step and before each node ([`plan::maintenance`]), in time zones that
+//!   are in the program; on the way back they are not. How long a node takes is in the record from the beginning: what
+//!   fits into a window is decided without a look at other records.
 //! * A service that was ready stays so while the API server is away: a caller who is answered 503 with the reason is
 //!   better off than one whose connection is refused.
 //! * The command line runs the routes of `api` in its own process, with the person's client in the place of the service's:

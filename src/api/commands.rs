@@ -24,6 +24,7 @@ use super::waiting::{Awaited, insert, location};
 use crate::explain::view::without_nulls;
 use crate::plan::commands::nodes::{self, NodeChange, Skipping};
 use crate::plan::commands::{Command, Effect};
+use crate::plan::maintenance::windows;
 use crate::plan::preflight::{Refusal, Wanted};
 use crate::plan::{impact, preflight};
 use crate::record::rolling::SKIP_LABEL;
@@ -42,6 +43,19 @@ pub(super) fn plain(command: Command) -> MethodRouter<Guarded> {
               query: JobQuery,
               Json(NoBody {}): Json<NoBody>| async move { context.command(&name, command, query).await },
     )
+}
+
+/// `POST /gum/v1/gr/{name}/resume`: goes on after a pause; with `?overrideWindow=REASON` outside of maintenance windows too.
+pub(super) async fn resume(
+    context: May<auth::Update>,
+    Name(name): Name,
+    AgainQuery { job: query, override_window }: AgainQuery,
+    Json(NoBody {}): Json<NoBody>,
+) -> Result<Reply, ApiError> {
+    match override_window {
+        Some(reason) => context.override_window(&name, &reason, query).await,
+        None => context.command(&name, Command::Resume, query).await,
+    }
 }
 
 /// `POST /gum/v1/gr/{name}/rollback`: turns a running upgrade back, or returns to an earlier revision.
@@ -173,7 +187,8 @@ impl Context {
         command: Command,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
-        let decide = |record: &GcuUpgrade, effect| {
+        let decide = |record: &GcuUpgrade, effect: Result<Effect, Refusal>| {
+            let effect = effect?;
             let wanted = match effect {
                 Effect::Close => Wanted::End,
                 Effect::TurnBack => Wanted::Previous,
@@ -183,6 +198,24 @@ impl Context {
             Ok(change(effect).map(|change| Steering { change, says: says(effect).to_owned(), wanted }))
         };
         self.steer(gr, command, query, decide).await
+    }
+
+    /// Lets the active record go on outside of its maintenance windows, and out of a pause if it is in one.
+    async fn override_window(&self, gr: &str, reason: &str, query: JobQuery) -> Result<Reply, ApiError> {
+        let now = self.clock.now();
+        let decide = |record: &GcuUpgrade, effect: Result<Effect, Refusal>| {
+            if windows(record, now).is_none() {
+                let name = record.name_any();
+                return Err(Refusal::Nothing(format!(
+                    "{name} minds no maintenance window: nothing to override"
+                )));
+            }
+            let mut change = effect.ok().and_then(change).unwrap_or_else(|| json!({}));
+            insert(&mut change, "overrideWindow", json!(reason));
+            let says = "the upgrade goes on, outside of maintenance windows too".to_owned();
+            Ok(Some(Steering { change, says, wanted: wanted(record) }))
+        };
+        self.steer(gr, Command::Resume, query, decide).await
     }
 
     /// The same for a command about one node.
@@ -199,7 +232,8 @@ impl Context {
         if preflight::active(&records).is_some_and(|r| !nodes::is_named(r, node)) {
             self.is_there(gr, command, node).await?;
         }
-        let decide = |record: &GcuUpgrade, _| {
+        let decide = |record: &GcuUpgrade, effect: Result<Effect, Refusal>| {
+            effect?;
             let name = record.name_any();
             let change = decide(record).map_err(|why| Refusal::Nothing(format!("{name} {why}")))?;
             let says = says_of_node(command, record, node, &change);
@@ -234,12 +268,15 @@ impl Context {
         gr: &str,
         command: Command,
         query: JobQuery,
-        decide: impl Fn(&GcuUpgrade, Effect) -> Result<Option<Steering>, Refusal> + Send + Sync,
+        decide: impl Fn(&GcuUpgrade, Result<Effect, Refusal>) -> Result<Option<Steering>, Refusal> + Send + Sync,
     ) -> Result<Reply, ApiError> {
         for _ in 0..TRIES {
             let records = self.records(gr).await?;
-            let effect = preflight::may(command, gr, &records)?;
-            let Some(record) = preflight::active(&records) else { continue };
+            let effect = preflight::may(command, gr, &records);
+            let Some(record) = preflight::active(&records) else {
+                effect?;
+                continue;
+            };
             let Some(Steering { mut change, says, wanted }) = decide(record, effect)? else { continue };
             let name = record.name_any();
             let mut content = json!({ "name": name, "upgrade": location(&name), "effect": says });

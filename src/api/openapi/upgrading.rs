@@ -261,7 +261,9 @@ const RESUME: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/resume",
     id: "resumeUpgrade",
     summary: "Go on after a pause",
-    about: "Takes back `pause`. What waits for `promote` goes on waiting for it.",
+    about: "Takes back `pause`. What waits for `promote` goes on waiting for it. With `overrideWindow` nodes are taken \
+            outside of maintenance windows too, paused or not.",
+    query: &[WAIT, DRY_RUN, OVERRIDE],
     samples: &[Sample {
         name: "resume",
         label: "Go on, and answer at the end",

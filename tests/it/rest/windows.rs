@@ -190,7 +190,7 @@ async fn a_reason_is_wanted_once_and_said() {
     let harness = fleet(2).await;
     let mut twice = body(&night());
     twice["overrideWindow"] = json!("ticket 7");
-    let long = "x".repeat(1025);
+    let long = format!("?overrideWindow={}", "x".repeat(1025));
     let empty = {
         let mut body = body(&night());
         body["overrideWindow"] = json!(" ");
@@ -199,7 +199,7 @@ async fn a_reason_is_wanted_once_and_said() {
     for (query, body, says) in [
         ("?overrideWindow=ticket", &twice, "overrideWindow: is given in the query and in the body"),
         ("?overrideWindow=", &body(&night()), "overrideWindow: say why"),
-        (&format!("?overrideWindow={long}"), &body(&night()), "overrideWindow: at most 1024 bytes"),
+        (long.as_str(), &body(&night()), "overrideWindow: at most 1024 bytes"),
         ("", &empty, "overrideWindow: say why"),
     ] {
         let answer = put(&harness, query, body).await;
@@ -289,4 +289,29 @@ async fn why_names_the_nodes_that_wait_for_a_window() {
             .starts_with("no maintenance window is open: the next opens at 2026-01-01 10:00")),
         "{timeline:#?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_that_waits_for_its_window_is_let_go_with_a_reason() {
+    let mut harness = fleet(2).await;
+    assert_eq!(put(&harness, "", &body(&night())).await.status, 200);
+    sleep(Duration::from_secs(60)).await;
+    let resume = format!("{GR}/resume");
+    let plain = harness.must("POST", &resume, "").await;
+    assert_eq!(plain.status, 409, "{}", plain.text);
+    let over = harness.must("POST", &format!("{resume}?overrideWindow=ticket%207&wait=1h"), "").await;
+    assert_eq!(over.status, 200, "{}", over.text);
+    assert!(
+        over.json()["content"]["effect"].as_str().unwrap().contains("outside of maintenance windows"),
+        "{}",
+        over.text
+    );
+    assert_eq!(harness.until_final(1).await, Phase::Succeeded);
+    assert_eq!(harness.record(1).await.unwrap().spec.override_window.as_deref(), Some("ticket 7"));
+    let late = harness.must("POST", &format!("{resume}?overrideWindow=ticket"), "").await;
+    assert_eq!(late.status, 409, "{}", late.text);
+    assert_eq!(put(&harness, "", &json!({ "file": "newer.json", "force": true })).await.status, 200);
+    let none = harness.must("POST", &format!("{resume}?overrideWindow=ticket"), "").await;
+    assert_eq!(none.status, 409, "{}", none.text);
+    assert!(none.error().contains("minds no maintenance window"), "{}", none.text);
 }
