@@ -131,20 +131,22 @@ impl Context {
         if let Some(seen) = &seen {
             let _turn = self.shares.looks.turn_to_write().await?;
             let now = self.clock.now();
-            let mut plan = Self::preview(name, found.as_ref(), &job, &schedule, &seen, records, now);
+            let mut plan = Self::preview(name, found.as_ref(), &job, &schedule, seen, records, now);
             if some_nodes {
-                refuse_uncovered(call, &schedule, &plan, &seen)?;
+                refuse_uncovered(call, &schedule, &plan, seen)?;
             }
-            plan.accept(&call.body.accept);
-            let record = self.record(&record_name, live, job, schedule, call)?;
-            if query.form == Form::Text {
-                return Ok(Reply::text(plan.to_string()));
+            if query.dry_run {
+                plan.accept(&call.body.accept);
+                let record = self.record(&record_name, live, job, schedule, call)?;
+                if query.form == Form::Text {
+                    return Ok(Reply::text(plan.to_string()));
+                }
+                let mut content = summary(&record, &plan.risks);
+                insert(&mut content, "dryRun", json!(true));
+                insert(&mut content, "changed", json!(!is_done));
+                insert(&mut content, "plan", json!(plan));
+                return Ok(Reply::rendered(&content));
             }
-            let mut content = summary(&record, &plan.risks);
-            insert(&mut content, "dryRun", json!(true));
-            insert(&mut content, "changed", json!(!is_done));
-            insert(&mut content, "plan", json!(plan));
-            return Ok(Reply::rendered(&content));
         }
         if is_done {
             return Ok(Reply::with(nothing_to_do(call, &job)));

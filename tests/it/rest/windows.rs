@@ -40,7 +40,7 @@ async fn what_is_wrong_with_windows_is_told_by_its_field() {
     let mut two = night();
     two["windows"] = json!([two["windows"][0], two["windows"][0]]);
     let mut unknown = night();
-    unknown["window"] = json!([]);
+    unknown["window"] = json!({});
     for (windows, status, says) in [
         (
             with("/timeZone", json!("Asia/Peking")),
