@@ -386,6 +386,18 @@ fn the_service_is_told_what_the_values_say() {
 }
 
 #[test]
+fn maintenance_windows_in_the_values_are_what_the_service_is_started_with() {
+    let windows = r#"maintenance={"timeZone":"Asia/Shanghai","windows":[{"name":"night","days":["fri"],"start":"22:00","duration":"8h"}]}"#;
+    let Some(output) = check(&["render", "--set-json", windows]) else { return };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    let env = environment(only(&documents, "Deployment"));
+    let (_, text) = env.iter().find(|(name, _)| *name == "GUM_MAINTENANCE").unwrap();
+    let read = gcu_upgrade_manager::api::maintenance::parse(text.as_str().unwrap()).unwrap();
+    assert_eq!((read.time_zone.as_str(), read.windows[0].duration_seconds), ("Asia/Shanghai", 8 * 3600));
+}
+
+#[test]
 fn blueprints_in_the_values_become_a_config_map_that_is_mounted() {
     let content = r#"blueprints.files={"gr.yaml":"apiVersion: topsops.enflame.com/v1\nkind: GcuResource\n"}"#;
     let Some(output) = check(&["render", "--set-json", content]) else { return };
