@@ -21,6 +21,7 @@ mod held;
 mod jobs;
 pub mod limits;
 mod live_reads;
+pub mod maintenance;
 mod nodes;
 pub mod openapi;
 mod pages;
@@ -53,6 +54,7 @@ use crate::clock::Clock;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::plan::commands::Command;
+use crate::record::maintenance::Maintenance;
 use crate::store::Known;
 use auth::Guarded;
 use limits::{Limits, RateLimiter, Shares};
@@ -77,6 +79,8 @@ pub struct Context {
     pub leadership: watch::Receiver<Leadership>,
     /// The node that this service runs on.
     pub own_node: Option<String>,
+    /// When nodes may be taken where a request does not say.
+    pub maintenance: Option<Arc<Maintenance>>,
     /// What is counted.
     pub metrics: Metrics,
     /// The versions around us, as last read.
@@ -110,7 +114,7 @@ fn calls() -> [Route; 25] {
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
         ("/gum/v1/gr/{name}/plan", post(planning::plan)),
         ("/gum/v1/gr/{name}/pause", commands::plain(Command::Pause)),
-        ("/gum/v1/gr/{name}/resume", commands::plain(Command::Resume)),
+        ("/gum/v1/gr/{name}/resume", post(commands::resume)),
         ("/gum/v1/gr/{name}/cancel", commands::plain(Command::Cancel)),
         ("/gum/v1/gr/{name}/promote", commands::plain(Command::Promote)),
         ("/gum/v1/gr/{name}/rollback", post(commands::rollback)),

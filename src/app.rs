@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::lease::{self, Leadership};
 use crate::metrics::Metrics;
+use crate::record::maintenance::Maintenance;
 use crate::store::Stores;
 use crate::{api, cluster, controller, record};
 
@@ -38,6 +39,8 @@ pub struct ServiceDeps {
     pub watching: Watching,
     /// The node that this service runs on.
     pub own_node: Option<String>,
+    /// When nodes may be taken where a request does not say; `None`: at any time.
+    pub maintenance: Option<Maintenance>,
     /// The Lease that says which replica acts; `None`: this one always does.
     pub lease: Option<lease::Settings>,
     /// Who may ask.
@@ -59,6 +62,7 @@ impl ServiceDeps {
             blueprints: blueprints.into(),
             watching: Watching::default(),
             own_node: None,
+            maintenance: None,
             lease: None,
             auth: Mode::default(),
             limits: api::limits::Limits::default(),
@@ -110,6 +114,7 @@ impl Service {
             blueprints,
             watching,
             own_node,
+            maintenance,
             lease,
             auth,
             limits,
@@ -176,6 +181,7 @@ impl Service {
             not_ready: not_ready.clone(),
             leadership,
             own_node,
+            maintenance: maintenance.map(Arc::new),
             metrics,
             readings: api::skew::Readings::default(),
             shares: api::limits::Shares::default(),

@@ -9,6 +9,7 @@ mod args;
 mod backend;
 mod doctor;
 mod exit;
+mod input;
 mod output;
 mod read;
 mod terminal;

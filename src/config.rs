@@ -9,8 +9,10 @@ use clap::{Args, Parser};
 use jiff::SignedDuration;
 
 use crate::api::auth::Mode;
+use crate::api::maintenance;
 use crate::http::tls;
 use crate::keeper::KeeperAddress;
+use crate::record::maintenance::Maintenance;
 use crate::telemetry::LogFormat;
 use crate::{lease, random, telemetry};
 
@@ -149,6 +151,9 @@ pub struct ServeArgs {
     /// Name of the node that this runs on; a rolling upgrade takes it last
     #[arg(long, env = "GUM_NODE_NAME", value_name = "NODE")]
     pub node_name: Option<String>,
+    /// Maintenance windows of upgrades that name none, as `maintenance` in a request (JSON); default: none
+    #[arg(long, env = "GUM_MAINTENANCE", value_name = "JSON", value_parser = maintenance::parse)]
+    pub maintenance: Option<Maintenance>,
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER", value_parser = telemetry::filter)]
     pub log: String,

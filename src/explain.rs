@@ -14,3 +14,4 @@ pub mod skew;
 pub mod standstills;
 pub mod view;
 pub mod why;
+pub mod window;

@@ -70,9 +70,9 @@
 //!   calls is guarded by the version of the node or DaemonSet that was looked at, or by a pod's UID, and its claims
 //!   by the record's version; reading thousands of nodes for each step of each node would cost more than it tells.
 //!   Before a claim is dropped its node is read once more.
-//! * A decision works out only what has changed since the one before ([`plan::memo`]), of a fleet that is kept up to date
-//!   by what watches show ([`store::Sight`]). Both change what a decision costs and never what it is: a build for tests
-//!   compares every decision with one that looks at everything.
+//! * A decision works out only what has changed since the one before ([`plan::memo`]), of a fleet that is kept up to
+//!   date by what watches show ([`store::Sight`]). Both change what a decision costs and never what it is: a build
+//!   for tests compares every decision with one that looks at everything.
 //! * A gr is answered from what its watch has shown, never older than what this process has written. Where the watch is
 //!   not known to be in sync, and where there is no such gr, the API server is asked.
 //! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
@@ -88,6 +88,9 @@
 //! * A node that fails stays cordoned and claimed, and the upgrade is held: no end leaves a cordon behind.
 //! * Which replica acts is decided by client-go's algorithm, written out in [`lease`]: the crates for it compare
 //!   another machine's times with ours. It saves work; what keeps writes safe are UIDs and versions.
+//! * Maintenance windows are minded before the first step and before each node ([`plan::maintenance`]), in time zones
+//!   that are in the program; on the way back they are not. How long a node takes is in the record from the
+//!   beginning: what fits into a window is decided without a look at other records.
 //! * A service that was ready stays so while the API server is away: a caller who is answered 503 with the reason is
 //!   better off than one whose connection is refused.
 //! * The command line runs the routes of `api` in its own process, with the person's client in the place of the

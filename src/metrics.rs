@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::explain::progress::efficiency;
+use crate::explain::window::{WindowView, window};
 use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, Strategy};
 
 /// The media type of [`Metrics::text`].
@@ -81,6 +82,10 @@ struct All {
     nodes: Family<InState, Gauge>,
     oldest_claim: Gauge,
     oldest_hold: Gauge,
+    window_open: Gauge,
+    window_opens: Gauge,
+    /// The upgrades under way that mind maintenance windows: which are open is told as of the moment of asking.
+    windows: Mutex<Vec<GcuUpgrade>>,
     /// Since when the oldest claim and the oldest hold are there: ages are told as of the moment of asking.
     since: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     held: Family<InState, Gauge>,
@@ -118,6 +123,17 @@ impl Default for Metrics {
                 "record_held_seconds",
                 "How long the upgrade has been held that is held longest; 0: none is",
             ),
+            window_open: family(
+                r,
+                "maintenance_window_open",
+                "0: an upgrade under way waits for a maintenance window; 1: none does",
+            ),
+            window_opens: family(
+                r,
+                "maintenance_window_opens_seconds",
+                "How long until the first maintenance window opens that an upgrade under way waits for; 0: none does",
+            ),
+            windows: Mutex::default(),
             since: Mutex::default(),
             held: family(
                 r,
@@ -211,6 +227,14 @@ impl All {
     }
 }
 
+/// What is remembered of a record.
+fn without_manifests(record: &GcuUpgrade) -> GcuUpgrade {
+    let mut record = record.clone();
+    record.spec.target.manifest.take();
+    record.spec.previous.iter_mut().for_each(|previous| drop(previous.manifest.take()));
+    record
+}
+
 /// In the order of [`crate::record::rolling::NodeCounts`] as it is read below.
 const STATES: [&str; 5] = ["waiting", "active", "done", "skipped", "failed"];
 const ACTIVE: [Phase; 4] = [Phase::Pending, Phase::Running, Phase::Paused, Phase::Held];
@@ -230,6 +254,17 @@ impl Metrics {
         let age = |since: Option<Timestamp>| since.map_or(0, |at| now.duration_since(at).as_secs().max(0));
         self.0.oldest_claim.set(age(claim));
         self.0.oldest_hold.set(age(hold));
+        let closed: Vec<WindowView> = self
+            .0
+            .windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(|record| window(record, now).filter(|window| !window.open))
+            .collect();
+        self.0.window_open.set(i64::from(closed.is_empty()));
+        let left = closed.iter().filter_map(|w| Some(w.opens?.duration_since(now).as_secs().max(0))).min();
+        self.0.window_opens.set(left.unwrap_or_default());
         let mut text = String::new();
         // Writing into memory cannot fail; a scrape without its end mark would show it if it did.
         let _ = encode(&mut text, &self.0.registry);
@@ -241,8 +276,12 @@ impl Metrics {
         let mut phases = ACTIVE.map(|phase| (phase, 0));
         let (mut claim, mut hold): (Option<Timestamp>, Option<Timestamp>) = (None, None);
         let mut nodes = STATES.map(|state| (state, 0));
+        let mut windows = Vec::new();
         for record in records.filter(|r| !r.phase().is_final()) {
             let status = record.status_or_default();
+            if record.spec.maintenance.is_some() {
+                windows.push(without_manifests(record));
+            }
             phases.iter_mut().filter(|(phase, _)| *phase == status.phase).for_each(|(_, n)| *n += 1);
             if status.phase == Phase::Held {
                 let held = status.holding("Held").map(|c| c.last_transition_time);
@@ -261,6 +300,7 @@ impl Metrics {
             self.0.nodes.get_or_create(&InState { state }).set(count);
         }
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = (claim, hold);
+        *self.0.windows.lock().unwrap_or_else(PoisonError::into_inner) = windows;
     }
 
     /// A record's status was written: what of it is news?

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod fleet;
 pub mod hold;
 pub mod impact;
+pub mod maintenance;
 pub mod memo;
 pub mod pins;
 pub mod preflight;
@@ -330,8 +331,8 @@ pub fn decide(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp) -> Decision 
     decide_with(record, seen, now, &mut Memo::default())
 }
 
-/// The same, faster: `memo` is what earlier decisions about this record have left, and has been told since of every node
-/// on which something has changed.
+/// The same, faster: `memo` is what earlier decisions about this record have left, and has been told since of every
+/// node on which something has changed.
 pub fn decide_with(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp, memo: &mut Memo) -> Decision {
     let context = StepContext::new(record, seen, now, memo);
     if context.status.phase.is_final() {

@@ -7,6 +7,7 @@ mod amount;
 pub mod brief;
 mod claim;
 mod limits;
+pub mod maintenance;
 mod marks;
 mod reason;
 mod request;
@@ -24,6 +25,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use maintenance::Maintenance;
 use rolling::{Amount, RollingUpdate};
 
 pub use limits::in_whole_seconds;
@@ -53,7 +55,11 @@ pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
     category = "gcu",
     status = "GcuUpgradeStatus",
     derive = "PartialEq",
-    doc = "GcuUpgrade is one upgrade of the GCU stack that a GcuResource (gr) describes: what was asked for (`spec`), how far it is and how it ended (`status`). Create one through the REST API of gcu-upgrade-manager, which pins both manifests in it. Steer it with `spec.intent`, `spec.granted`, `spec.attempt` and `spec.skip`; `kubectl wait --for=condition=Finished` waits for its end. The last ten that have ended are the gr's revision history.",
+    doc = "GcuUpgrade is one upgrade of the GCU stack that a GcuResource (gr) describes: what was asked \
+           for (`spec`), how far it is and how it ended (`status`). Create one through the REST API of \
+           gcu-upgrade-manager, which pins both manifests in it. Steer it with `spec.intent`, \
+           `spec.granted`, `spec.attempt` and `spec.skip`; `kubectl wait --for=condition=Finished` waits \
+           for its end. The last ten that have ended are the gr's revision history.",
     printcolumn(name = "GR", json_path = ".spec.gr", type_ = "string"),
     printcolumn(name = "Operation", json_path = ".spec.operation", type_ = "string"),
     printcolumn(name = "Strategy", json_path = ".spec.strategy", type_ = "string"),
@@ -111,6 +117,18 @@ pub struct GcuUpgradeSpec {
     /// How long each step may take before the upgrade is held.
     #[serde(default)]
     pub deadlines: Deadlines,
+    /// When nodes may be taken; absent: at any time. The way back waits for no window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// Why nodes are taken outside of the windows too, in the words of the person who wants it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub override_window: Option<String>,
+    /// How long it took before, in seconds, as of the request: the last nodes of this gr, or for Recreate its last
+    /// upgrades. What `maintenance.fit` goes by, beside the nodes of this upgrade.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub took_before_seconds: Vec<u32>,
     /// Why, in the words of the person who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

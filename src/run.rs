@@ -69,8 +69,8 @@ fn answer(result: Result<bool, Failure>) -> ExitCode {
     }
 }
 
-/// Each node in work is watched over a connection of its own, and a thousand may be. Many systems let a process have 1,024
-/// open files, and as many more as it asks for.
+/// Each node in work is watched over a connection of its own, and a thousand may be. Many systems let a process have
+/// 1,024 open files, and as many more as it asks for.
 fn open_as_many_files_as_may_be() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -126,6 +126,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut parts = ServiceDeps::new(client, Clock::system(), &args.blueprints, metrics);
     parts.lease = Some(args.lease());
     parts.own_node = args.node_name;
+    parts.maintenance = args.maintenance;
     parts.auth = args.auth;
     parts.keeper = keeper;
     parts.limits = Limits { per_second: args.client_requests, hosts: args.host };

@@ -1,5 +1,5 @@
-//! What watches have shown of the cluster: one watch for each kind, shared by all upgrades and by the API. A watch lasts
-//! as long as somebody uses it: in an idle service those of the grs and of the DaemonSets.
+//! What watches have shown of the cluster: one watch for each kind, shared by all upgrades and by the API. A watch
+//! lasts as long as somebody uses it: in an idle service those of the grs and of the DaemonSets.
 //!
 //! Nothing here knows who reads it: what is kept of an object is the same for everybody.
 

@@ -83,15 +83,27 @@ fn about(field: &str, error: &str) -> String {
     format!("{field}: {told}")
 }
 
-/// Where in an object there is a list.
+/// The fields that are lists.
+const LISTS: [&str; 5] = ["components", "accept", "windows", "exclusions", "days"];
+
+/// Where in an object there is a list that does not belong there.
 fn list_in(value: &Value) -> Option<String> {
-    value.as_object()?.iter().find_map(|(key, value)| {
-        if key == "manifest" || (value.is_array() && matches!(key.as_str(), "components" | "accept")) {
-            None
-        } else if value.is_array() {
-            Some(key.clone())
-        } else {
-            Some(format!("{key}.{}", list_in(value)?))
+    value.as_object()?.iter().find_map(|(key, value)| match value {
+        _ if key == "manifest" => None,
+        Value::Array(items) if LISTS.contains(&key.as_str()) => {
+            items.iter().enumerate().find_map(|(place, item)| match item {
+                Value::Array(_) => Some(format!("{key}[{place}]")),
+                item => Some(format!("{key}[{place}].{}", list_in(item)?)),
+            })
         }
+        Value::Array(_) => Some(key.clone()),
+        value => Some(format!("{key}.{}", list_in(value)?)),
     })
+}
+
+/// Sets a field of an object.
+pub(super) fn insert(object: &mut Value, key: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(key.to_owned(), value);
+    }
 }

@@ -2,6 +2,8 @@
 //! and retry of one node. Each changes the `spec` of the active record and no more; [`crate::plan::commands`] says
 //! which is legal when.
 
+mod outside_windows;
+
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, post};
 use k8s_openapi::api::core::v1::Node;
@@ -18,7 +20,7 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::nodes::no_node;
-use super::query::JobQuery;
+use super::query::{AgainQuery, JobQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name, NoBody, NodeName, SkipBody};
 use super::upgrade_request::{Call, UpgradeRequest};
@@ -46,14 +48,29 @@ pub(super) fn plain(command: Command) -> MethodRouter<Guarded> {
     )
 }
 
+/// `POST /gum/v1/gr/{name}/resume`: goes on after a pause; with `?overrideWindow=REASON` outside of maintenance
+/// windows too.
+pub(super) async fn resume(
+    context: May<auth::Update>,
+    Name(name): Name,
+    AgainQuery { job: query, override_window }: AgainQuery,
+    Json(NoBody {}): Json<NoBody>,
+) -> Result<Reply, ApiError> {
+    match override_window {
+        Some(reason) => context.override_window(&name, &reason, query).await,
+        None => context.command(&name, Command::Resume, query).await,
+    }
+}
+
 /// `POST /gum/v1/gr/{name}/rollback`: turns a running upgrade back, or returns to an earlier revision.
 pub(super) async fn rollback(
     context: May<auth::Update>,
     Name(name): Name,
-    query: JobQuery,
+    AgainQuery { job: query, override_window }: AgainQuery,
     key: Key,
-    Json(body): Json<JobBody>,
+    Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
+    body.merge_override(override_window)?;
     body.refuse_version()?;
     let records = context.records(&name).await?;
     let request = body.request(Operation::Rollback, json!(body.revision), key)?;
@@ -74,10 +91,11 @@ pub(super) async fn rollback(
 pub(super) async fn retry(
     context: May<auth::Update>,
     Name(name): Name,
-    query: JobQuery,
+    AgainQuery { job: query, override_window }: AgainQuery,
     key: Key,
-    Json(body): Json<JobBody>,
+    Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
+    body.merge_override(override_window)?;
     body.refuse_version()?;
     JobBody::refuse(body.revision.is_some(), "revision")?;
     let records = context.records(&name).await?;
@@ -173,7 +191,8 @@ impl Context {
         command: Command,
         query: JobQuery,
     ) -> Result<Reply, ApiError> {
-        let decide = |record: &GcuUpgrade, effect| {
+        let decide = |record: &GcuUpgrade, effect: Result<Effect, Refusal>| {
+            let effect = effect?;
             let wanted = match effect {
                 Effect::Close => Wanted::End,
                 Effect::TurnBack => Wanted::Previous,
@@ -199,7 +218,8 @@ impl Context {
         if preflight::active(&records).is_some_and(|r| !nodes::is_named(r, node)) {
             self.is_there(gr, command, node).await?;
         }
-        let decide = |record: &GcuUpgrade, _| {
+        let decide = |record: &GcuUpgrade, effect: Result<Effect, Refusal>| {
+            effect?;
             let name = record.name_any();
             let change = decide(record).map_err(|why| Refusal::Nothing(format!("{name} {why}")))?;
             let says = says_of_node(command, record, node, &change);
@@ -234,12 +254,15 @@ impl Context {
         gr: &str,
         command: Command,
         query: JobQuery,
-        decide: impl Fn(&GcuUpgrade, Effect) -> Result<Option<Steering>, Refusal> + Send + Sync,
+        decide: impl Fn(&GcuUpgrade, Result<Effect, Refusal>) -> Result<Option<Steering>, Refusal> + Send + Sync,
     ) -> Result<Reply, ApiError> {
         for _ in 0..TRIES {
             let records = self.records(gr).await?;
-            let effect = preflight::may(command, gr, &records)?;
-            let Some(record) = preflight::active(&records) else { continue };
+            let effect = preflight::may(command, gr, &records);
+            let Some(record) = preflight::active(&records) else {
+                effect?;
+                continue;
+            };
             let Some(Steering { mut change, says, wanted }) = decide(record, effect)? else { continue };
             let name = record.name_any();
             let content = SteeredJob::of(&name, says);

@@ -11,6 +11,7 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply, in_order};
 use super::form::Form;
 use super::gr::Found;
+use super::maintenance::{Schedule, refuse_uncovered};
 use super::query::{JobQuery, UpgradeQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name};
@@ -36,6 +37,7 @@ pub(super) async fn upgrade(
     Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
     body.merge_set(query.set)?;
+    body.merge_override(query.override_window)?;
     context.upgrade(&name, &body, query.job, key).await
 }
 
@@ -108,36 +110,48 @@ impl Context {
             ))
             .into());
         }
+        let schedule = self.schedule(call.body, job.operation, records, &job)?;
+        let some_nodes = schedule.is_for_some_nodes();
         // An API server may be slow: what does not depend on each other is asked side by side.
         let skew = async { Ok(self.skew().await) };
         let look = async {
+            let seen = match query.dry_run || some_nodes {
+                true => Some(self.look_for(found.as_ref(), &job).await?),
+                false => None,
+            };
             match query.dry_run {
-                true => self.look_for(found.as_ref(), &job).await.map(|seen| (Some(seen), Ok(()))),
-                false => Ok((None, self.refuse_unresolved(found.as_ref(), &job).await)),
+                true => Ok((seen, Ok(()))),
+                false => Ok((seen, self.refuse_unresolved(found.as_ref(), &job).await)),
             }
         };
         let tried = self.try_on(name, found.as_ref(), &job.target.manifest);
         let (tried, skew, (seen, resolved)) = tokio::try_join!(tried, skew, look)?;
         job.risks.extend(skew);
         let is_done = self.is_done(call, found.as_ref(), &job, tried.as_ref()).await?;
-        if let Some(seen) = seen {
+        if let Some(seen) = &seen {
             let _turn = self.shares.looks.turn_to_write().await?;
-            let mut plan = Self::preview(name, found.as_ref(), &job, &seen, records);
-            plan.accept(&call.body.accept);
-            let record = self.record(&record_name, live, job, call)?;
-            if query.form == Form::Text {
-                return Ok(Reply::text(plan.to_string()));
+            let now = self.clock.now();
+            let mut plan = Self::preview(name, found.as_ref(), &job, &schedule, seen, records, now);
+            if some_nodes {
+                refuse_uncovered(call, &schedule, &plan, seen)?;
             }
-            let job = Job::of(&record, &plan.risks);
-            let content = PlannedJob { job, dry_run: true, changed: !is_done, plan };
-            return Ok(Reply::rendered(&in_order(content)));
+            if query.dry_run {
+                plan.accept(&call.body.accept);
+                let record = self.record(&record_name, live, job, schedule, call)?;
+                if query.form == Form::Text {
+                    return Ok(Reply::text(plan.to_string()));
+                }
+                let job = Job::of(&record, &plan.risks);
+                let content = PlannedJob { job, dry_run: true, changed: !is_done, plan };
+                return Ok(Reply::rendered(&in_order(content)));
+            }
         }
         if is_done {
             return Ok(Reply::with(UnchangedJob::of(call, &job)));
         }
         resolved?;
         let (operation, risks) = (job.operation, job.risks.clone());
-        let record = self.record(&record_name, live, job, call)?;
+        let record = self.record(&record_name, live, job, schedule, call)?;
         let content = Job::of(&record, &risks);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         match api.create(&PostParams::default(), &record).await {
@@ -223,6 +237,7 @@ impl Context {
         name: &str,
         live: Option<&LiveGr>,
         job: UpgradeRequest,
+        schedule: Schedule,
         call: &Call<'_>,
     ) -> Result<GcuUpgrade, Refusal> {
         let body = call.body;
@@ -247,6 +262,9 @@ impl Context {
             attempt: 0,
             on_failure: body.on_failure,
             deadlines: body.deadlines(),
+            maintenance: schedule.windows,
+            override_window: schedule.overridden,
+            took_before_seconds: schedule.took,
             reason: body.reason.clone(),
             accepted: accepted(&body.accept),
             requested_by: self.asker.as_deref().map(|by| shortened(by, USER)),

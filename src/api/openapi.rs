@@ -14,6 +14,7 @@ mod schemas;
 mod service;
 mod upgrading;
 mod watching;
+mod windows;
 
 use std::sync::LazyLock;
 
@@ -22,9 +23,9 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_O
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemars::{Schema, SchemaGenerator};
-use serde_json::Value;
 
 use super::auth::{self, May, Need};
+use super::body::insert;
 use super::envelope::AsIs;
 use super::query::NoQuery;
 
@@ -170,11 +171,4 @@ fn as_it_is(body: &Bytes, media_type: &'static str) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.extensions_mut().insert(AsIs);
     response
-}
-
-/// Sets a field of the description.
-fn insert(part: &mut Value, key: &str, value: Value) {
-    if let Some(object) = part.as_object_mut() {
-        object.insert(key.to_owned(), value);
-    }
 }

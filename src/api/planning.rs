@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Context;
@@ -11,7 +12,8 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::gr::Found;
-use super::query::{JobQuery, SetQuery};
+use super::maintenance::Schedule;
+use super::query::{JobQuery, PlanQuery};
 use super::repeat::Key;
 use super::request::{JobBody, Name};
 use super::upgrade_request::UpgradeRequest;
@@ -20,7 +22,7 @@ use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::Interest;
 use crate::observe::live;
 use crate::plan::budget::Budget;
-use crate::plan::fleet::Fleet;
+use crate::plan::fleet::{Fleet, NodeState};
 use crate::plan::pins;
 use crate::record::{GcuUpgrade, Strategy};
 
@@ -29,10 +31,11 @@ pub(super) async fn plan(
     context: May<auth::Get>,
     Name(name): Name,
     form: Form,
-    SetQuery(set): SetQuery,
+    PlanQuery { set, override_window }: PlanQuery,
     Json(mut body): Json<JobBody>,
 ) -> Result<Reply, ApiError> {
     body.merge_set(set)?;
+    body.merge_override(override_window)?;
     let words = format!("{name} {form:?} {body:?}");
     let query = JobQuery { wait: None, dry_run: true, form };
     let planned = Box::pin(context.upgrade(&name, &body, query, Key(None)));
@@ -45,6 +48,13 @@ pub(super) struct Seen {
     fleet: Fleet,
     /// `None` when they cannot be read, or when nothing is evicted.
     budgets: Option<Vec<Budget>>,
+}
+
+impl Seen {
+    /// What is seen of a node.
+    pub(super) fn node(&self, name: &str) -> Option<&NodeState> {
+        self.fleet.node(name)
+    }
 }
 
 impl Context {
@@ -78,8 +88,10 @@ impl Context {
         name: &str,
         found: Option<&Found>,
         job: &UpgradeRequest,
+        schedule: &Schedule,
         seen: &Seen,
         records: &[GcuUpgrade],
+        now: Timestamp,
     ) -> Preview {
         let ask = Ask {
             gr: name,
@@ -90,6 +102,9 @@ impl Context {
             fleet: &seen.fleet,
             budgets: seen.budgets.as_deref(),
             records,
+            maintenance: schedule.minded(),
+            need: schedule.need,
+            now,
         };
         preview(&ask, &job.risks)
     }

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use super::envelope::ApiError;
 use super::fleet::label_of;
 use super::form::Form;
-use super::request::{bad, duration, is_dns_subdomain};
+use super::request::{REASON_LIMIT, bad, duration, is_dns_subdomain};
 use super::words::unknown;
 use crate::explain::fleet::NodeRolloutState;
 use crate::record::Strategy;
@@ -52,27 +52,52 @@ pub(super) struct UpgradeQuery {
     pub(super) job: JobQuery,
     /// As the body's `set`.
     pub(super) set: BTreeMap<String, String>,
+    /// As the body's `overrideWindow`.
+    pub(super) override_window: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for UpgradeQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let given = Given::of(parts, state, &["wait", "dryRun", "set"]).await?;
+        let given = Given::of(parts, state, &["wait", "dryRun", "set", "overrideWindow"]).await?;
         let job = JobQuery::of(&given, parts)?;
-        Ok(Self { job, set: given.versions()? })
+        Ok(Self { job, set: given.versions()?, override_window: given.why("overrideWindow")? })
     }
 }
 
-/// `?set=driver.version=1.3.0` alone.
+/// `?wait=10m&dryRun=true&overrideWindow=REASON`, of a call that may start a job or steer one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SetQuery(pub(super) BTreeMap<String, String>);
+pub(super) struct AgainQuery {
+    pub(super) job: JobQuery,
+    /// As the body's `overrideWindow`.
+    pub(super) override_window: Option<String>,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for SetQuery {
+impl<S: Send + Sync> FromRequestParts<S> for AgainQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Ok(Self(Given::of(parts, state, &["set"]).await?.versions()?))
+        let given = Given::of(parts, state, &["wait", "dryRun", "overrideWindow"]).await?;
+        Ok(Self { job: JobQuery::of(&given, parts)?, override_window: given.why("overrideWindow")? })
+    }
+}
+
+/// `?set=driver.version=1.3.0&overrideWindow=REASON`, of a plan.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PlanQuery {
+    /// As the body's `set`.
+    pub(super) set: BTreeMap<String, String>,
+    /// As the body's `overrideWindow`.
+    pub(super) override_window: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PlanQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let given = Given::of(parts, state, &["set", "overrideWindow"]).await?;
+        Ok(Self { set: given.versions()?, override_window: given.why("overrideWindow")? })
     }
 }
 
@@ -230,6 +255,17 @@ impl Given {
 
     fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A reason for people: short, and not nothing.
+    fn why(&self, name: &str) -> Result<Option<String>, ApiError> {
+        match self.text(name).map(str::trim) {
+            Some("") => Err(bad(name, "say why")),
+            Some(text) if text.len() > REASON_LIMIT => {
+                Err(bad(name, &format!("at most {REASON_LIMIT} bytes")))
+            }
+            text => Ok(text.map(str::to_owned)),
+        }
     }
 
     fn wait(&self) -> Result<Option<Duration>, ApiError> {

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::body::insert;
 use super::envelope::{ApiError, Reply};
 use super::gr::Found;
 use super::request::{JobBody, bad};
@@ -60,7 +61,7 @@ impl JobBody {
             }
             Operation::Rollback | Operation::Retry => self.own_options()?,
         };
-        let asked = json!({
+        let mut asked = json!({
             "operation": operation,
             "version": version,
             "options": options,
@@ -70,6 +71,13 @@ impl JobBody {
             "reason": self.reason,
             "force": self.force,
         });
+        // What was not there when requests were first told apart is part of one only where it is asked for.
+        if let Some(windows) = self.maintenance()? {
+            insert(&mut asked, "maintenance", json!(windows));
+        }
+        if let Some(why) = &self.override_window {
+            insert(&mut asked, "overrideWindow", json!(why));
+        }
         Ok(Request::of(&asked, key.0))
     }
 }

@@ -1,28 +1,30 @@
 //! What callers send, parsed once into types that cannot be wrong.
 
+mod maintenance;
 mod rolling;
+mod seconds;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use jiff::SignedDuration;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, Visitor};
+use schemars::JsonSchema;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::envelope::ApiError;
 use crate::explain::risk::RiskName;
+use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{Amount, Asked, RollingUpdate};
 use crate::record::{Deadlines, GcuUpgrade, OnFailure, Strategy};
+use maintenance::MaintenanceBody;
 use rolling::RollingBody;
+pub(super) use seconds::duration;
+use seconds::{Seconds, SecondsOrNone};
 
-/// The longest deadline of a step.
-const DEADLINE_LIMIT: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// `reason` is for people, and is kept in the record.
-const REASON_LIMIT: usize = 1024;
+pub(super) const REASON_LIMIT: usize = 1024;
 /// The same for one node of many.
 const NODE_REASON_LIMIT: usize = 256;
 /// So many nodes decide over a Recreate: one broken machine of thousands does not.
@@ -79,18 +81,6 @@ pub(super) fn bad(field: &str, what: &str) -> ApiError {
     ApiError::bad_request(format!("{field}: {what}"))
 }
 
-/// Parses `90s`, `10m`, `1h30m` or plain seconds.
-pub(super) fn duration(text: &str, limit: SignedDuration) -> Result<SignedDuration, String> {
-    let seconds = text.parse::<u32>().ok().map(|s| SignedDuration::from_secs(i64::from(s)));
-    match seconds.or_else(|| text.parse().ok()) {
-        Some(d) if d.is_positive() && d <= limit => Ok(d),
-        _ => Err(format!(
-            "{text:?} is not a duration such as 90s, 10m or 1h30m, more than nothing and at most {}h",
-            limit.as_hours()
-        )),
-    }
-}
-
 /// The body of a call that starts a job.
 // Each call says which fields it has no use for. These comments are in the published description of the API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -119,6 +109,13 @@ pub(super) struct JobBody {
     failure_threshold: Option<Asked>,
     /// How long each step may take before the upgrade is held.
     deadlines: DeadlinesBody,
+    /// When nodes may be taken.
+    maintenance: Option<MaintenanceBody>,
+    /// Why nodes are taken outside of maintenance windows too; kept in the record. At most 1024 bytes. The query
+    /// parameter `overrideWindow` does the same.
+    #[serde(deserialize_with = "short::<_, REASON_LIMIT>")]
+    #[schemars(length(min = 1, max = REASON_LIMIT))]
+    pub(super) override_window: Option<String>,
     /// Why, for people; kept in the record. At most 1024 bytes.
     #[serde(deserialize_with = "short::<_, REASON_LIMIT>")]
     #[schemars(length(max = REASON_LIMIT))]
@@ -143,98 +140,6 @@ struct DeadlinesBody {
     propagate: Option<Seconds>,
     /// RollingUpdate: from the first pod that is replaced on a node until all are ready; by default 30m.
     node: Option<Seconds>,
-}
-
-/// A deadline: `"10m"`, or a number of seconds.
-#[derive(Clone, Copy, Debug)]
-struct Seconds(u32);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecondsVisitor)
-    }
-}
-
-impl JsonSchema for Seconds {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A duration such as 90s, 10m or 1h30m, or a number of seconds; at most a week.",
-            "anyOf": [
-                { "type": "string", "minLength": 1 },
-                { "type": "integer", "minimum": 1, "maximum": DEADLINE_LIMIT.as_secs() },
-            ],
-            "examples": ["10m", 600],
-        })
-    }
-}
-
-/// The same, or 0.
-#[derive(Clone, Copy, Debug)]
-struct SecondsOrNone(Seconds);
-
-impl<'de> Deserialize<'de> for SecondsOrNone {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Zero;
-        impl Visitor<'_> for Zero {
-            type Value = SecondsOrNone;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as \"10s\", or 0")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<SecondsOrNone, E> {
-                match text {
-                    "0" | "0s" => Ok(SecondsOrNone(Seconds(0))),
-                    text => SecondsVisitor.visit_str(text).map(SecondsOrNone),
-                }
-            }
-
-            fn visit_u64<E: Error>(self, seconds: u64) -> Result<SecondsOrNone, E> {
-                self.visit_str(&seconds.to_string())
-            }
-        }
-        deserializer.deserialize_any(Zero)
-    }
-}
-
-impl JsonSchema for SecondsOrNone {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "DurationOrZero".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A duration such as 90s or 10m, or a number of seconds; 0 for none, at most a week.",
-            "anyOf": [
-                { "type": "string", "minLength": 1 },
-                { "type": "integer", "minimum": 0, "maximum": DEADLINE_LIMIT.as_secs() },
-            ],
-            "examples": ["10s", 0],
-        })
-    }
-}
-
-struct SecondsVisitor;
-
-impl Visitor<'_> for SecondsVisitor {
-    type Value = Seconds;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration such as \"10m\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
-        let seconds = duration(text, DEADLINE_LIMIT).map_err(E::custom)?.as_secs();
-        Ok(Seconds(u32::try_from(seconds).unwrap_or(u32::MAX).max(1)))
-    }
-
-    fn visit_u64<E: Error>(self, seconds: u64) -> Result<Seconds, E> {
-        self.visit_str(&seconds.to_string())
-    }
 }
 
 /// A text of bounded length.
@@ -306,6 +211,26 @@ impl JobBody {
         Ok(json!([self.strategy, rolling, self.failure_threshold.map(|a| a.0)]))
     }
 
+    /// The windows asked for.
+    pub(super) fn maintenance(&self) -> Result<Option<Maintenance>, ApiError> {
+        self.maintenance.as_ref().map(MaintenanceBody::resolve).transpose()
+    }
+
+    /// Takes what the query says as said in the body.
+    pub(super) fn merge_override(&mut self, reason: Option<String>) -> Result<(), ApiError> {
+        if self.override_window.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            return Err(bad("overrideWindow", "say why nodes are to be taken outside of their windows"));
+        }
+        match (reason, &self.override_window) {
+            (Some(_), Some(_)) => Err(bad("overrideWindow", "is given in the query and in the body")),
+            (Some(reason), None) => {
+                self.override_window = Some(reason);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
     /// Whether the body says how nodes are rolled.
     pub(super) fn says_how(&self) -> bool {
         self.rolling_update.is_some()
@@ -321,6 +246,8 @@ impl JobBody {
             (!self.components.is_empty(), "components"),
             (self.force, "force"),
             (!self.accept.is_empty(), "accept"),
+            (self.maintenance.is_some(), "maintenance"),
+            (self.override_window.is_some(), "overrideWindow"),
         ];
         match asked.iter().find(|(present, _)| *present) {
             Some((_, field)) => Err(bad(field, why)),
@@ -390,4 +317,12 @@ pub(super) enum Policy {
     Background,
     /// When the gr is gone.
     Foreground,
+}
+
+/// Parses the windows that the service is started with.
+///
+/// # Errors
+/// What is wrong, by field.
+pub(super) fn maintenance(text: &str) -> Result<Maintenance, String> {
+    maintenance::parse(text)
 }

@@ -10,6 +10,7 @@ use super::waiting::{Stands, location};
 use crate::explain::preview::Preview;
 use crate::explain::risk::{Risk, messages};
 use crate::explain::schema::never_null;
+use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{Amount, RollingUpdate};
 use crate::record::{Deadlines, GcuUpgrade, OnFailure, Operation, Phase, Request, Revision, Strategy};
 
@@ -51,6 +52,12 @@ pub(super) struct Job {
     deadlines: Deadlines,
     /// What happens when it fails.
     on_failure: OnFailure,
+    /// When nodes may be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maintenance: Option<Maintenance>,
+    /// Why nodes are taken outside of maintenance windows too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    override_window: Option<String>,
     /// What to think of: of the blueprint, and of versions that do not fit.
     warnings: Vec<String>,
     /// The risks that were accepted.
@@ -82,6 +89,8 @@ impl Job {
             failure_threshold: spec.failure_threshold,
             deadlines: spec.deadlines,
             on_failure: spec.on_failure,
+            maintenance: spec.maintenance.clone(),
+            override_window: spec.override_window.clone(),
             warnings: messages(risks),
             accepted: spec.accepted.clone(),
             repeated: None,

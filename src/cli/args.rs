@@ -279,6 +279,12 @@ pub(super) struct How {
     /// Why; kept in the record
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Maintenance windows: a file with what a request has as `maintenance`
+    #[arg(long, value_name = "FILE", value_parser = super::input::object)]
+    pub maintenance: Option<Value>,
+    /// Take nodes outside of maintenance windows too, and say why
+    #[arg(long, value_name = "REASON")]
+    pub override_window: Option<String>,
     /// Do it though nothing would change
     #[arg(long)]
     pub force: bool,
@@ -376,6 +382,8 @@ impl How {
             ("onFailure", text(&self.on_failure)),
             ("accept", Some(json!(self.accept)).filter(|_| !self.accept.is_empty())),
             ("reason", text(&self.reason)),
+            ("maintenance", self.maintenance.clone()),
+            ("overrideWindow", text(&self.override_window)),
             ("force", self.force.then_some(json!(true))),
         ] {
             value.into_iter().for_each(|value| put(&mut body, field, value));

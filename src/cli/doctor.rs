@@ -46,8 +46,8 @@ const NEEDED: [(&str, &str, &str, &str); 10] = [
 ];
 
 impl Session {
-    /// Looks at everything. What is drawn is drawn line by line, as soon as it is known: with a cluster that answers slowly
-    /// the first line says at once that it does answer.
+    /// Looks at everything. What is drawn is drawn line by line, as soon as it is known: with a cluster that answers
+    /// slowly the first line says at once that it does answer.
     pub(super) async fn doctor(&self) -> Result<Exit, Failure> {
         let (first, rest) = match &self.backend {
             Backend::Cluster(cluster) => (api_server(cluster).await, self.of_cluster(cluster)),
@@ -81,8 +81,8 @@ impl Session {
             alone(blueprints(cluster)),
             alone(clocks(cluster)),
         ];
-        // What the API server says against a call is noted for one call at a time: the routes are asked when all else has
-        // answered.
+        // What the API server says against a call is noted for one call at a time: the routes are asked when all else
+        // has answered.
         side_by_side(looks).chain(stream::once(self.records())).boxed_local()
     }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::progress::held;
+use super::progress::{held, window_waited_for};
 use super::why::{Stuck, Why};
 use crate::plan::commands::{Command, State, effect};
 use crate::plan::rolling::node::Stage;
@@ -53,6 +53,12 @@ pub fn attention(record: &GcuUpgrade, why: &Why) -> Vec<Attention> {
             about: "a person has paused it".to_owned(),
             effect: "no further node is taken".to_owned(),
             r#try: Some("resume".to_owned()),
+        }),
+        Phase::Running if window_waited_for(&status).is_some() => all.push(Attention {
+            since,
+            about: window_waited_for(&status).unwrap_or_default().to_owned(),
+            effect: "no further node is taken".to_owned(),
+            r#try: None,
         }),
         Phase::Pending => all.push(Attention {
             since: record.metadata.creation_timestamp.as_ref().map(|t| t.0),

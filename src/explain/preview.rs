@@ -3,12 +3,15 @@
 
 mod components;
 mod duration;
+mod summary;
 mod text;
 mod warnings;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -17,13 +20,16 @@ use super::risk::{Risk, RiskName, messages};
 use crate::gr::{self, Component, LiveGr, WorkloadKind};
 use crate::plan::budget::{Budget, blocking};
 use crate::plan::fleet::{DaemonPod, Fleet, NodeState, Tenant};
-use crate::plan::impact::{self, Certainty, Change, ChangeKind, Impact, ScopedSet, impact_of};
+use crate::plan::impact::{self, ChangeKind, Impact, ScopedSet, impact_of};
 use crate::plan::pins::{self, Pin};
 use crate::plan::rolling::index::Index;
 use crate::plan::rolling::node::{cannot_be_evicted, is_evicted};
 use crate::plan::rolling::window;
+use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{LockedSet, RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
+
+pub use windows::PlannedWindows;
 
 /// What a plan is made from.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,12 @@ pub struct Ask<'a> {
     pub budgets: Option<&'a [Budget]>,
     /// The gr's records, newest first: how long it took before.
     pub records: &'a [GcuUpgrade],
+    /// When nodes may be taken; `None`: at any time.
+    pub maintenance: Option<&'a Maintenance>,
+    /// How long what is next takes, in seconds, where windows have to be long enough for it.
+    pub need: Option<u32>,
+    /// When this is asked.
+    pub now: Timestamp,
 }
 
 /// What an upgrade would do.
@@ -70,6 +82,9 @@ pub struct Preview {
     pub skipped: Vec<SkippedNode>,
     /// How long it should take.
     pub expected: Expected,
+    /// In which maintenance windows; absent where none are minded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<PlannedWindows>,
     /// What may go wrong, by name: `accept` in the request says that this is known.
     pub risks: Vec<Risk>,
     /// The same in sentences alone.
@@ -191,6 +206,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         .collect();
     let starts = starts(ask, &index, &nodes);
     let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref(), starts);
+    let windows = windows::windows(ask, &nodes, max_unavailable, starts, &expected);
     let mut risks = known.to_vec();
     if rolls {
         let refused =
@@ -202,13 +218,14 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
     Preview {
         gr: ask.gr.to_owned(),
         strategy: ask.strategy,
-        summary: summary(ask, &changes, nodes.len(), max_unavailable, &expected),
+        summary: summary::summary(ask, &changes, nodes.len(), max_unavailable, &expected),
         components,
         max_unavailable,
         steps,
         nodes,
         skipped,
         expected,
+        windows,
         warnings: messages(&risks),
         risks,
     }
@@ -351,36 +368,6 @@ fn eviction(ask: &Ask<'_>, pod: &Tenant) -> PlannedEviction {
     let stays = cannot_be_evicted(pod, &ask.options.drain);
     let blocked_by = blocking(ask.budgets.unwrap_or_default(), pod).filter(|_| stays.is_none());
     PlannedEviction { pod: format!("{}/{}", pod.namespace, pod.name), gcus: pod.gcus, stays, blocked_by }
-}
-
-fn summary(ask: &Ask<'_>, changes: &[Change], nodes: usize, at_once: usize, expected: &Expected) -> String {
-    let gr = ask.gr;
-    if ask.live.is_none() {
-        return format!("gr {gr} is not there: it is created");
-    }
-    match ask.strategy {
-        Strategy::Recreate => {
-            let outage = expected.seconds.map_or_else(
-                || "for a time that is not known".to_owned(),
-                |s| format!("for about {}", duration::in_words(s)),
-            );
-            format!("the whole stack of gr {gr} goes down on all {nodes} nodes at once, {outage}")
-        }
-        Strategy::RollingUpdate if changes.is_empty() && nodes == 0 => {
-            format!("nothing of gr {gr} changes: no node is touched")
-        }
-        Strategy::RollingUpdate if changes.is_empty() => {
-            format!("nothing of gr {gr} changes; outdated pods on {nodes} nodes are replaced")
-        }
-        Strategy::RollingUpdate => {
-            let what: Vec<&str> = changes.iter().map(|c| c.component.as_str()).collect();
-            let at_once = at_once.min(nodes);
-            let known = changes.iter().any(|c| c.certainty > Certainty::Unknown);
-            let may =
-                if known { "" } else { ", if the operator renders what differs; else nothing restarts" };
-            format!("{} of gr {gr} on {nodes} nodes, {at_once} at once{may}", what.join(", "))
-        }
-    }
 }
 
 /// The components that are deployed.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::schema::never_null;
 use crate::record::rolling::{DoneNode, NodeCounts, RollingStatus, RollingUpdate};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Step, Strategy};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Step, Strategy, WaitReason};
 
 /// How far an upgrade is.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -59,7 +59,7 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
     let counted = rolling.filter(|r| r.max_unavailable > 0);
     let going = counted
         .filter(|_| status.step == Step::Rolling && status.phase == Phase::Running)
-        .filter(|_| record.spec.intent != Intent::Pause);
+        .filter(|r| record.spec.intent != Intent::Pause && r.window_closed_since.is_none());
     let ends =
         |each: fn(&[DoneNode]) -> Option<u64>| estimated_end(going?, &options, each(&going?.recent)?, now);
     let estimated_end = ends(mean);
@@ -179,7 +179,10 @@ fn line(record: &GcuUpgrade, status: &GcuUpgradeStatus, end: Option<Timestamp>) 
             let what = if status.goal == Goal::Previous { "roll back" } else { "finish" };
             let end = end.map(|at| format!("; done at about {at}")).unwrap_or_default();
             match (status.step, nodes) {
-                (Step::Rolling, Some(nodes)) => format!("Waiting for {name} to {what}: {nodes}{end}"),
+                (Step::Rolling, Some(nodes)) => {
+                    let window = window_waited_for(status).map(|w| format!("; {w}")).unwrap_or_default();
+                    format!("Waiting for {name} to {what}: {nodes}{end}{window}")
+                }
                 (step, _) => format!("Waiting for {name} to {what}: {step:?}: {message}"),
             }
         }
@@ -195,4 +198,11 @@ pub fn held(status: &GcuUpgradeStatus) -> &str {
 fn stopped(status: &GcuUpgradeStatus) -> &str {
     let progressing = status.conditions.iter().find(|c| c.type_ == "Progressing" && c.status == "False");
     progressing.map_or(&status.message, |c| &c.message)
+}
+
+/// What is waited for, where that is a maintenance window.
+pub fn window_waited_for(status: &GcuUpgradeStatus) -> Option<&str> {
+    let waiting = status.waiting_on.as_ref()?;
+    let window = matches!(waiting.reason, WaitReason::OutsideWindow | WaitReason::WouldOutlastWindow);
+    window.then_some(waiting.message.as_str())
 }

@@ -16,8 +16,8 @@ pub struct Block {
     pub to: Option<Timestamp>,
 }
 
-/// Every one that the record tells of, in order. Of the pauses between steps, which begin and end by themselves, it tells
-/// the one that is under way.
+/// Every one that the record tells of, in order. Of the pauses between steps, which begin and end by themselves, it
+/// tells the one that is under way.
 pub fn standstills(status: &GcuUpgradeStatus) -> Vec<Block> {
     let mut all: Vec<Block> = Vec::new();
     for entry in &status.timeline {

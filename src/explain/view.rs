@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::change::change;
 use super::progress::{Progress, progress};
 use super::schema::{kubernetes_object, never_null};
+use super::window::{WindowView, window};
+use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{NodeCounts, RollingStatus, RollingUpdate};
 use crate::record::{
     Deadlines, GcuUpgrade, GcuUpgradeStatus, Goal, Intent, OnFailure, Operation, Phase, Steered, Step,
@@ -79,6 +81,9 @@ pub struct UpgradeSummary {
     /// What is waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<Waiting>,
+    /// How it stands to its maintenance windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowView>,
     /// The time that a window without any delay of the service would have taken so far, divided by the time taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub efficiency: Option<f64>,
@@ -136,6 +141,12 @@ pub struct Upgrade {
     /// The components that were asked for; absent: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<String>,
+    /// When nodes may be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// Why nodes are taken outside of maintenance windows too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub override_window: Option<String>,
     /// The options of a RollingUpdate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling_update: Option<RollingUpdate>,
@@ -205,6 +216,7 @@ pub fn summary(record: &GcuUpgrade, now: Timestamp) -> UpgradeSummary {
         step: status.step,
         goal: status.goal,
         waiting_on: waiting_on(&status),
+        window: window(record, now),
         message: status.message,
         cause: status.cause,
         nodes,
@@ -251,6 +263,8 @@ pub fn whole(record: &GcuUpgrade, manifests: bool, now: Timestamp) -> Upgrade {
         step_since: status.step_since,
         deadline: deadline(&status),
         components: spec.components.clone(),
+        maintenance: spec.maintenance.clone(),
+        override_window: spec.override_window.clone(),
         rolling_update: spec.rolling_update.clone(),
         rolling: status.rolling,
         timeline: status.timeline,

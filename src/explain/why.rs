@@ -13,6 +13,7 @@ use crate::gr::LiveGr;
 use crate::plan::FleetAction;
 use crate::plan::budget::{Budget, blocking};
 use crate::plan::fleet::Fleet;
+use crate::plan::maintenance::{Verdict, windows};
 use crate::plan::rolling::index::Index;
 use crate::plan::rolling::node::{self, Move, NodeAssessment, Stage};
 use crate::plan::rolling::{scope, window};
@@ -29,8 +30,24 @@ pub struct Why {
     pub nodes: Vec<Stuck>,
     /// The nodes that are left out, and why.
     pub skipped: Vec<SkippedNode>,
+    /// The nodes to come for which no maintenance window is open, or none that is long enough.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outside_window: Vec<OutsideWindow>,
     /// What a person should look at, worst first.
     pub attention: Vec<Attention>,
+}
+
+/// A node that waits for a maintenance window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OutsideWindow {
+    /// The node.
+    pub node: String,
+    /// What it waits for.
+    pub message: String,
+    /// When the next window opens in which it fits; absent when none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub opens: Option<Timestamp>,
 }
 
 /// A node in work.
@@ -100,7 +117,9 @@ fn looked_at(
     };
     let mut nodes: Vec<Stuck> = rolling.active.iter().map(|claim| look(claim)).collect();
     nodes.sort_by_key(|s| (s.trouble.is_none(), s.since));
-    Why { message, nodes, skipped: skipped(record, &rolling, &index), attention: Vec::new() }
+    let outside_window = outside_window(record, &rolling, &index, now);
+    let skipped = skipped(record, &rolling, &index);
+    Why { message, nodes, skipped, outside_window, attention: Vec::new() }
 }
 
 /// The record's own word.
@@ -204,6 +223,34 @@ fn skipped(record: &GcuUpgrade, rolling: &RollingStatus, index: &Index<'_>) -> V
         .filter_map(|n| {
             let reason = window::why_skipped(n, rolling, &record.spec.skip)?;
             Some(SkippedNode { node: n.name.clone(), reason, attempt: 0 })
+        })
+        .collect();
+    all.sort_by(|a, b| a.node.cmp(&b.node));
+    all
+}
+
+/// The nodes that would be taken were a window open for them.
+fn outside_window(
+    record: &GcuUpgrade,
+    rolling: &RollingStatus,
+    index: &Index<'_>,
+    now: Timestamp,
+) -> Vec<OutsideWindow> {
+    let Some(windows) = windows(record, now) else { return Vec::new() };
+    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let claimed = |name: &str| rolling.active.iter().any(|c| c.node == name);
+    let mut all: Vec<OutsideWindow> = window::concerned(index, &options)
+        .into_iter()
+        .filter(|n| !claimed(&n.name) && index.first_outdated(&n.name).is_some())
+        .filter(|n| window::why_skipped(n, rolling, &record.spec.skip).is_none())
+        .filter_map(|n| {
+            let verdict = windows.of_node(&n.labels);
+            let waits = !matches!(verdict, Verdict::Open { .. });
+            waits.then(|| OutsideWindow {
+                node: n.name.clone(),
+                message: windows.in_words(verdict),
+                opens: verdict.opens(),
+            })
         })
         .collect();
     all.sort_by(|a, b| a.node.cmp(&b.node));

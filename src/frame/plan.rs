@@ -32,6 +32,8 @@ pub struct Plan {
     pub skipped: Vec<LeftOut>,
     /// How long it should take.
     pub expected: Expected,
+    /// In which maintenance windows.
+    pub windows: Option<Windows>,
     /// What may go wrong, by name.
     pub risks: Vec<Risk>,
 }
@@ -50,6 +52,14 @@ pub struct Component {
     pub uncertain: bool,
     /// none, restart, cordon or evict.
     pub impact: String,
+}
+
+/// The maintenance windows.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Windows {
+    /// In a sentence.
+    pub message: String,
 }
 
 /// The steps of a rollout.
@@ -133,6 +143,9 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
     };
     line("Nodes", &nodes(plan));
     line("Time", &expected(&plan.expected));
+    if let Some(windows) = &plan.windows {
+        line("Windows", &windows.message);
+    }
     let (mut blocked, mut stay) = (0, 0);
     for pod in plan.nodes.iter().flat_map(|n| &n.evicts) {
         blocked += usize::from(pod.blocked_by.is_some());

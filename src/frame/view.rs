@@ -195,6 +195,9 @@ pub struct Why {
     pub nodes: Vec<Stuck>,
     /// The nodes that are left out.
     pub skipped: Vec<LeftOut>,
+    /// The nodes that wait for a maintenance window.
+    #[serde(rename = "outsideWindow")]
+    pub outside_window: Vec<Outside>,
     /// What a person should look at, worst first.
     pub attention: Vec<Attention>,
 }
@@ -257,6 +260,16 @@ pub struct LeftOut {
     pub node: String,
     /// Why.
     pub reason: String,
+}
+
+/// A node that waits for a maintenance window.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Outside {
+    /// Its name.
+    pub node: String,
+    /// What it waits for.
+    pub message: String,
 }
 
 /// What a person should look at.

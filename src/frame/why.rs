@@ -1,7 +1,8 @@
 //! `why`: what keeps an upgrade, and each of its nodes, from getting on.
 
-use super::status::{left_out, line_of};
-use super::view::{Stuck, Why};
+use super::status::{SHOWN, left_out, line_of};
+use super::table::{Cell, Table};
+use super::view::{Outside, Stuck, Why};
 use super::{Look, clean, time, wrapped};
 
 /// Everything, or one node alone.
@@ -16,6 +17,8 @@ pub fn why(why: &Why, node: Option<&str>, look: &Look) -> String {
     }
     let skipped: Vec<_> = why.skipped.iter().filter(|n| wanted(&n.node)).cloned().collect();
     text.push_str(&left_out(&skipped, look));
+    let outside: Vec<&Outside> = why.outside_window.iter().filter(|n| wanted(&n.node)).collect();
+    text.push_str(&waiting(&outside, look));
     for attention in why.attention.iter().filter(|a| node.is_none_or(|node| a.about.contains(node))) {
         text.push_str(&line_of(attention, look));
     }
@@ -24,7 +27,23 @@ pub fn why(why: &Why, node: Option<&str>, look: &Look) -> String {
 
 /// Whether it says anything of this node.
 pub fn names(why: &Why, node: &str) -> bool {
-    why.nodes.iter().any(|n| n.node == node) || why.skipped.iter().any(|n| n.node == node)
+    why.nodes.iter().any(|n| n.node == node)
+        || why.skipped.iter().any(|n| n.node == node)
+        || why.outside_window.iter().any(|n| n.node == node)
+}
+
+/// The nodes that wait for a maintenance window.
+fn waiting(all: &[&Outside], look: &Look) -> String {
+    let mut table = Table::new(&["OUTSIDE ITS WINDOW", "WHY"]).narrowing("WHY", &[]);
+    let shown = if look.all { all.len() } else { SHOWN.min(all.len()) };
+    for node in all.iter().take(shown) {
+        table.add_row([Cell::from(node.node.as_str()), Cell::from(node.message.as_str())]);
+    }
+    let mut text = if all.is_empty() { String::new() } else { table.draw(look) };
+    if all.len() > shown {
+        text.push_str(&format!("… {} more (--all)\n", all.len() - shown));
+    }
+    text
 }
 
 fn one(stuck: &Stuck, look: &Look) -> String {

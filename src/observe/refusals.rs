@@ -28,8 +28,8 @@ pub fn refusal(event: &Event) -> Option<Refusal> {
     Some(Refusal { uid: event.involved_object.uid.clone()?, message, at })
 }
 
-/// What was last said against a pod of the DaemonSet with this UID, if none has been created since. `newest` is when the
-/// newest of its pods was created.
+/// What was last said against a pod of the DaemonSet with this UID, if none has been created since. `newest` is when
+/// the newest of its pods was created.
 pub fn newest<'r>(refusals: &'r [Refusal], uid: &str, newest: Option<Timestamp>) -> Option<&'r str> {
     let last = refusals.iter().filter(|r| r.uid == uid).max_by_key(|r| r.at)?;
     newest.is_none_or(|created| last.at >= created).then_some(last.message.as_str())

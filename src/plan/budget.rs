@@ -74,7 +74,8 @@ pub fn blocking(budgets: &[Budget], pod: &Tenant) -> Option<String> {
     let Budget { namespace, name, healthy, needed, .. } = first;
     if let Some(second) = covering.next() {
         return Some(format!(
-            "PodDisruptionBudgets {namespace}/{name} and {namespace}/{} both cover it, and such a pod cannot be evicted",
+            "PodDisruptionBudgets {namespace}/{name} and {namespace}/{} both cover it, and such a pod \
+             cannot be evicted",
             second.name
         ));
     }

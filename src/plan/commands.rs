@@ -190,12 +190,14 @@ pub fn effect(command: Command, state: &State) -> Result<Effect, &'static str> {
         Command::Cancel | Command::Rollback => Ok(Effect::TurnBack),
         Command::Retry => retry(state),
         Command::Close if state.may_close() => Ok(Effect::Close),
-        Command::Close if state.goes_back() => Err(
-            "is a Recreate whose stack is down: it cannot be closed before the previous version is created; retry gives the step a fresh deadline",
-        ),
-        Command::Close => Err(
-            "is a Recreate whose stack is down: it cannot be closed before the new version is created; cancel turns it back",
-        ),
+        Command::Close if state.goes_back() => {
+            Err("is a Recreate whose stack is down: it cannot be closed before the previous version is \
+             created; retry gives the step a fresh deadline")
+        }
+        Command::Close => {
+            Err("is a Recreate whose stack is down: it cannot be closed before the new version is created; \
+             cancel turns it back")
+        }
         Command::Skip | Command::RetryNode if state.strategy == Strategy::Recreate => {
             Err("is a Recreate, which takes all nodes at once: there is no node to skip or to retry")
         }

@@ -97,7 +97,8 @@ pub fn resolve<'a>(from: &'a Value, to: &Value, live: &LiveGr, sets: &'a [Arc<Se
     let bytes = stored(&pins.found.iter().map(Pin::record).collect::<Vec<_>>());
     if bytes > LOCKED {
         pins.refused.push(format!(
-            "the gr has {} DaemonSets, of which a record would take {bytes} bytes, more than the {LOCKED} that it can hold",
+            "the gr has {} DaemonSets, of which a record would take {bytes} bytes, more than the {LOCKED} \
+             that it can hold",
             pins.found.len()
         ));
     }
@@ -178,7 +179,8 @@ fn moves(change: &Change, component: Component<'_>, to: &Value) -> Option<String
     {
         if before != after {
             return Some(format!(
-                "component {key}: spec.{key}.{field} changes from {before:?} to {after:?}, which makes another workload; a RollingUpdate cannot move it"
+                "component {key}: spec.{key}.{field} changes from {before:?} to {after:?}, which makes \
+                 another workload; a RollingUpdate cannot move it"
             ));
         }
     }
@@ -189,7 +191,8 @@ fn moves(change: &Change, component: Component<'_>, to: &Value) -> Option<String
     let narrower = new.iter().any(|(label, value)| old.get(label) != Some(value));
     narrower.then(|| {
         format!(
-            "component {key}: spec.{key}.nodeSelector changes, and the pods on nodes that it no longer selects end at once"
+            "component {key}: spec.{key}.nodeSelector changes, and the pods on nodes that it no longer \
+             selects end at once"
         )
     })
 }

@@ -29,7 +29,8 @@ pub enum Refusal {
     Deleting(String),
     /// The manifest is for another operator's API.
     #[error(
-        "the manifest is of {wanted}, and gr \"{gr}\" is served as {served}: an upgrade cannot move a gr to another API group"
+        "the manifest is of {wanted}, and gr \"{gr}\" is served as {served}: an upgrade cannot move a gr \
+         to another API group"
     )]
     OtherGroup {
         /// The gr.
@@ -41,7 +42,8 @@ pub enum Refusal {
     },
     /// The cluster does not serve the API that the manifest is of.
     #[error(
-        "the manifest is of {wanted}, which the cluster does not serve; it serves {}. Go on with a blueprint of an API that is served", served.join(", ")
+        "the manifest is of {wanted}, which the cluster does not serve; it serves {}. Go on with a \
+         blueprint of an API that is served", served.join(", ")
     )]
     NotServed {
         /// The manifest's `apiVersion`.
@@ -51,7 +53,8 @@ pub enum Refusal {
     },
     /// The record would be too large for etcd.
     #[error(
-        "the manifests of gr \"{gr}\", the one that is there and the new one, add up to {bytes} bytes, more than the {MANIFESTS} that a record can hold"
+        "the manifests of gr \"{gr}\", the one that is there and the new one, add up to {bytes} bytes, \
+         more than the {MANIFESTS} that a record can hold"
     )]
     TooLarge {
         /// The gr.
@@ -61,7 +64,8 @@ pub enum Refusal {
     },
     /// The same for what else was asked for.
     #[error(
-        "the request takes up {0} bytes of a record, more than the {REQUEST} that it can hold beside the manifests: use shorter labels, or a shorter reason"
+        "the request takes up {0} bytes of a record, more than the {REQUEST} that it can hold beside the \
+         manifests: use shorter labels, or a shorter reason"
     )]
     RequestTooLarge(usize),
     /// `<gr>-<n>` is no object name.
@@ -81,7 +85,8 @@ pub enum Refusal {
     },
     /// The key was that of another request.
     #[error(
-        "Idempotency-Key {key:?} was sent with another request for gr \"{gr}\", which began {record}: a new request needs a new key"
+        "Idempotency-Key {key:?} was sent with another request for gr \"{gr}\", which began {record}: a \
+         new request needs a new key"
     )]
     KeyReused {
         /// The gr.
@@ -164,8 +169,8 @@ pub fn fits(spec: &GcuUpgradeSpec) -> Result<(), Refusal> {
 }
 
 /// The revision to roll back to. Revision `n` is the target of record `n`; the one before the oldest record
-/// is what that record replaced. Without a number: what stood there before the last upgrade that took hold, passing over
-/// what is the same as the gr that is there now.
+/// is what that record replaced. Without a number: what stood there before the last upgrade that took hold, passing
+/// over what is the same as the gr that is there now.
 ///
 /// # Errors
 /// When there is none.
@@ -274,7 +279,8 @@ impl Wanted {
         }
     }
 
-    /// Whether a hold or a pause ends the wait: a person has to decide then. Who has paused waits for the nodes in work.
+    /// Whether a hold or a pause ends the wait: a person has to decide then. Who has paused waits for the nodes in
+    /// work.
     pub fn rests(self, record: &GcuUpgrade) -> bool {
         let rolling = record.status.as_ref().and_then(|s| s.rolling.as_ref());
         match (self, record.phase()) {

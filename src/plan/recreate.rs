@@ -84,6 +84,9 @@ impl StepContext<'_> {
         }
         match (&self.seen.gr, &self.record.spec.previous) {
             (None, None) => {
+                if let Some(wait) = self.waits_to_begin() {
+                    return Next::Do(wait);
+                }
                 let draft = self.draft().with(|s| s.workloads = self.workloads_of_target());
                 Next::Do(Decision::Record(draft.step(
                     Step::Creating,
@@ -97,6 +100,9 @@ impl StepContext<'_> {
             (Some(gr), Some(previous)) if gr.uid == previous.uid && !gr.deleting => {
                 if !gr::same_spec(&gr.manifest, &previous.manifest) {
                     return self.edited_before();
+                }
+                if let Some(wait) = self.waits_to_begin() {
+                    return Next::Do(wait);
                 }
                 let draft = self.draft().with(|s| {
                     s.deleting_uid = Some(gr.uid.clone());
@@ -287,14 +293,16 @@ impl StepContext<'_> {
 
     fn edited_before(&self) -> Next {
         self.conflict(
-            "the gr was edited after the upgrade was asked for; it was left alone: ask again to upgrade from what it is now"
+            "the gr was edited after the upgrade was asked for; it was left alone: ask again to upgrade \
+             from what it is now"
                 .to_owned(),
         )
     }
 
     fn conflict(&self, message: String) -> Next {
         let where_to_find = format!(
-            "{message}. Both manifests are kept in this record (spec.target, spec.previous); POST .../rollback or .../retry starts again from what is there"
+            "{message}. Both manifests are kept in this record (spec.target, spec.previous); POST \
+             .../rollback or .../retry starts again from what is there"
         );
         Next::Do(self.end(Phase::Failed, Reason::Conflict, where_to_find))
     }

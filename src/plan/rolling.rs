@@ -25,6 +25,7 @@ mod drain;
 mod emptying;
 pub mod index;
 mod lock;
+mod maintenance;
 pub mod node;
 mod promotion;
 pub mod standing;
@@ -157,7 +158,9 @@ impl StepContext<'_> {
             let cut =
                 [Goal::Target, Goal::Previous].iter().any(|goal| mark.starts_with(&self.record.mark(*goal)));
             let message = if cut {
-                "the status of this record was cut after the gr had been changed: nodes in work are released; retry goes on with it".to_owned()
+                "the status of this record was cut after the gr had been changed: nodes in work are \
+                 released; retry goes on with it"
+                    .to_owned()
             } else {
                 format!("{why}; nothing was touched")
             };

@@ -1,4 +1,5 @@
-//! When an upgrade took no further node and did nothing: the words with which its timeline says so, and how they are read.
+//! When an upgrade took no further node and did nothing: the words with which its timeline says so, and how they are
+//! read.
 
 use crate::record::TimelineEntry;
 

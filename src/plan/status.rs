@@ -106,6 +106,12 @@ impl<'a> Draft<'a> {
         self.done()
     }
 
+    /// The same step and phase, with something to tell.
+    pub(super) fn noted(mut self, message: &str) -> Box<GcuUpgradeStatus> {
+        self.note(message);
+        self.done()
+    }
+
     /// The same step and phase, with what changed in it and nothing to tell.
     pub(super) fn quietly(self) -> Box<GcuUpgradeStatus> {
         self.done()

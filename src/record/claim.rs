@@ -104,8 +104,8 @@ pub struct PodId<'a> {
 }
 
 /// The pods of one node that are replaced, by component. They only have to be told from the pods that come after them
-/// on the same node: what is deleted is deleted by the UID that the cluster shows. The DaemonSet controller ends the name
-/// of every pod with five characters that it makes up, and no two of a DaemonSet are of one name and one second.
+/// on the same node: what is deleted is deleted by the UID that the cluster shows. The DaemonSet controller ends the
+/// name of every pod with five characters that it makes up, and no two of a DaemonSet are of one name and one second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Replaced(BTreeMap<String, String>);

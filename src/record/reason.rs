@@ -33,6 +33,10 @@ pub enum Reason {
     AwaitingPromotion,
     /// The pause after a step.
     PauseBetween,
+    /// No maintenance window is open.
+    OutsideWindow,
+    /// The maintenance window that is open ends too soon.
+    WouldOutlastWindow,
     /// The gr is somebody else's now.
     Conflict,
     /// A person closed it.

@@ -210,6 +210,10 @@ pub struct RollingStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub gated_since: Option<Timestamp>,
+    /// Since when no further node is taken because of maintenance windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub window_closed_since: Option<Timestamp>,
     /// For the efficiency: when each free slot of the window would have become free if nothing of ours took
     /// time, in milliseconds after the first claim.
     #[serde(skip_serializing_if = "Vec::is_empty")]

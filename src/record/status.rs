@@ -9,7 +9,8 @@ use super::Reason;
 use super::rolling::RollingStatus;
 use crate::gr::Workload;
 
-/// Status is the observed state of the upgrade: its progress, what it waits for and how it ended. Only the controller writes it.
+/// Status is the observed state of the upgrade: its progress, what it waits for and how it ended. Only the controller
+/// writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GcuUpgradeStatus {
@@ -211,6 +212,10 @@ pub enum WaitReason {
     AwaitingPromotion,
     /// The next step waits for its time.
     PauseBetween,
+    /// No maintenance window is open for what is to be done next.
+    OutsideWindow,
+    /// A maintenance window is open, and what is to be done next should not be done before it ends.
+    WouldOutlastWindow,
     /// Nodes that were claimed are being released.
     NodesReleasing,
     /// All nodes are done: the DaemonSets get their update strategies back.

@@ -1,5 +1,5 @@
-//! What one upgrade sees of nodes and the pods on them: kept up to date by what has changed, instead of being put together
-//! anew for each decision.
+//! What one upgrade sees of nodes and the pods on them: kept up to date by what has changed, instead of being put
+//! together anew for each decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

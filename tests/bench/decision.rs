@@ -9,7 +9,9 @@ use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeLabels, NodeS
 use gcu_upgrade_manager::plan::memo::Memo;
 use gcu_upgrade_manager::plan::{Decision, FleetAction, Snapshot, decide, decide_with};
 use gcu_upgrade_manager::record::rolling::{Amount, Hold, LockedSet, Order, RollingStatus, RollingUpdate};
-use gcu_upgrade_manager::record::{GcuUpgrade, GcuUpgradeSpec, GcuUpgradeStatus, Goal, Phase, Step, Strategy};
+use gcu_upgrade_manager::record::{
+    GcuUpgrade, GcuUpgradeSpec, GcuUpgradeStatus, Goal, Phase, Step, Strategy,
+};
 use gcu_upgrade_manager::sandbox::world::documented_gr;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

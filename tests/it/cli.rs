@@ -179,6 +179,7 @@ fn help_tells_every_flag_and_its_environment_twin() {
                 "keeper-url",
                 "stop-delay",
                 "node-name",
+                "maintenance",
                 "log",
                 "log-format",
             ][..],

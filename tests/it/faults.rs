@@ -10,14 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gcu_upgrade_manager::cluster;
+use gcu_upgrade_manager::metrics::Metrics;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, service_fn};
 
 use limited::{Limited, limited};
 
@@ -126,6 +129,15 @@ impl Faults {
             dead: watch::Sender::new(false),
             broken: watch::Sender::new(false),
         }
+    }
+
+    /// A client as a service has it, whose calls go through these faults.
+    pub(crate) fn client(&self, person: Client, metrics: Metrics) -> Client {
+        let send = service_fn(move |request| {
+            let client = person.clone();
+            async move { client.send(request).await }
+        });
+        cluster::client_over(Faulty { inner: send, faults: self.clone() }, metrics)
     }
 
     pub(crate) fn die_at(&self, call: usize, after: bool) {

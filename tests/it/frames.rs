@@ -13,7 +13,7 @@ use gcu_upgrade_manager::frame::view::{Attention, Nodes, Upgrade, Why, read};
 use gcu_upgrade_manager::frame::{Look, clean, cut, history, list, nodes, service, time, why, width};
 use gcu_upgrade_manager::plan::fleet::Fleet;
 use gcu_upgrade_manager::plan::impact;
-use gcu_upgrade_manager::record::GcuUpgrade;
+use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -104,6 +104,38 @@ fn upgrades_are_listed_with_progress_estimate_and_what_they_wait_on() {
         list::upgrades(&upgrades(), &Look { wide: true, ..look.clone() })
     });
     golden("get-plain", &list::upgrades_plain(&upgrades(), &look(None)));
+}
+
+#[test]
+fn an_upgrade_outside_of_its_window_says_when_the_next_opens() {
+    let mut record = records()["enflame-gcu-resource-7"].clone();
+    let windows = json!({
+        "timeZone": "Asia/Shanghai",
+        "windows": [{ "name": "night", "days": ["thu"], "start": "22:00", "durationSeconds": 28800 }],
+    });
+    record.spec.maintenance = Some(serde_json::from_value(windows).unwrap());
+    let state = record.status.as_mut().unwrap();
+    let rolling = state.rolling.as_mut().unwrap();
+    rolling.active.clear();
+    rolling.nodes.active = 0;
+    rolling.nodes.failed = 0;
+    rolling.window_closed_since = Some("2026-01-01T11:00:00Z".parse().unwrap());
+    let waiting = json!({
+        "reason": "OutsideWindow",
+        "message": "no maintenance window is open: the next opens at 2026-01-01 22:00 Asia/Shanghai \
+                    (2026-01-01T14:00:00Z)",
+        "since": "2026-01-01T11:00:00Z",
+    });
+    (state.phase, state.waiting_on) = (Phase::Running, Some(serde_json::from_value(waiting).unwrap()));
+    let upgrade: Upgrade = read(&whole(&record, false, now())).unwrap();
+    let why = read(&json!(why_of(&record, None, &Fleet::default(), None, now()))).unwrap();
+    let drawn = Status { upgrade, why, ..Status::default() };
+    in_every_width("status-outside-window", |look| status(&drawn, look));
+    let waits = json!({ "message": "waits", "outsideWindow": [
+        { "node": "node-1", "message": "no maintenance window is open: the next opens at 2026-01-01 22:00 \
+                                        Asia/Shanghai (2026-01-01T14:00:00Z)" },
+    ] });
+    in_every_width("why-outside-window", |look| why::why(&read(&waits).unwrap(), None, look));
 }
 
 #[test]

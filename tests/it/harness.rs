@@ -10,7 +10,6 @@ use axum::body::Body;
 use gcu_upgrade_manager::app::{Service, ServiceDeps};
 use gcu_upgrade_manager::blueprint::catalog::Watching;
 use gcu_upgrade_manager::clock::Clock;
-use gcu_upgrade_manager::cluster;
 use gcu_upgrade_manager::keeper;
 use gcu_upgrade_manager::lease;
 use gcu_upgrade_manager::metrics::Metrics;
@@ -25,9 +24,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
-use tower::{ServiceExt, service_fn};
+use tower::ServiceExt;
 
-use crate::faults::{Call, Faults, Faulty};
+use crate::faults::{Call, Faults};
 use crate::kube::Plane;
 use crate::oracle::Oracle;
 
@@ -232,14 +231,9 @@ impl Harness {
         self.replica("first", faults, self.keeper, adjust).await
     }
 
-    /// A client as a service has it.
-    pub(crate) fn client_through(&self, faults: &Faults, metrics: Metrics) -> Client {
-        let person = self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone());
-        let send = service_fn(move |request| {
-            let client = person.clone();
-            async move { client.send(request).await }
-        });
-        cluster::client_over(Faulty { inner: send, faults: faults.clone() }, metrics)
+    /// What a service is to the API server.
+    pub(crate) fn person(&self) -> Client {
+        self.api.as_ref().map(|a| a.client_as("gum")).unwrap_or_else(|| self.client.clone())
     }
 
     async fn replica(
@@ -250,7 +244,7 @@ impl Harness {
         adjust: impl FnOnce(&mut ServiceDeps),
     ) -> Service {
         let metrics = Metrics::default();
-        let client = self.client_through(faults, metrics.clone());
+        let client = faults.client(self.person(), metrics.clone());
         let mut parts = ServiceDeps::new(client, self.clock, self.blueprints.path(), metrics);
         parts.watching = Watching::Polling;
         parts.own_node.clone_from(&self.own_node);

@@ -133,9 +133,6 @@ fn no_room_is_larger_than_one_can_hold_in_the_head() {
     }
 }
 
-/// Rooms whose long lines are still to be broken.
-const WITH_LONG_LINES: [&str; 5] = ["plan", "store", "observe", "controller", "record"];
-
 /// The lines that are too wide. A raw string is one text that has to stay whole.
 fn too_wide(text: &str) -> Vec<(usize, &str)> {
     let mut raw = false;
@@ -161,10 +158,6 @@ fn only_what_is_one_text_is_wider_than_120_columns() {
     let numbers: Vec<usize> = too_wide(&text).into_iter().map(|(number, _)| number).collect();
     assert_eq!(numbers, [1, 5, 7]);
     for (path, text) in all_files() {
-        let room = path.trim_start_matches("src/").trim_end_matches(".rs").split('/').next().unwrap();
-        if path.starts_with("src/") && WITH_LONG_LINES.contains(&room) {
-            continue;
-        }
         let wide = too_wide(&text);
         assert!(wide.is_empty(), "{path}: {wide:#?}");
     }

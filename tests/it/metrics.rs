@@ -47,6 +47,7 @@ async fn metrics_tell_what_happened() {
         "gum_upgrades_ended_total{outcome=\"Failed\",strategy=\"RollingUpdate\"}",
         "gum_oldest_cordon_age_seconds",
         "gum_record_held_seconds",
+        "gum_maintenance_window_opens_seconds",
         "gum_watch_restarts_total",
     ] {
         assert_eq!(before.get(name), Some(&0.0), "{name} is there before anything happened");

@@ -17,6 +17,8 @@ mod basis;
 mod claims;
 mod commands;
 mod components;
+mod maintenance;
+mod maintenance_properties;
 mod model;
 mod preflight;
 mod progress;
@@ -93,6 +95,9 @@ fn record() -> GcuUpgrade {
             attempt: 0,
             on_failure: OnFailure::Hold,
             deadlines: Deadlines::default(),
+            maintenance: None,
+            override_window: None,
+            took_before_seconds: Vec::new(),
             reason: None,
             requested_by: None,
             steered_by: None,

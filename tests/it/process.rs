@@ -1,7 +1,7 @@
 //! The real process as it is run in production, before the sandbox's API server: its logs, its end, TLS, probes.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 

@@ -21,6 +21,7 @@ mod unreadable;
 mod versions;
 mod walk;
 mod watching;
+mod windows;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! What every call that steers an upgrade has in common, and those that take no body.
 
+use super::windows::OVERRIDE;
 use super::{Answer, Body, Kind, Operation, Param, READ, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
 use crate::api::commands::SteeredJob;
@@ -72,7 +73,9 @@ pub(super) const RESUME: Operation = Operation {
     call: "POST /gum/v1/gr/{name}/resume",
     id: "resumeUpgrade",
     summary: "Go on after a pause",
-    about: "Takes back `pause`. What waits for `promote` goes on waiting for it.",
+    about: "Takes back `pause`. What waits for `promote` goes on waiting for it. With `overrideWindow` nodes \
+            are taken outside of maintenance windows too, paused or not.",
+    query: &[WAIT, DRY_RUN, OVERRIDE],
     samples: &[Sample {
         name: "resume",
         label: "Go on, and answer at the end",

@@ -2,6 +2,7 @@
 
 use super::command::{CANCEL, COMMAND, CONFLICT, DRY_RUN, PAUSE, PROMOTE, RESUME, WAIT};
 use super::nodes::{CLOSE, RETRY_NODE, SKIP_NODE};
+use super::windows::{IN_WINDOWS, OVERRIDE};
 use super::{Answer, Body, Group, Kind, Operation, Param, SAMPLE, Sample, schemas};
 use crate::api::auth::{self, Permission};
 use crate::api::upgrade_request::PlannedJob;
@@ -39,13 +40,14 @@ const UNFIT: (u16, &str) = (
     422,
     "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or \
      the API server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot \
-     be told for certain.",
+     be told for certain, or maintenance windows that can never be met.",
 );
 const UNFIT_OR_NO_GOOD_END: (u16, &str) = (
     422,
     "The blueprint cannot be used (the text says where and why), is for another gr or another API group, or \
      the API server would refuse it. Or a RollingUpdate of a component is asked for whose DaemonSet cannot \
-     be told for certain. Or the job was begun and came to no good end, which `?wait` and a repeated \
+     be told for certain, or maintenance windows that can never be met. Or the job was begun and came to \
+     no good end, which `?wait` and a repeated \
      request tell: it is held, was rolled back or has failed, and `Location` says where to see it. Or the \
      `Idempotency-Key` was sent with another body before.",
 );
@@ -71,7 +73,7 @@ const UPGRADE: Operation = Operation {
     means: "The upgrade is recorded; with `?wait` it has ended well, or is paused. With `?dryRun=true` the plan, also \
             as text.",
     body: Some(Body::Upgrade),
-    query: &[WAIT, DRY_RUN, SET],
+    query: &[WAIT, DRY_RUN, SET, OVERRIDE],
     headers: &KEY,
     fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, UNREADABLE, AWAY],
     samples: &[
@@ -125,6 +127,7 @@ const UPGRADE: Operation = Operation {
             }"#,
             ..SAMPLE
         },
+        IN_WINDOWS,
         Sample {
             name: "dry-run",
             label: "Only check, and show the plan",
@@ -158,7 +161,7 @@ const PLAN: Operation = Operation {
             `accept` in the body says to know.\n\n\
             It refuses what the upgrade would refuse, with the same status.",
     needs: auth::Get::NEED,
-    query: &[SET],
+    query: &[SET, OVERRIDE],
     body: Some(Body::Upgrade),
     answer: Answer::ContentOrText(schemas::of::<PlannedJob>),
     means: "The plan.",
@@ -256,6 +259,7 @@ const ROLLBACK: Operation = Operation {
             repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The way back is recorded; with `?wait` the earlier version runs.",
+    query: &[WAIT, DRY_RUN, OVERRIDE],
     body: Some(Body::Rollback),
     headers: &KEY,
     fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, AWAY],
@@ -301,6 +305,7 @@ const RETRY: Operation = Operation {
             body says otherwise. A request that is repeated finds the job that it began.",
     answer: Answer::ContentOrText(schemas::job_or_steered),
     means: "The step has a fresh deadline, or the upgrade is recorded once more; with `?wait` it has ended well.",
+    query: &[WAIT, DRY_RUN, OVERRIDE],
     body: Some(Body::Retry),
     headers: &KEY,
     fails: &[NOT_FOUND, CONFLICT, UNFIT_OR_NO_GOOD_END, AWAY],

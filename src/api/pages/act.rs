@@ -9,7 +9,7 @@ use crate::api::auth::{self, Guarded, May};
 use crate::api::body::{Json, parse, read};
 use crate::api::commands;
 use crate::api::envelope::{ApiError, Reply};
-use crate::api::query::JobQuery;
+use crate::api::query::{AgainQuery, JobQuery};
 use crate::api::repeat::Key;
 use crate::api::request::{JobBody, Name, NoBody, NodeName, SkipBody, is_dns_subdomain};
 use crate::plan::commands::Command;
@@ -67,7 +67,7 @@ pub(super) async fn act(
 }
 
 async fn command(context: May<auth::Update>, name: Name, fields: &Fields) -> Result<Reply, ApiError> {
-    let query = JobQuery::default();
+    let (query, again) = (JobQuery::default(), AgainQuery::default());
     let (body, key) = (Json(JobBody::default()), Key(None));
     let node = || {
         let node = fields.of("node");
@@ -80,12 +80,13 @@ async fn command(context: May<auth::Update>, name: Name, fields: &Fields) -> Res
         "promote" => Command::Promote,
         "cancel" => Command::Cancel,
         "close" => Command::Close,
-        "rollback" => return commands::rollback(context, name, query, key, body).await,
-        "retry" => return commands::retry(context, name, query, key, body).await,
+        "rollback" => return commands::rollback(context, name, again, key, body).await,
+        "retry" => return commands::retry(context, name, again, key, body).await,
         "skip" => return commands::skip(context, name, node()?, query, Json(SkipBody::default())).await,
         "retry-node" => return commands::retry_node(context, name, node()?, query, Json(NoBody {})).await,
         "upgrade" => {
-            let body: JobBody = parse(fields.of("body").as_bytes())?;
+            let mut body: JobBody = parse(fields.of("body").as_bytes())?;
+            body.merge_override(None)?;
             return context.upgrade(&name.0, &body, query, key).await;
         }
         other => {

@@ -87,7 +87,7 @@ struct CanaryBody(Canary);
 
 /// Labels: `{"pool": "a"}` or `"pool=a,zone=b"`.
 #[derive(Debug)]
-struct Selector(Labels);
+pub(super) struct Selector(pub(super) Labels);
 
 impl RollingBody {
     /// Whether it says how many nodes may fail.

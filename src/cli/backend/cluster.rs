@@ -75,6 +75,7 @@ impl Cluster {
             not_ready: watch::channel(Vec::new()).1,
             leadership: watch::channel(Leadership::Unknown("this is no replica".to_owned())).1,
             own_node: None,
+            maintenance: None,
             metrics: Metrics::default(),
             readings: Readings::default(),
             shares: Shares::default(),

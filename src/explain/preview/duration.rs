@@ -1,6 +1,7 @@
 //! How long it should take, from what it took in this cluster before.
 
 use super::{Ask, Expected, Steps};
+pub(super) use crate::plan::maintenance::in_words;
 use crate::record::{GcuUpgrade, Phase, Strategy};
 
 /// How long an upgrade of so many nodes should take.
@@ -56,26 +57,7 @@ fn rolling(
     steps: Option<&Steps>,
     starts: Option<u64>,
 ) -> Expected {
-    let before = ended(ask, Strategy::RollingUpdate).find_map(|record| {
-        let recent = &record.status.as_ref()?.rolling.as_ref()?.recent;
-        let took = recent.iter().filter_map(|n| u64::try_from(n.at.duration_since(n.since).as_secs()).ok());
-        Some((record, median(took.collect())?))
-    });
-    let soak = u64::from(ask.options.min_ready_seconds);
-    let (each, basis) = match (before, starts) {
-        (Some((record, each)), _) => {
-            let name = record.metadata.name.as_deref().unwrap_or_default();
-            (each, format!("a node took {} in {name}", in_words(each)))
-        }
-        (None, Some(starts)) => {
-            let began = in_words(starts);
-            let basis = format!(
-                "a guess, as no RollingUpdate is on record: the pods that a node restarts took {began} to start"
-            );
-            (starts.saturating_add(soak), basis)
-        }
-        (None, None) => return unknown(Strategy::RollingUpdate),
-    };
+    let Some((each, basis)) = each(ask, starts) else { return unknown(Strategy::RollingUpdate) };
     let rounds = u64::try_from(nodes.div_ceil(at_once.max(1))).unwrap_or(u64::MAX);
     let gaps = steps.filter(|s| s.size.is_some()).map_or(0, |s| s.count.saturating_sub(1));
     let pauses =
@@ -88,19 +70,31 @@ fn rolling(
     }
 }
 
+/// How many seconds a node should take, and where that comes from.
+pub(super) fn each(ask: &Ask<'_>, starts: Option<u64>) -> Option<(u64, String)> {
+    let before = ended(ask, Strategy::RollingUpdate).find_map(|record| {
+        let recent = &record.status.as_ref()?.rolling.as_ref()?.recent;
+        let took = recent.iter().filter_map(|n| u64::try_from(n.at.duration_since(n.since).as_secs()).ok());
+        Some((record, median(took.collect())?))
+    });
+    let soak = u64::from(ask.options.min_ready_seconds);
+    match (before, starts) {
+        (Some((record, each)), _) => {
+            let name = record.metadata.name.as_deref().unwrap_or_default();
+            Some((each, format!("a node took {} in {name}", in_words(each))))
+        }
+        (None, Some(starts)) => {
+            let began = in_words(starts);
+            let basis = format!(
+                "a guess, as no RollingUpdate is on record: the pods that a node restarts took {began} to start"
+            );
+            Some((starts.saturating_add(soak), basis))
+        }
+        (None, None) => None,
+    }
+}
+
 pub(super) fn median(mut all: Vec<u64>) -> Option<u64> {
     all.sort_unstable();
     all.get(all.len() / 2).copied()
-}
-
-/// `1h 5m`, `3m 20s`, `45s`.
-pub(super) fn in_words(seconds: u64) -> String {
-    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{rest}s"),
-        (0, _) if rest == 0 => format!("{minutes}m"),
-        (0, _) => format!("{minutes}m {rest}s"),
-        (_, 0) => format!("{hours}h"),
-        _ => format!("{hours}h {minutes}m"),
-    }
 }

@@ -29,6 +29,9 @@ impl fmt::Display for Preview {
         if let Some(steps) = self.steps_in_words() {
             writeln!(f, "Steps   {steps}")?;
         }
+        if let Some(windows) = &self.windows {
+            writeln!(f, "Windows {}", windows.message)?;
+        }
         if self.strategy == Strategy::RollingUpdate && !self.nodes.is_empty() {
             writeln!(f)?;
             let columns = self.columns();

@@ -69,7 +69,8 @@ pub fn skip(record: &GcuUpgrade, asked: &Skipping) -> Result<NodeChange, String>
     skip.insert(known.unwrap_or(skip.len()), entry);
     if skip.len() > NODES_LIMIT || !fit(record, &skip, &record.spec.node_attempts) {
         return Err(format!(
-            "names {} nodes that are skipped by request, and can hold no more: set the label {SKIP_LABEL}=true on node {}, which does the same",
+            "names {} nodes that are skipped by request, and can hold no more: set the label \
+             {SKIP_LABEL}=true on node {}, which does the same",
             record.spec.skip.len(),
             asked.node
         ));
@@ -104,7 +105,8 @@ pub fn retry(record: &GcuUpgrade, node: &str) -> Result<NodeChange, String> {
     let fits = known.is_some() || (attempts.len() < NODES_LIMIT && fit(record, &skip, &more));
     if !fits && (given_up.is_some() || trouble.is_some()) {
         return Err(format!(
-            "has retried {} nodes, and can count no more: retry the upgrade as a whole when it is held, which tries every node again",
+            "has retried {} nodes, and can count no more: retry the upgrade as a whole when it is held, \
+             which tries every node again",
             attempts.len()
         ));
     }

@@ -32,7 +32,8 @@ pub fn cannot_be_evicted(tenant: &Tenant, drain: &Drain) -> Option<String> {
     let Tenant { namespace, name, .. } = tenant;
     if tenant.recreated_by == RecreatedBy::Nobody {
         return Some(format!(
-            "pod {namespace}/{name} has no controller that would make another: it is not evicted; end it, or ask for drain.onTimeout Force"
+            "pod {namespace}/{name} has no controller that would make another: it is not evicted; end it, \
+             or ask for drain.onTimeout Force"
         ));
     }
     (tenant.empty_dir && !drain.delete_empty_dir_data).then(|| {

@@ -135,7 +135,8 @@ impl Node<'_> {
         let Tenant { namespace, name, .. } = tenant;
         (!self.is_ours()).then(|| {
             format!(
-                "the claim was taken off the node by another party, and pod {namespace}/{name} is there: it is not evicted; end the pod, or skip the node"
+                "the claim was taken off the node by another party, and pod {namespace}/{name} is there: \
+                 it is not evicted; end the pod, or skip the node"
             )
         })
     }
@@ -149,12 +150,14 @@ impl Node<'_> {
         }
         if tenant.tolerates_cordon {
             return Some(format!(
-                "pod {namespace}/{name} tolerates the cordon and came after it: it is not evicted again and again; stop its controller"
+                "pod {namespace}/{name} tolerates the cordon and came after it: it is not evicted again \
+                 and again; stop its controller"
             ));
         }
         (!self.node.cordoned).then(|| {
             format!(
-                "the node was uncordoned by another party, and pod {namespace}/{name} came: cordon the node again, or end the pod"
+                "the node was uncordoned by another party, and pod {namespace}/{name} came: cordon the \
+                 node again, or end the pod"
             )
         })
     }

@@ -18,8 +18,8 @@ pub struct Sets<'a> {
 }
 
 impl<'a> Sets<'a> {
-    /// `unsettled` are the UIDs of DaemonSets whose present template is not the one that is wanted: nothing is done about
-    /// their pods.
+    /// `unsettled` are the UIDs of DaemonSets whose present template is not the one that is wanted: nothing is done
+    /// about their pods.
     pub fn of(fleet: &'a Fleet, scope: &'a [ScopedSet], unsettled: HashSet<String>) -> Self {
         Self { all: scope.iter().map(|s| (s, fleet.set(&s.namespace, &s.name))).collect(), unsettled }
     }

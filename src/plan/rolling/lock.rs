@@ -22,7 +22,9 @@ const LOCK_IS_TRIED: SignedDuration = SignedDuration::from_secs(30);
 /// API servers take a moment to see a webhook: so often it is tried.
 const PROOF_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// Why an upgrade cannot go on with an operator that puts its own strategy back.
-pub(super) const INSISTS: &str = "the operator puts its own update strategy back into its DaemonSets, so their pods cannot be replaced node by node; turn the keeper on, or use strategy Recreate";
+pub(super) const INSISTS: &str = "the operator puts its own update strategy back into its DaemonSets, so \
+                                  their pods cannot be replaced node by node; turn the keeper on, or use \
+                                  strategy Recreate";
 
 impl StepContext<'_> {
     /// The DaemonSets of the gr as they stand; `None` without a gr.
@@ -188,7 +190,9 @@ impl StepContext<'_> {
             }
             return self.give_up(
                 Reason::OperatorUnknown,
-                "no harmless component (exporter, gfd, nfd) is deployed with which to find out whether the operator leaves its DaemonSets held; turn the keeper on, or use strategy Recreate".to_owned(),
+                "no harmless component (exporter, gfd, nfd) is deployed with which to find out whether \
+                 the operator leaves its DaemonSets held; turn the keeper on, or use strategy Recreate"
+                    .to_owned(),
             );
         };
         let message = format!(

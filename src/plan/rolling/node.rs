@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::index::Index;
+use super::maintenance::is_returned;
 use super::trouble::opted_out;
 
 pub use super::drain::{cannot_be_evicted, is_evicted, must_leave, needs_tenants};
@@ -117,7 +118,8 @@ pub fn look(
         return NodeAssessment::new(Stage::Releasing, "the node is gone", Move::Lost);
     };
     let there = Node { record, claim, node, index, now };
-    if abandon || (stopping && claim.state == ClaimState::Emptying) {
+    let returned = is_returned(record, claim, node, now);
+    if abandon || returned || (stopping && claim.state == ClaimState::Emptying) {
         return there.give_back();
     }
     if claim.state != ClaimState::Returning

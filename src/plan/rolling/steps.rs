@@ -28,6 +28,9 @@ impl StepContext<'_> {
             return self
                 .fail(Reason::NotResolved, format!("{}; nothing was touched", pins.refused.join("; ")));
         }
+        if let Some(wait) = self.waits_to_begin() {
+            return Next::Do(wait);
+        }
         let mut locked = Vec::new();
         for pin in &pins.found {
             let SetState { namespace, name, hash, observed, .. } = pin.set;
@@ -104,7 +107,14 @@ impl StepContext<'_> {
             return self.patch(gr, &before.manifest, unprobe);
         }
         if self.is_late() {
-            return self.give_up(Reason::OperatorDoesNotRoll, format!("the operator did not put a change of {component} into its DaemonSet in time, so nothing can be replaced node by node; use strategy Recreate"));
+            return self.give_up(
+                Reason::OperatorDoesNotRoll,
+                format!(
+                    "the operator did not put a change \
+                of {component} into its DaemonSet in time, so nothing can be replaced node by node; use \
+                strategy Recreate"
+                ),
+            );
         }
         let LockedSet { namespace, name, .. } = pin;
         let message = format!("waiting for the operator to put the change into DaemonSet {namespace}/{name}");
@@ -119,7 +129,13 @@ impl StepContext<'_> {
     }
 
     fn probe_shows_recreation(&self) -> Next {
-        self.give_up(Reason::OperatorRecreates, "the operator makes its DaemonSets anew for every change, so their pods cannot be replaced node by node; use strategy Recreate".to_owned())
+        self.give_up(
+            Reason::OperatorRecreates,
+            "the operator makes its DaemonSets anew for every change, \
+                                                 so their pods cannot be replaced node by node; use \
+                                                 strategy Recreate"
+                .to_owned(),
+        )
     }
 
     fn patch_mark(&self, what: &str) -> String {
@@ -183,7 +199,15 @@ impl StepContext<'_> {
             return self.enter(Step::Rolling, "the DaemonSets have their new templates".to_owned());
         };
         if self.is_late() && goal == Goal::Target {
-            return self.give_up(Reason::OperatorDoesNotRoll, format!("the operator did not put the change into DaemonSet {}/{} in time; it may want the pods of one component replaced before it changes the next: upgrade one component at a time, or use strategy Recreate", set.namespace, set.name));
+            return self.give_up(
+                Reason::OperatorDoesNotRoll,
+                format!(
+                    "the operator did not put the change \
+                into DaemonSet {}/{} in time; it may want the pods of one component replaced before it \
+                changes the next: upgrade one component at a time, or use strategy Recreate",
+                    set.namespace, set.name
+                ),
+            );
         }
         let all_behind = self.unreverted(&rolling);
         let until = self.waits_for_us_since(&all_behind);
@@ -268,7 +292,8 @@ fn kept(left_out: usize) -> String {
     match left_out {
         0 => String::new(),
         n => format!(
-            "; {n} nodes were left out and have old pods: the DaemonSets stay at OnDelete until an upgrade has done them all"
+            "; {n} nodes were left out and have old pods: the DaemonSets stay at OnDelete until an \
+             upgrade has done them all"
         ),
     }
 }

@@ -95,14 +95,16 @@ impl StepContext<'_> {
         }
         if stored(&rolling.skipped) > SKIPPED {
             let message = format!(
-                "{} nodes could not be drained in time, more than the record can name: retry tries them again, close ends the upgrade here",
+                "{} nodes could not be drained in time, more than the record can name: retry tries them \
+                 again, close ends the upgrade here",
                 rolling.skipped.len()
             );
             return held(Reason::TooManySkipped, message);
         }
         let over = rolling.active.len() > usize::try_from(rolling.max_unavailable).unwrap_or(usize::MAX);
         if rolling.uncommanded > 1 || (rolling.uncommanded > 0 && over) {
-            let message = "the operator put back its update strategy, and pods were replaced on nodes that nobody had claimed; retry to go on";
+            let message = "the operator put back its update strategy, and pods were replaced on nodes \
+                           that nobody had claimed; retry to go on";
             return held(Reason::UncommandedRollout, message.to_owned());
         }
         if self.record.spec.intent == Intent::Pause {

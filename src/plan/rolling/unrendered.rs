@@ -71,7 +71,13 @@ impl StepContext<'_> {
         let nothing = still.len() == changes.len();
         (!what.is_empty()).then(|| {
             let what = what.join(", ");
-            (format!("the operator put nothing of this into its DaemonSets, so no pod was replaced for it: {what}"), nothing)
+            (
+                format!(
+                    "the operator put nothing of this into its DaemonSets, so no pod was replaced for \
+                      it: {what}"
+                ),
+                nothing,
+            )
         })
     }
 }

@@ -62,10 +62,16 @@ impl StepContext<'_> {
             return self.all_nodes_done(&index, rolling);
         }
         let canaries = self.canaries(&index, &rolling);
-        let stop = self.stop(&mut rolling, &failures, canaries);
+        let mut stop = self.stop(&mut rolling, &failures, canaries);
+        let mut until = until.into_iter().chain(self.window_ends(&index, &rolling)).min();
         let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
         if stop.is_none() && !stopping && !full && rolling.step_left != Some(0) {
-            let left = self.candidates(&index, &rolling);
+            let mut left = self.candidates(&index, &rolling);
+            let mind = self.mind_windows(&mut left, &mut rolling);
+            if let Some(news) = mind.news {
+                return self.tell_of_window(&index, rolling, &news);
+            }
+            (stop, until) = (mind.stop, until.into_iter().chain(mind.until).min());
             self.take_nodes(&index, &mut rolling, &left);
         }
         self.conclude(&index, rolling, stop, calls, until)
@@ -234,6 +240,10 @@ impl StepContext<'_> {
                 (WaitReason::AwaitingPromotion, s.message.clone())
             }
             Some(s) if s.reason == Reason::PauseBetween => (WaitReason::PauseBetween, s.message.clone()),
+            Some(s) if s.reason == Reason::OutsideWindow => (WaitReason::OutsideWindow, s.message.clone()),
+            Some(s) if s.reason == Reason::WouldOutlastWindow => {
+                (WaitReason::WouldOutlastWindow, s.message.clone())
+            }
             Some(s) if s.phase == Phase::Paused => (WaitReason::Paused, s.message.clone()),
             Some(s) => (WaitReason::PodFailing, s.message.clone()),
             None => (WaitReason::NodesInWork, "nodes are in work".to_owned()),

@@ -69,7 +69,7 @@ fn every_alert_tells_what_is_wrong_and_what_to_do() {
             metrics_in(rule["expr"].as_str().unwrap()).into_iter().filter(|m| !metrics.contains(m)).collect();
         assert!(unknown.is_empty(), "{name}: there is no {unknown:?}");
     }
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 10);
 }
 
 #[test]

@@ -130,3 +130,15 @@ fn the_notes_say_how_to_get_the_command_line_and_where_the_page_is() {
         }
     }
 }
+
+#[test]
+fn maintenance_windows_in_the_values_are_what_the_service_is_started_with() {
+    let windows = r#"maintenance={"timeZone":"Asia/Shanghai","windows":[{"name":"night","days":["fri"],"start":"22:00","duration":"8h"}]}"#;
+    let Some(output) = check(&["render", "--set-json", windows]) else { return };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    let env = environment(only(&documents, "Deployment"));
+    let (_, text) = env.iter().find(|(name, _)| *name == "GUM_MAINTENANCE").unwrap();
+    let read = gcu_upgrade_manager::api::maintenance::parse(text.as_str().unwrap()).unwrap();
+    assert_eq!((read.time_zone.as_str(), read.windows[0].duration_seconds), ("Asia/Shanghai", 8 * 3600));
+}

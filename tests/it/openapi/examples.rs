@@ -82,7 +82,7 @@ async fn every_example_works_as_it_stands_there() {
     let first = "isAlive probe, isReady probe, getVersion version, getMetrics scrape, getOpenApi openapi, \
                  getDocs docs, listGrs all, getGr one, getWorkload driver, listBlueprints all, getBlueprint \
                  one, planUpgrade rolling, planUpgrade set, planUpgrade text, upgradeGr dry-run, upgradeGr \
-                 recreate";
+                 windows, upgradeGr recreate";
     let then = "streamEvents follow, listUpgrades all, listUpgrades text, getUpgrade one, listHistory all, \
                 getRevision one, rollbackGr last, upgradeGr rolling, getStatus status, getStatus text, \
                 explainUpgrade why, explainUpgrade text, listNodes node, getFleet model, skipNode broken, \

@@ -72,6 +72,12 @@ fn check(document: &Value, schema: &Value, value: &Value, world: World, at: &str
                     wrong(format!("{word} {said}"));
                 }
             }
+            "minItems" | "maxItems" => {
+                let (length, limit) = (value.as_array().map(|all| all.len() as u64), said.as_u64());
+                if length.is_some() && (if word == "minItems" { length < limit } else { length > limit }) {
+                    wrong(format!("{word} {said}"));
+                }
+            }
             "minProperties"
                 if value.as_object().is_some_and(|o| (o.len() as u64) < said.as_u64().unwrap()) =>
             {

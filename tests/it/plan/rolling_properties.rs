@@ -25,7 +25,7 @@ use gcu_upgrade_manager::record::Strategy as How;
 
 /// A node and its driver pod, as if thrown.
 #[derive(Clone, Debug)]
-struct Thrown {
+pub(super) struct Thrown {
     ready: bool,
     cordoned: bool,
     opted_out: bool,
@@ -37,6 +37,24 @@ struct Thrown {
     tenant: bool,
     bare: bool,
     claim: Option<ClaimState>,
+}
+
+impl Thrown {
+    /// One that is well, with an old pod and nobody on it.
+    pub(super) fn idle() -> Self {
+        Self {
+            ready: true,
+            cordoned: false,
+            opted_out: false,
+            mark: 0,
+            new: false,
+            well: true,
+            deleting: false,
+            tenant: false,
+            bare: false,
+            claim: None,
+        }
+    }
 }
 
 fn thrown() -> impl Strategy<Value = Thrown> {
@@ -92,7 +110,7 @@ fn claim(node: usize, state: ClaimState) -> Arc<Claim> {
     })
 }
 
-fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snapshot) {
+pub(super) fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpgrade, Snapshot) {
     let mut record = record();
     record.spec.strategy = How::RollingUpdate;
     record.spec.intent = intent;

@@ -209,7 +209,12 @@ async fn a_plan_warns_and_refuses_as_the_upgrade_would() {
     for (request, body, status, says) in [
         ("plan", "{}", 400, "file: the name of the blueprint"),
         ("plan", r#"{"file": "absent.json"}"#, 404, "there is no blueprint"),
-        ("plan?wait=1m", PUT_BODY, 400, "wait: no such query parameter here: set is known"),
+        (
+            "plan?wait=1m",
+            PUT_BODY,
+            400,
+            "wait: no such query parameter here: set and overrideWindow are known",
+        ),
         (
             "plan",
             r#"{"file": "gr.json", "rollingUpdate": {}}"#,

@@ -95,7 +95,7 @@ async fn mistakes_are_named_where_they_are() {
         case("PUT {gr}?dryRun=maybe", PUT_BODY, "Upgrade", 400, r#"dryRun: must be true or false, not \"maybe\""#),
         case("PUT {gr}?dryRun=true&dryRun=false", PUT_BODY, "Upgrade", 400, "dryRun: given twice"),
         case("PUT {gr}?dryrun=true", PUT_BODY, "Upgrade", 400, "dryrun: no such query parameter here: wait, \
-            dryRun and set are known; did you mean dryRun?"),
+            dryRun, set and overrideWindow are known; did you mean dryRun?"),
         case("PUT {gr}?wait=10%6D&dryRun=%74rue", PUT_BODY, "Upgrade", 200, "dryRun"),
     ];
     assert_answers(&harness, &cases).await;

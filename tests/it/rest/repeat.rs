@@ -343,7 +343,10 @@ async fn a_parameter_that_a_call_does_not_know_is_refused_by_every_call() {
             "Node: no such query parameter here: all and node are known; did you mean node?",
         ),
         ("GET /gum/v1/gr?limit=5", "limit: no such query parameter here: none is known"),
-        ("POST {gr}/plan?dryRun=true", "dryRun: no such query parameter here: set is known"),
+        (
+            "POST {gr}/plan?dryRun=true",
+            "dryRun: no such query parameter here: set and overrideWindow are known",
+        ),
         (
             "DELETE {gr}?foreground=true",
             "foreground: no such query parameter here: wait and dryRun are known",

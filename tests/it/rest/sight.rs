@@ -71,7 +71,7 @@ async fn what_is_kept_between_decisions_is_what_a_look_at_everything_shows() {
         // Watches end in the middle, and begin anew with a list.
         let cut = Fault::Cut(["7s", "40s"][seed % 2].to_owned());
         harness.faults.add(Rule { on: "WATCH ".to_owned(), skip: 0, times: usize::MAX, fault: cut });
-        let stores = Stores::new(harness.client_through(&harness.faults, Metrics::default()));
+        let stores = Stores::new(harness.faults.client(harness.person(), Metrics::default()));
         let record = harness.record(1).await.unwrap();
         let views = stores.watch(&record, Arc::new(Notify::new()));
         let (mut sight, mut memo) = (Sight::default(), Memo::default());

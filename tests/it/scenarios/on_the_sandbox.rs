@@ -231,4 +231,18 @@ scenarios! {
     undelete
     upgrade
     wait
+    window_cancel_before_it_opens
+    window_cancel_waits_for_none
+    window_ends_and_nodes_finish
+    window_ends_and_nodes_return
+    window_excluded
+    window_fits_by_history
+    window_for_a_pool
+    window_opens_and_takes_nodes
+    window_outside_waits
+    window_overridden
+    window_overridden_meanwhile
+    window_recreate_does_not_fit
+    window_recreate_waits_and_is_cancelled
+    window_rollback_waits_for_none
 }

@@ -61,7 +61,8 @@ pub(super) fn record() -> GcuUpgrade {
                 { "at": at("10:00:00"), "step": "Locking", "message": "setting 6 DaemonSets to \
                     updateStrategy OnDelete" },
                 { "at": at("10:01:00"), "step": "Rolling", "message": "15000 nodes to do, 25 at once" },
-                { "at": at("10:05:00"), "step": "Rolling", "message": "the canary nodes are done; call promote to continue" },
+                { "at": at("10:05:00"), "step": "Rolling", "message": "the canary nodes are done; call \
+                    promote to continue" },
                 { "at": at("10:08:00"), "step": "Rolling", "message": "going on" },
                 { "at": at("10:10:00"), "step": "Rolling", "message": "held: driver: ImagePullBackOff" },
                 { "at": at("10:12:00"), "step": "Rolling", "message": "going on" },
@@ -90,6 +91,7 @@ fn why() -> Why {
         then: "the upgrade is Held; it resumes by itself once this is resolved".to_owned(),
     };
     Why {
+        outside_window: Vec::new(),
         message: String::new(),
         nodes: vec![
             stuck("node-4001", "driver: ImagePullBackOff", true),

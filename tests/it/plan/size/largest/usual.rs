@@ -60,6 +60,10 @@ fn a_thousand_usual_nodes_are_in_work_at_once_whatever_becomes_of_them() {
         usual_request(&mut world, &COMPONENTS);
         if on_timeout == OnTimeout::Skip {
             world = world.with_tenants();
+        } else {
+            // Nobody has to leave: the drivers are replaced, and their successors cannot start.
+            let nobody = |node: &Arc<NodeState>| (node.name.clone(), Vec::new());
+            world.seen.fleet.tenants = world.seen.fleet.nodes.iter().map(nobody).collect();
         }
         world.turns(1);
         assert_eq!(world.rolling().active.len(), 0, "the window is opened");
@@ -74,22 +78,21 @@ fn a_thousand_usual_nodes_are_in_work_at_once_whatever_becomes_of_them() {
         rolling.slots.push(days);
         world.turns(1);
         assert_eq!(world.rolling().active.len(), WINDOW_LIMIT);
-        let largest = world.turns(7);
+        let largest = world.turns(10);
         let rolling = world.rolling();
         let failed = rolling.active.iter().filter(|c| c.trouble.is_some()).count();
         println!("{on_timeout:?}: {failed} in trouble, {} given up, {largest} bytes", rolling.skipped.len());
         match on_timeout {
             OnTimeout::Skip => assert_eq!(rolling.skipped.len(), WINDOW_LIMIT),
-            _ => assert_eq!(failed, WINDOW_LIMIT),
+            _ => {
+                let told = rolling.active.iter().filter_map(|c| c.trouble.as_ref());
+                assert_eq!(told.clone().filter(|t| t.kind == TroubleKind::Failed).count(), WINDOW_LIMIT);
+                assert!(
+                    told.filter(|t| stored(&t.message) > 300).count() >= 12,
+                    "the first are told of at length"
+                );
+            }
         }
-        let told = rolling.active.iter().filter_map(|c| c.trouble.as_ref());
-        let mut lengths: Vec<usize> = told.clone().map(|t| stored(&t.message)).collect();
-        lengths.sort_unstable_by(|a, b| b.cmp(a));
-        lengths.truncate(30);
-        let first = told.clone().find(|t| stored(&t.message) > 100);
-        println!("{lengths:?} {first:?}");
-        assert!(told.clone().all(|t| t.at <= world.now));
-        assert_eq!(told.filter(|t| stored(&t.message) > 300).count() >= 12, failed > 0);
     }
 }
 
