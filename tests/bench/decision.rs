@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcu_upgrade_manager::gr::LiveGr;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeLabels, NodeState, SetState};
@@ -16,14 +16,13 @@ use gcu_upgrade_manager::sandbox::world::documented_gr;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::rolling::on_cpu;
 use crate::table::{self, percentile, row};
 
 /// The components with a DaemonSet, by the order in which they are replaced.
 const COMPONENTS: [&str; 6] = ["driver", "toolkit", "devicePlugin", "exporter", "gfd", "nfd"];
 /// Events between one decision and the next.
 const EVENTS: usize = 20;
-/// Decisions that are measured, once the window is full.
+/// Decisions that are measured, while the window is full: so many, or those of a whole rollout.
 const DECISIONS: usize = 2000;
 /// Decisions that look at everything are measured every so often.
 const WHOLE_EVERY: usize = 100;
@@ -218,22 +217,23 @@ fn measure(nodes: usize, at_once: usize) -> Cost {
     let mut rollout = Rollout::of(nodes, at_once);
     let (mut kept, mut whole) = (Vec::new(), Vec::new());
     let in_work = |r: &Rollout| r.record.status.as_ref().unwrap().rolling.as_ref().unwrap().active.len();
-    while kept.len() < DECISIONS {
+    let rolls = |r: &Rollout| r.record.status.as_ref().unwrap().step == Step::Rolling;
+    while kept.len() < DECISIONS && rolls(&rollout) {
         let Rollout { record, seen, now, memo, .. } = &mut rollout;
-        let begun = on_cpu();
+        let begun = Instant::now();
         let decision = decide_with(record, seen, *now, memo);
-        let took = on_cpu() - begun;
+        let took = begun.elapsed();
         if in_work(&rollout) * 10 >= at_once * 9 {
             if kept.len() % WHOLE_EVERY == 0 {
-                let begun = on_cpu();
+                let begun = Instant::now();
                 std::hint::black_box(decide(&rollout.record, &rollout.seen, rollout.now));
-                whole.push(on_cpu() - begun);
+                whole.push(begun.elapsed());
             }
             kept.push(took);
         }
-        let acts = matches!(decision, Decision::ActAll(_));
+        let records = matches!(decision, Decision::Record(_));
         rollout.carry_out(decision);
-        if acts || kept.is_empty() || rollout.answers.len() > EVENTS {
+        if !records {
             (0..EVENTS).for_each(|_| rollout.answer());
         }
         rollout.now += SignedDuration::from_millis(100);

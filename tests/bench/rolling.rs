@@ -199,7 +199,7 @@ pub(crate) async fn decision_cost(
 }
 
 /// The time that this thread has been computing, whatever else the machine does.
-pub(crate) fn on_cpu() -> Duration {
+fn on_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = stat.split(' ').next().and_then(|n| n.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or_default())

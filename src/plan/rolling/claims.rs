@@ -98,7 +98,8 @@ impl StepContext<'_> {
             // A clock that was set is looked at again each time.
             if only_waits && !look.clock_was_set {
                 let late = Some(claim.deadline).filter(is_to_come);
-                memo.is_waiting(&claim, until, until.into_iter().chain(late).min());
+                let ends = self.window_of(&claim, index).filter(is_to_come);
+                memo.is_waiting(&claim, until, until.into_iter().chain(late).chain(ends).min());
             }
             rolling.active.push(claim);
         }

@@ -91,6 +91,12 @@ impl StepContext<'_> {
         Decision::Record(draft.noted(news))
     }
 
+    /// When a node in work is given back, if that is asked for and it is not being replaced by then.
+    pub(super) fn window_of(&self, claim: &Claim, index: &Index<'_>) -> Option<Timestamp> {
+        let windows = windows(self.record, self.now).filter(|_| claim.state == ClaimState::Emptying)?;
+        windows.returns(&index.fleet.node(&claim.node)?.labels)
+    }
+
     /// When the first of the nodes in work is given back, if that is asked for.
     pub(super) fn window_ends(&self, index: &Index<'_>, rolling: &RollingStatus) -> Option<Timestamp> {
         let windows = windows(self.record, self.now)?;

@@ -148,13 +148,15 @@ impl StepContext<'_> {
         free.filter_map(|name| index.fleet.node(name))
     }
 
-    /// The next nodes to take, no more than there are free slots.
+    /// The nodes to take next: no more than there are free slots, but for maintenance windows, which are not open for
+    /// all.
     fn candidates<'f>(&self, index: &'f Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
         let canaries = self.canary_selector(rolling);
         let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| node.labels.match_all(c));
         let slots = usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let free = slots.saturating_sub(rolling.active.len());
-        self.free(index, rolling).filter(wanted).take(free).collect()
+        let enough = if self.record.spec.maintenance.is_some() { usize::MAX } else { free };
+        self.free(index, rolling).filter(wanted).take(enough).collect()
     }
 
     /// The nodes that the record itself leaves out.
