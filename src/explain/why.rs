@@ -115,7 +115,7 @@ fn looked_at(
         let look = node::look(record, claim, &index, now, stopping, abandon);
         stuck(record, claim, &index, look, budgets)
     };
-    let mut nodes: Vec<Stuck> = rolling.active.iter().map(|claim| look(claim)).collect();
+    let mut nodes: Vec<Stuck> = rolling.active.iter().map(look).collect();
     nodes.sort_by_key(|s| (s.trouble.is_none(), s.since));
     let outside_window = outside_window(record, &rolling, &index, now);
     let skipped = skipped(record, &rolling, &index);

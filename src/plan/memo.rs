@@ -9,6 +9,7 @@ use super::fleet::Fleet;
 use super::rolling::index::Sets;
 use super::rolling::standing::{Standings, Touched};
 use crate::record::rolling::{Claim, RollingUpdate};
+use crate::record::size::Reserved;
 use crate::record::{GcuUpgrade, Goal};
 
 /// What is kept between decisions about one record, on looks of which it is told what has changed. It changes what a
@@ -20,6 +21,7 @@ pub struct Memo {
     /// By node: claims that only wait.
     waiting: HashMap<String, Waiting>,
     terms: Option<Terms>,
+    pub(super) reserved: Reserved,
 }
 
 #[derive(Debug)]

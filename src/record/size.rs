@@ -8,7 +8,7 @@
 //! etcd takes 1.5 MiB. What is left is for what is not written by this service: `managedFields`, which repeat the names
 //! of all fields, and other people's annotations, of which an API server takes 256 KiB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -124,6 +124,30 @@ pub fn shortened(text: &str, limit: usize) -> String {
     text
 }
 
+/// What claims can come to, by node: of those that are still the same it is not worked out again.
+#[derive(Debug, Default)]
+pub struct Reserved(HashMap<String, (Arc<Claim>, usize, usize)>);
+
+impl Reserved {
+    fn of(&mut self, claim: &Arc<Claim>, pods: usize) -> usize {
+        let known = self.0.get(&claim.node).filter(|(c, p, _)| Arc::ptr_eq(c, claim) && *p == pods);
+        if let Some((_, _, size)) = known {
+            return *size;
+        }
+        let size = reserved(claim, pods);
+        self.0.insert(claim.node.clone(), (claim.clone(), pods, size));
+        size
+    }
+
+    /// Forgets the nodes that are not in work any more.
+    fn forget(&mut self, active: &[Arc<Claim>]) {
+        if self.0.len() > active.len().saturating_mul(2) {
+            let names: BTreeSet<&str> = active.iter().map(|claim| claim.node.as_str()).collect();
+            self.0.retain(|node, _| names.contains(node.as_str()));
+        }
+    }
+}
+
 /// The room that a record has for nodes in work, whatever becomes of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
@@ -138,12 +162,13 @@ impl Room {
         spec: &GcuUpgradeSpec,
         rolling: &RollingStatus,
         components: impl Iterator<Item = &'s str>,
+        known: &mut Reserved,
     ) -> Self {
         let pods = components.map(|component| stored(&component) + POD).sum();
-        Self {
-            left: share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(nodes(rolling, pods)),
-            pods,
-        }
+        let claims: usize = rolling.active.iter().map(|claim| known.of(claim, pods)).sum();
+        let taken = claims + stored(&rolling.skipped) + stored(&rolling.slots);
+        known.forget(&rolling.active);
+        Self { left: share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(taken), pods }
     }
 
     /// Whether another node has room, whatever its name.

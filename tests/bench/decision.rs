@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gcu_upgrade_manager::gr::LiveGr;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeLabels, NodeState, SetState};
@@ -15,6 +15,7 @@ use gcu_upgrade_manager::record::{
 use gcu_upgrade_manager::sandbox::world::documented_gr;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::table::{self, percentile, row};
 

@@ -184,7 +184,7 @@ impl StepContext<'_> {
             return;
         }
         taken.sort_unstable();
-        let mut room = index.room(&self.record.spec, rolling);
+        let mut room = self.room(index, rolling);
         for name in taken {
             // The others are claimed when there is room for them in the record.
             if rolling.active.len() >= WINDOW_LIMIT || !room.is_left() {

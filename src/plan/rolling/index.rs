@@ -9,7 +9,7 @@ use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
 use crate::plan::impact::ScopedSet;
 use crate::record::GcuUpgradeSpec;
 use crate::record::rolling::{RollingStatus, RollingUpdate};
-use crate::record::size::Room;
+use crate::record::size::{Reserved, Room};
 
 /// The DaemonSets concerned, in the order in which they are swapped, with what the cluster says of each.
 pub struct Sets<'a> {
@@ -100,8 +100,8 @@ impl<'a> Index<'a> {
     }
 
     /// The room that the record has for further nodes in work, whatever becomes of those that are.
-    pub fn room(&self, spec: &GcuUpgradeSpec, rolling: &RollingStatus) -> Room {
-        Room::of(spec, rolling, self.sets.iter().skip(self.first).map(|(s, _)| s.component.as_str()))
+    pub fn room(&self, spec: &GcuUpgradeSpec, rolling: &RollingStatus, known: &mut Reserved) -> Room {
+        Room::of(spec, rolling, self.sets.iter().skip(self.first).map(|(s, _)| s.component.as_str()), known)
     }
 
     /// Nodes that there are, with outdated pods.

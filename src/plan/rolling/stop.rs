@@ -42,9 +42,7 @@ impl StepContext<'_> {
         let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let nothing_else = troubled > 0
             && troubled == rolling.active.len()
-            && (full
-                || self.free(index, rolling).next().is_none()
-                || !index.room(&self.record.spec, rolling).is_left());
+            && (full || self.free(index, rolling).next().is_none() || !self.room(index, rolling).is_left());
         // Slowness alone never rolls back.
         Failures { holds: troubled >= threshold || nothing_else, rolls_back: failed >= threshold }
     }

@@ -21,6 +21,7 @@ use crate::plan::{Decision, FleetAction};
 use crate::record::rolling::{
     Claim, NodeCounts, Order, RollingStatus, RollingUpdate, TroubleKind, WINDOW_LIMIT,
 };
+use crate::record::size::Room;
 use crate::record::{Goal, Intent, OnFailure, Phase, Reason, SkipNode, Step, WaitReason};
 
 impl StepContext<'_> {
@@ -113,11 +114,16 @@ impl StepContext<'_> {
         Decision::Record(self.draft().with(|s| s.rolling = Some(rolling)).step(Step::Rolling, 0, message))
     }
 
+    /// The room that the record has for further nodes in work.
+    pub(super) fn room(&self, index: &Index<'_>, rolling: &RollingStatus) -> Room {
+        index.room(&self.record.spec, rolling, &mut self.memo.borrow_mut().reserved)
+    }
+
     fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) {
         if left.is_empty() {
             return;
         }
-        let mut room = index.room(&self.record.spec, rolling);
+        let mut room = self.room(index, rolling);
         for node in left {
             let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
             if full || rolling.step_left == Some(0) || !room.is_left() {
