@@ -9,7 +9,10 @@ use serde_json::Value;
 /// The largest whole number that every JSON reader keeps as it is.
 const LARGEST: f64 = 9_007_199_254_740_991.0;
 /// A time as this service writes it, in UTC.
-const TIME: &str = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z$";
+const TIME: &str = concat!(
+    "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])",
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z$",
+);
 
 /// Gives every number the bounds of its type, and every time its form.
 pub(super) fn tighten(crd: &mut CustomResourceDefinition) {

@@ -134,8 +134,14 @@ fn an_exclusion_closes_what_would_be_open() {
 #[test]
 fn a_window_is_for_the_nodes_that_have_its_labels() {
     let two = json!([
-        { "name": "train", "days": ["fri"], "start": "10:00", "durationSeconds": 3600, "nodeSelector": { "pool": "train" } },
-        { "name": "serve", "days": ["fri"], "start": "12:00", "durationSeconds": 3600, "nodeSelector": { "pool": "serve" } },
+        {
+            "name": "train", "days": ["fri"], "start": "10:00", "durationSeconds": 3600,
+            "nodeSelector": { "pool": "train" },
+        },
+        {
+            "name": "serve", "days": ["fri"], "start": "12:00", "durationSeconds": 3600,
+            "nodeSelector": { "pool": "serve" },
+        },
     ]);
     let both = windows("UTC", two, json!([]));
     let now = Windows::of(&both, None, at("2027-02-05T10:30:00Z"));
@@ -173,7 +179,9 @@ fn what_can_never_be_met_is_refused_with_the_reason() {
     let short = windows("UTC", night, json!([]));
     assert!(refused(&short, Strategy::RollingUpdate, Some(3600)).contains("lasts 30m, and a node takes 1h"));
     assert!(refusal::refuse(&short, Strategy::RollingUpdate, Some(1800), now).is_ok());
-    let pool = json!([{ "name": "p", "days": ["fri"], "start": "22:00", "durationSeconds": 1800, "nodeSelector": { "a": "b" } }]);
+    let pool = json!([{
+        "name": "p", "days": ["fri"], "start": "22:00", "durationSeconds": 1800, "nodeSelector": { "a": "b" },
+    }]);
     let pool = windows("UTC", pool, json!([]));
     assert!(refused(&pool, Strategy::Recreate, None).contains("takes all nodes down"));
     assert!(refusal::refuse(&pool, Strategy::RollingUpdate, None, now).is_ok());

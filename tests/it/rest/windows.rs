@@ -12,7 +12,9 @@ use super::*;
 fn night() -> Value {
     json!({
         "timeZone": "Asia/Shanghai",
-        "windows": [{ "name": "night", "days": ["mon", "tue", "wed", "thu", "fri"], "start": "22:00", "duration": "8h" }],
+        "windows": [{
+            "name": "night", "days": ["mon", "tue", "wed", "thu", "fri"], "start": "22:00", "duration": "8h",
+        }],
     })
 }
 
@@ -232,7 +234,9 @@ async fn a_plan_says_how_many_windows_it_takes_and_when_the_first_opens() {
     assert_eq!((&first["open"], &first["opens"]), (&json!(false), &json!("2026-01-01T14:00:00Z")), "{first}");
     assert_eq!(first["count"], 1, "how long pods took to start is a guess: {first}");
     // Four nodes of two minutes each, one after the other: two fit into a window of five minutes.
-    let slow = json!({ "file": "newer.json", "strategy": "RollingUpdate", "rollingUpdate": { "minReadySeconds": "2m" } });
+    let slow = json!({
+        "file": "newer.json", "strategy": "RollingUpdate", "rollingUpdate": { "minReadySeconds": "2m" },
+    });
     assert_eq!(put(&harness, "", &slow).await.status, 200);
     assert_eq!(harness.until_final(1).await, Phase::Succeeded);
     harness.write("newer.json", &newest());
