@@ -21,7 +21,6 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::rolling::decision_cost;
 use crate::table::{self, median, ms, row};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gcu-upgrade-manager");
@@ -164,9 +163,7 @@ fn rolling() -> Large {
     let done = record.status_or_default().rolling.map_or(0, |r| r.nodes.done);
     assert!(done > 0, "no node was done within {ROLLING:?}");
     let record_bytes = json!(record).to_string().len();
-    let client = world.client();
-    let cost = decision_cost(&client, &world, &record, Clock::system());
-    Large { done, idle, most, record_bytes, decision: runtime.block_on(cost) }
+    Large { done, idle, most, record_bytes }
 }
 
 /// What was seen of the large cluster.
@@ -175,11 +172,10 @@ struct Large {
     idle: f64,
     most: f64,
     record_bytes: usize,
-    decision: Duration,
 }
 
 pub(crate) fn print_rolling() {
-    let Large { done, idle, most, record_bytes, decision } = rolling();
+    let Large { done, idle, most, record_bytes } = rolling();
     let rows = vec![
         row(&["RollingUpdate in a large cluster, real time", "value", "wanted"]),
         vec!["nodes, component pods".to_owned(), format!("{LARGE}, {}", LARGE * 6)],
@@ -190,7 +186,6 @@ pub(crate) fn print_rolling() {
             "under 60 MiB more".to_owned(),
         ],
         vec!["the record".to_owned(), format!("{} KiB", record_bytes / 1024), "under 100 KiB".to_owned()],
-        vec!["CPU of one decision".to_owned(), ms(decision), "under 5 ms".to_owned()],
     ];
     table::print("The process during a RollingUpdate", &rows);
 }

@@ -1,4 +1,4 @@
-//! RollingUpdate: efficiency, API calls for each node, and what one decision costs, in virtual time.
+//! RollingUpdate: efficiency and API calls for each node, in virtual time.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -8,11 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use gcu_upgrade_manager::app::Service;
 use gcu_upgrade_manager::clock::Clock;
-use gcu_upgrade_manager::gr::LiveGr;
-use gcu_upgrade_manager::observe::fleet::Interest;
-use gcu_upgrade_manager::observe::live;
-use gcu_upgrade_manager::plan::{Snapshot, decide};
-use gcu_upgrade_manager::record::{GcuUpgrade, Phase, Step};
+use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::actors::kubelet::STOPS_IN;
 use gcu_upgrade_manager::sandbox::actors::operator::OperatorBehaviour;
 use gcu_upgrade_manager::sandbox::apiserver::ApiServer;
@@ -49,7 +45,6 @@ struct Run {
     ideal: Duration,
     told: f64,
     record_bytes: usize,
-    decision: Duration,
 }
 
 /// How long a window without any delay of ours takes over these nodes.
@@ -133,8 +128,7 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
     assert!(service.router().oneshot(request).await.unwrap().status().is_success());
     let records: Api<GcuUpgrade> = Api::all(api.client());
     let name = format!("{}-1", world.gr_name());
-    let (mut record_bytes, mut decision) = (0, Duration::ZERO);
-    let mut looked = false;
+    let mut record_bytes = 0;
     loop {
         let record = records.get(&name).await.unwrap();
         record_bytes = record_bytes.max(json!(record).to_string().len());
@@ -142,11 +136,6 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
         if status.phase.is_final() {
             assert_eq!(status.phase, Phase::Succeeded, "{}", status.message);
             break;
-        }
-        let done = status.rolling.as_ref().map_or(0, |r| r.nodes.done);
-        if status.step == Step::Rolling && !looked && usize::try_from(done).unwrap() * 2 > nodes {
-            looked = true;
-            decision = decision_cost(&api.client(), &world, &record, clock).await;
         }
         sleep(Duration::from_secs(5)).await;
     }
@@ -175,34 +164,7 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
         .collect();
     assert!(nodes_left.is_empty(), "cordons left: {nodes_left:?}");
     let evictions = calls.get("create pods/eviction").copied().unwrap_or_default();
-    Run { nodes, evictions, calls, took, ideal: ideal(nodes, at_once, slow), told, record_bytes, decision }
-}
-
-/// The CPU of one decision on this very fleet.
-pub(crate) async fn decision_cost(
-    client: &Client,
-    world: &Running,
-    record: &GcuUpgrade,
-    clock: Clock,
-) -> Duration {
-    let served = world.gr().await.unwrap();
-    let gr = LiveGr::parse(&serde_json::to_value(&served).unwrap());
-    let options = record.spec.rolling_update.clone().unwrap();
-    let fleet = live::fleet(client, &Interest::of(record, gr.as_ref()), &options).await.unwrap();
-    let seen = Snapshot { gr, fleet, ..Snapshot::default() };
-    let rounds = 50;
-    let begun = on_cpu();
-    for _ in 0..rounds {
-        std::hint::black_box(decide(record, std::hint::black_box(&seen.clone()), clock.now()));
-    }
-    (on_cpu() - begun) / rounds
-}
-
-/// The time that this thread has been computing, whatever else the machine does.
-fn on_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = stat.split(' ').next().and_then(|n| n.parse().ok());
-    Duration::from_nanos(nanoseconds.unwrap_or_default())
+    Run { nodes, evictions, calls, took, ideal: ideal(nodes, at_once, slow), told, record_bytes }
 }
 
 pub(crate) fn print() {
@@ -239,6 +201,5 @@ pub(crate) fn print() {
         format!("{:.2}", (all - r.evictions) as f64 / r.nodes as f64 - SWAPPED as f64)
     });
     line("largest record", &|r| format!("{} KiB", r.record_bytes / 1024));
-    line("CPU of one decision", &|r| format!("{:.2} ms", r.decision.as_secs_f64() * 1000.0));
-    table::print("RollingUpdate: efficiency, API calls, size, decision", &rows);
+    table::print("RollingUpdate: efficiency, API calls, size", &rows);
 }
