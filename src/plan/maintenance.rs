@@ -2,7 +2,7 @@
 //!
 //! The core is a calendar ([`calendar`]) of one time zone: pure, as all of the plan is. Beside it stand what an
 //! upgrade's own history says of how long a node takes ([`usual`]), what a request is refused for ([`refusal`]), and
-//! how an upgrade waits until it may begin ([`begin`]).
+//! how an upgrade waits until it may begin.
 
 mod begin;
 pub mod calendar;
