@@ -46,7 +46,7 @@ RUN mkdir -p tests/it tests/bench && touch tests/it/main.rs tests/bench/main.rs 
     && target="$(uname -m)-unknown-linux-musl" \
     && rustup target add "$target" \
     && export "CC_$(echo "$target" | tr - _)=musl-gcc" \
-    && cargo build --locked --release --no-default-features --target "$target" ${CARGO_ARGS} \
+    && cargo build --locked --release --no-default-features --features zones --target "$target" ${CARGO_ARGS} \
     && mv "target/$target/release/gcu-upgrade-manager" /gcu-upgrade-manager
 
 FROM base

@@ -12,7 +12,11 @@ use crate::record::maintenance::{Maintenance, Window};
 use crate::record::rolling::Labels;
 
 /// The zones that are in the program: what a window means does not differ from machine to machine.
+#[cfg(feature = "zones")]
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+/// Those of the machine: what is asked for is read with them, and decided with those of the service.
+#[cfg(not(feature = "zones"))]
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::from_env);
 
 /// Windows that follow each other without a gap are followed so far.
 const FORESEEN: SignedDuration = SignedDuration::from_hours(24 * 31);
