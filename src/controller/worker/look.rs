@@ -1,6 +1,6 @@
 //! Looking at the cluster, and what to say when that cannot be done.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
@@ -11,6 +11,7 @@ use super::{LoopOutcome, Worker};
 use crate::cluster;
 use crate::controller::act::Outcome;
 use crate::controller::observe;
+use crate::plan::fleet::Fleet;
 use crate::plan::{Decision, Snapshot, cannot_look, decide, decide_with};
 use crate::record::{GcuUpgrade, Strategy};
 
@@ -52,7 +53,8 @@ impl Worker {
         let now = self.complete(&mut seen);
         let decision = decide_with(&self.record, &seen, now, &mut self.memo);
         debug_assert_eq!(decision, decide(&self.record, &seen, now), "what is kept changes no decision");
-        self.sight.fleet = seen.fleet;
+        // Without what is not repeated: it would be copied for the next call that is added to it.
+        self.sight.fleet = Fleet { refusals: Arc::default(), ..seen.fleet };
         decision
     }
 

@@ -29,6 +29,12 @@ impl<'a> Sets<'a> {
         matches!(self.all.get(set), Some((_, Some(state))) if self.unsettled.contains(&state.uid))
     }
 
+    /// Pods of another hash are outdated; `None`: none is, or that is not known.
+    pub fn hash(&self, set: usize) -> Option<&'a String> {
+        let (scoped, state) = self.all.get(set)?;
+        state.filter(|_| scoped.may_be_outdated() && !self.is_unsettled(set))?.hash.as_ref()
+    }
+
     fn position(&self, pod: &DaemonPod) -> Option<usize> {
         self.all.iter().position(|(_, state)| state.is_some_and(|s| s.uid == pod.owner))
     }
@@ -88,10 +94,7 @@ impl<'a> Index<'a> {
 
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
     pub fn is_outdated(&self, set: usize, pod: &DaemonPod) -> bool {
-        let Some((scoped, Some(state))) = self.sets.get(set) else { return false };
-        scoped.may_be_outdated()
-            && !self.sets.is_unsettled(set)
-            && state.hash.as_ref().is_some_and(|hash| *hash != pod.hash)
+        self.sets.hash(set).is_some_and(|hash| *hash != pod.hash)
     }
 
     /// The component of a DaemonSet.

@@ -93,8 +93,7 @@ impl StepContext<'_> {
 
     /// When a node in work is given back, if that is asked for and it is not being replaced by then.
     pub(super) fn window_of(&self, claim: &Claim, index: &Index<'_>) -> Option<Timestamp> {
-        let windows = windows(self.record, self.now).filter(|_| claim.state == ClaimState::Emptying)?;
-        windows.returns(&index.fleet.node(&claim.node)?.labels)
+        returns(self.record, claim, index.fleet.node(&claim.node)?, self.now)
     }
 
     /// When the first of the nodes in work is given back, if that is asked for.
@@ -108,8 +107,12 @@ impl StepContext<'_> {
 
 /// Whether this claim is given back because its node's window has ended.
 pub(super) fn is_returned(record: &GcuUpgrade, claim: &Claim, node: &NodeState, now: Timestamp) -> bool {
-    claim.state == ClaimState::Emptying
-        && windows(record, now).and_then(|w| w.returns(&node.labels)).is_some_and(|at| at <= now)
+    returns(record, claim, node, now).is_some_and(|at| at <= now)
+}
+
+fn returns(record: &GcuUpgrade, claim: &Claim, node: &NodeState, now: Timestamp) -> Option<Timestamp> {
+    let windows = windows(record, now).filter(|_| claim.state == ClaimState::Emptying)?;
+    windows.returns(&node.labels)
 }
 
 /// Of two nodes that may not be taken the one whose window opens first; of two that may, the one whose ends last.

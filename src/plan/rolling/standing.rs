@@ -211,10 +211,9 @@ impl Terms {
     fn of(fleet: &Fleet, sets: &Sets<'_>, options: &RollingUpdate) -> Self {
         let of_set = |position: usize| {
             let (scoped, state) = sets.get(position)?;
-            let outdates = scoped.may_be_outdated() && !sets.is_unsettled(position);
             Some(SetTerms {
                 uid: state.map(|s| s.uid.clone()),
-                hash: state.and_then(|s| s.hash.clone()).filter(|_| outdates),
+                hash: sets.hash(position).cloned(),
                 begins: scoped.changed || scoped.unfinished,
             })
         };
