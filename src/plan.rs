@@ -17,6 +17,7 @@ pub mod preflight;
 mod recreate;
 pub mod repeat;
 pub mod rolling;
+mod running;
 pub mod standstill;
 mod status;
 mod step_context;
@@ -343,8 +344,8 @@ pub fn decide_with(record: &GcuUpgrade, seen: &Snapshot, now: Timestamp, memo: &
         return Decision::Record(context.draft().with(|s| *s = status).quietly());
     }
     match record.spec.strategy {
-        Strategy::Recreate => recreate::decide(&context),
-        Strategy::RollingUpdate => rolling::decide(&context),
+        Strategy::Recreate => recreate::decide(context),
+        Strategy::RollingUpdate => rolling::decide(context),
     }
 }
 

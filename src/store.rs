@@ -92,7 +92,7 @@ impl Stores {
         let api: Api<Node> = Api::all(self.client.clone());
         shared(&mut self.open().nodes, (), || {
             let habits = Habits { differs, lists_again: false };
-            View::start_with("nodes", api, pages(), |n| Some(fleet::node(&n)), habits)
+            View::start_with("nodes", api, pages(), |n| Some(fleet::parse_node(&n)), habits)
         })
     }
 
@@ -100,7 +100,7 @@ impl Stores {
     pub fn sets(&self) -> Arc<View<Arc<SeenSet>>> {
         let api: Api<DaemonSet> = Api::all(self.client.clone());
         shared(&mut self.open().sets, (), || {
-            View::start("daemonsets", api, pages(), |d| Some(fleet::seen_set(&d)))
+            View::start("daemonsets", api, pages(), |d| Some(fleet::parse_seen_set(&d)))
         })
     }
 
@@ -116,7 +116,7 @@ impl Stores {
     pub fn templates(&self, namespace: &str) -> Arc<View<Template>> {
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().templates, namespace.to_owned(), || {
-            View::start("revisions", api, pages(), |r| fleet::template(&r))
+            View::start("revisions", api, pages(), |r| fleet::parse_template(&r))
         })
     }
 
@@ -124,7 +124,7 @@ impl Stores {
     pub fn refusals(&self, namespace: &str) -> Arc<View<Refusal>> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().refusals, namespace.to_owned(), || {
-            View::start("events", api, pages().fields(refusals::SELECTOR), |e| refusals::refusal(&e))
+            View::start("events", api, pages().fields(refusals::SELECTOR), |e| refusals::parse_refusal(&e))
         })
     }
 
@@ -132,7 +132,7 @@ impl Stores {
     pub fn pods(&self, namespace: &str, selector: &str) -> Arc<View<SeenPod>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().pods, (namespace.to_owned(), selector.to_owned()), || {
-            View::start("pods", api, pages().labels(selector), |p| fleet::component_pod(&p))
+            View::start("pods", api, pages().labels(selector), |p| fleet::parse_component_pod(&p))
         })
     }
 
@@ -144,7 +144,7 @@ impl Stores {
         let mut open = self.open();
         open.tenants.remove(node);
         shared(&mut open.tenants, node.to_owned(), || {
-            View::start("the pods of a node", api, on_it, |p| fleet::tenant(&p))
+            View::start("the pods of a node", api, on_it, |p| fleet::parse_tenant(&p))
         })
     }
 

@@ -56,7 +56,7 @@ impl Context {
 }
 
 fn held(daemonset: &DaemonSet, gr: &str, records: &[GcuUpgrade]) -> Option<Held> {
-    let set = fleet::set(daemonset);
+    let set = fleet::parse_set(daemonset);
     let (component, record) = match &set.hold {
         Some(hold) if hold.gr == gr => (hold.component.clone(), hold.record.clone()),
         Some(_) => return None,

@@ -271,7 +271,7 @@ impl Context {
             steered_by: None,
             request: Some(call.request.clone()),
         };
-        preflight::fits(&spec)?;
+        preflight::fits_a_record(&spec)?;
         Ok(GcuUpgrade { metadata, spec, status: None })
     }
 }

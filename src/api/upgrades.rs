@@ -17,7 +17,7 @@ use super::request::Name;
 use crate::explain::schema::{kubernetes_object, never_null};
 use crate::explain::view::{Upgrade, UpgradeSummary, summary, whole};
 use crate::frame::{self, Look, view};
-use crate::plan::preflight::{self, revisions};
+use crate::plan::preflight::{self, revision_numbers};
 use crate::record::{GcuUpgrade, Phase};
 
 /// A record in a list of records.
@@ -132,7 +132,7 @@ pub(super) async fn history(
     }
     let running = running(&records);
     let mut views: BTreeMap<u64, ListedRevision> = BTreeMap::new();
-    for number in revisions(&records) {
+    for number in revision_numbers(&records) {
         let current = Some(number) == running;
         let view = match records.iter().find(|r| r.number() == number) {
             Some(record) => {

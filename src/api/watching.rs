@@ -201,7 +201,7 @@ impl Context {
 
     /// The disruption budgets; `None` when they cannot be read. What they would add is left out then.
     pub(super) async fn budgets(&self) -> Option<Vec<Budget>> {
-        match budgets::live(&self.client).await {
+        match budgets::read(&self.client).await {
             Ok(budgets) => Some(budgets),
             Err(error) => {
                 debug!("the disruption budgets cannot be read: {}", error_text(&error));

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::act::{Outcome, act_on_fleet};
 use crate::cluster::{self, Pages, error_text};
-use crate::observe::fleet::node;
+use crate::observe::fleet::parse_node;
 use crate::observe::live::each;
 use crate::plan::fleet::Mark;
 use crate::plan::rolling::node::release;
@@ -66,7 +66,7 @@ async fn sweep(client: &Client) -> Result<(), kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     for name in claimed {
         let Some(served) = cluster::get(&nodes, &name).await? else { continue };
-        let seen = node(&served);
+        let seen = parse_node(&served);
         let Some(Mark::Claimed(mark)) = &seen.mark else { continue };
         if active.contains(&mark.uid) {
             continue;

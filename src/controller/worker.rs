@@ -229,7 +229,7 @@ impl Worker {
         let nodes: Api<Node> = Api::all(self.context.client.clone());
         for node in dropped.iter().filter(|node| !self.released.contains(*node)) {
             let node = cluster::get(&nodes, node).await?;
-            if node.is_some_and(|node| is_ours(&self.record, &observe_fleet::node(&node))) {
+            if node.is_some_and(|node| is_ours(&self.record, &observe_fleet::parse_node(&node))) {
                 return Ok(false);
             }
         }

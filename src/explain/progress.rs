@@ -53,7 +53,7 @@ pub struct Progress {
 /// How far this upgrade is now.
 pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
     let status = record.status_or_default();
-    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let options = record.spec.rolling_options();
     let rolling = status.rolling.as_ref();
     // Before the nodes are counted there is nothing to tell of them.
     let counted = rolling.filter(|r| r.max_unavailable > 0);
@@ -61,7 +61,7 @@ pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
         .filter(|_| status.step == Step::Rolling && status.phase == Phase::Running)
         .filter(|r| record.spec.intent != Intent::Pause && r.window_closed_since.is_none());
     let ends =
-        |each: fn(&[DoneNode]) -> Option<u64>| estimated_end(going?, &options, each(&going?.recent)?, now);
+        |each: fn(&[DoneNode]) -> Option<u64>| estimated_end(going?, options, each(&going?.recent)?, now);
     let estimated_end = ends(mean);
     Progress {
         message: line(record, &status, estimated_end),

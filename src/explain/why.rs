@@ -237,9 +237,9 @@ fn outside_window(
     now: Timestamp,
 ) -> Vec<OutsideWindow> {
     let Some(windows) = windows(record, now) else { return Vec::new() };
-    let options = record.spec.rolling_update.clone().unwrap_or_default();
+    let options = record.spec.rolling_options();
     let claimed = |name: &str| rolling.active.iter().any(|c| c.node == name);
-    let mut all: Vec<OutsideWindow> = window::concerned(index, &options)
+    let mut all: Vec<OutsideWindow> = window::concerned(index, options)
         .into_iter()
         .filter(|n| !claimed(&n.name) && index.first_outdated(&n.name).is_some())
         .filter(|n| window::why_skipped(n, rolling, &record.spec.skip).is_none())

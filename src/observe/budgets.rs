@@ -11,7 +11,7 @@ use crate::plan::budget::{Budget, Rule, Selector};
 ///
 /// # Errors
 /// The API server's, as they come.
-pub async fn live(client: &Client) -> Result<Vec<Budget>, kube::Error> {
+pub async fn read(client: &Client) -> Result<Vec<Budget>, kube::Error> {
     match list(client, "v1").await {
         Err(kube::Error::Api(status)) if status.code == 404 => list(client, "v1beta1").await,
         result => result,
@@ -23,12 +23,12 @@ async fn list(client: &Client, version: &str) -> Result<Vec<Budget>, kube::Error
     let resource = ApiResource::from_gvk_with_plural(&kind, "poddisruptionbudgets");
     let mut budgets = Vec::new();
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    each(api, ListParams::default(), |object| budgets.push(budget(&object, version == "v1"))).await?;
+    each(api, ListParams::default(), |object| budgets.push(parse_budget(&object, version == "v1"))).await?;
     Ok(budgets)
 }
 
 /// A budget; `empty_is_all` as in [`Selector::empty_is_all`].
-pub fn budget(object: &DynamicObject, empty_is_all: bool) -> Budget {
+pub fn parse_budget(object: &DynamicObject, empty_is_all: bool) -> Budget {
     let status = |field: &str| object.data.pointer(&format!("/status/{field}")).and_then(Value::as_i64);
     let selector = object.data.pointer("/spec/selector").unwrap_or(&Value::Null);
     let text = |value: &Value, field: &str| {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use kube::ResourceExt;
 
 use super::intern::intern;
-pub use super::sets::{Template, set, template, with_hashes};
+pub use super::sets::{Template, parse_set, parse_template, with_hashes};
 use super::{controller_of, daemonset_state, dead_node, pod_state};
 use crate::gr::{LiveGr, Workload, candidate_workloads};
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, RecreatedBy, SetState, Tenant};
@@ -150,12 +150,12 @@ pub struct SeenSet {
 }
 
 /// A DaemonSet, as both strategies see it.
-pub fn seen_set(daemonset: &DaemonSet) -> Arc<SeenSet> {
-    Arc::new(SeenSet { state: set(daemonset), workload: daemonset_state(daemonset) })
+pub fn parse_seen_set(daemonset: &DaemonSet) -> Arc<SeenSet> {
+    Arc::new(SeenSet { state: parse_set(daemonset), workload: daemonset_state(daemonset) })
 }
 
 /// A node.
-pub fn node(node: &Node) -> Arc<NodeState> {
+pub fn parse_node(node: &Node) -> Arc<NodeState> {
     let spec = node.spec.as_ref();
     let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     let gcus = allocatable.into_iter().flatten().filter(|(name, _)| name.starts_with(GCU_PREFIX));
@@ -175,7 +175,7 @@ pub fn node(node: &Node) -> Arc<NodeState> {
 }
 
 /// A pod that was selected as a component's, unless it has ended.
-pub fn component_pod(pod: &Pod) -> Option<SeenPod> {
+pub fn parse_component_pod(pod: &Pod) -> Option<SeenPod> {
     let state = pod_state(pod)?;
     let daemonset = controller_of(pod).filter(|o| o.kind == "DaemonSet");
     let hash = pod.labels().get(HASH_LABEL);
@@ -199,7 +199,7 @@ pub fn component_pod(pod: &Pod) -> Option<SeenPod> {
 }
 
 /// Any pod, if it is bound to a node and has not ended.
-pub fn tenant(pod: &Pod) -> Option<Arc<Tenant>> {
+pub fn parse_tenant(pod: &Pod) -> Option<Arc<Tenant>> {
     let spec = pod.spec.as_ref()?;
     let node = spec.node_name.clone().filter(|n| !n.is_empty())?;
     let state = pod_state(pod)?;

@@ -11,7 +11,8 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::fleet::{
-    Interest, SeenSet, Template, component_pod, node, seen_set, template, tenant, with_hashes,
+    Interest, SeenSet, Template, parse_component_pod, parse_node, parse_seen_set, parse_template,
+    parse_tenant, with_hashes,
 };
 use crate::cluster::Pages;
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant, matches};
@@ -34,7 +35,7 @@ pub async fn fleet(
     let nodes = async {
         let mut nodes = Vec::new();
         let api = Api::<Node>::all(client.clone());
-        each(api, ListParams::default(), |n| nodes.push(node(&n))).await?;
+        each(api, ListParams::default(), |n| nodes.push(parse_node(&n))).await?;
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(nodes)
     };
@@ -47,8 +48,8 @@ pub async fn fleet(
         pod.gcus > 0 || selectors.any(|selector| matches(&pod.labels, selector))
     };
     let pods = each(Api::<Pod>::all(client.clone()), ListParams::default(), |p| {
-        fleet.pods.extend(interest.daemon_pods(component_pod(&p)));
-        for tenant in interest.tenants(tenant(&p)).into_iter().filter(|pod| matters(pod)) {
+        fleet.pods.extend(interest.daemon_pods(parse_component_pod(&p)));
+        for tenant in interest.tenants(parse_tenant(&p)).into_iter().filter(|pod| matters(pod)) {
             fleet.tenants.entry(tenant.node.clone()).or_default().push(tenant);
         }
     });
@@ -66,7 +67,7 @@ pub async fn busy(client: &Client, drain: &Drain) -> Result<BTreeMap<String, usi
     let mut busy = BTreeMap::new();
     let params = ListParams::default().limit(ORDER_PAGE);
     each(Api::<Pod>::all(client.clone()), params, |p| {
-        if let Some(tenant) = tenant(&p).filter(|pod| is_evicted(pod, drain)) {
+        if let Some(tenant) = parse_tenant(&p).filter(|pod| is_evicted(pod, drain)) {
             let leaving: &mut usize = busy.entry(tenant.node.clone()).or_default();
             *leaving = leaving.saturating_add(1);
         }
@@ -81,7 +82,7 @@ pub async fn busy(client: &Client, drain: &Drain) -> Result<BTreeMap<String, usi
 /// The API server's, as they come.
 pub async fn sets_in(api: Api<DaemonSet>) -> Result<Vec<Arc<SeenSet>>, kube::Error> {
     let mut sets = Vec::new();
-    each(api, ListParams::default(), |d| sets.push(seen_set(&d))).await?;
+    each(api, ListParams::default(), |d| sets.push(parse_seen_set(&d))).await?;
     Ok(sets)
 }
 
@@ -107,7 +108,7 @@ pub async fn hashed(client: &Client, sets: Vec<Arc<SetState>>) -> Result<Vec<Arc
     let all = namespaces.into_iter().map(async |namespace| {
         let mut templates = Vec::new();
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
-        each(api, ListParams::default(), |r| templates.extend(template(&r))).await?;
+        each(api, ListParams::default(), |r| templates.extend(parse_template(&r))).await?;
         Ok::<_, kube::Error>(templates)
     });
     let templates: Vec<Template> = try_join_all(all).await?.into_iter().flatten().collect();
@@ -123,7 +124,7 @@ pub async fn daemon_pods(client: &Client, interest: &Interest) -> Result<Vec<Arc
         let mut pods = Vec::new();
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         each(api, ListParams::default(), |p| {
-            pods.extend(interest.daemon_pods(component_pod(&p)));
+            pods.extend(interest.daemon_pods(parse_component_pod(&p)));
         })
         .await?;
         Ok::<_, kube::Error>(pods)

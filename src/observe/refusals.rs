@@ -19,7 +19,7 @@ pub struct Refusal {
 }
 
 /// What an event says of a pod that could not be created.
-pub fn refusal(event: &Event) -> Option<Refusal> {
+pub fn parse_refusal(event: &Event) -> Option<Refusal> {
     let at = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref()).map(|t| t.0);
     let at = at.or(event.event_time.as_ref().map(|t| t.0))?;
     let said = event.message.as_deref().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::plan::fleet::SetState;
 use crate::record::rolling::{HELD_LABEL, HOLD_ANNOTATION, LOCK_ANNOTATION};
 
 /// A DaemonSet, but for its hash: see [`with_hashes`].
-pub fn set(daemonset: &DaemonSet) -> Arc<SetState> {
+pub fn parse_set(daemonset: &DaemonSet) -> Arc<SetState> {
     let strategy = daemonset.spec.update_strategy.as_ref();
     let (lock, hold) =
         (daemonset.annotations().get(LOCK_ANNOTATION), daemonset.annotations().get(HOLD_ANNOTATION));
@@ -44,7 +44,7 @@ pub struct Template {
 }
 
 /// The template behind a ControllerRevision, if a DaemonSet owns it.
-pub fn template(revision: &ControllerRevision) -> Option<Template> {
+pub fn parse_template(revision: &ControllerRevision) -> Option<Template> {
     let owner =
         revision.owner_references().iter().find(|o| o.controller == Some(true) && o.kind == "DaemonSet")?;
     let hash = revision.labels().get(HASH_LABEL)?.clone();

@@ -133,7 +133,7 @@ impl State {
     pub fn of(record: &GcuUpgrade) -> Self {
         let status = record.status_or_default();
         let rolling = status.rolling.unwrap_or_default();
-        let options = record.spec.rolling_update.clone().unwrap_or_default();
+        let options = record.spec.rolling_options();
         let gated = options.manual || (rolling.step == 0 && options.canary.is_some());
         Self {
             strategy: record.spec.strategy,

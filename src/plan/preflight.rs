@@ -162,7 +162,7 @@ pub fn may_start(
 ///
 /// # Errors
 /// It does not.
-pub fn fits(spec: &GcuUpgradeSpec) -> Result<(), Refusal> {
+pub fn fits_a_record(spec: &GcuUpgradeSpec) -> Result<(), Refusal> {
     let manifests = spec.previous.iter().map(|p| &p.manifest).chain([&spec.target.manifest]);
     let bytes = stored(spec).saturating_sub(manifests.map(stored).sum());
     if bytes > REQUEST { Err(Refusal::RequestTooLarge(bytes)) } else { Ok(()) }
@@ -185,7 +185,7 @@ pub fn revision(
         Some(number) => numbered(records, number).ok_or_else(|| Refusal::NoSuchRevision {
             gr: gr.to_owned(),
             revision: number,
-            available: revisions(records),
+            available: revision_numbers(records),
         }),
     }
 }
@@ -224,7 +224,7 @@ fn of(number: u64, target: &Revision) -> Revision {
 }
 
 /// The revisions that can be returned to, newest first.
-pub fn revisions(records: &[GcuUpgrade]) -> Vec<u64> {
+pub fn revision_numbers(records: &[GcuUpgrade]) -> Vec<u64> {
     let mut numbers: Vec<u64> = records.iter().map(GcuUpgrade::number).collect();
     if let Some(oldest) = records.last().filter(|r| r.spec.previous.is_some() && r.number() > 0) {
         numbers.push(oldest.number() - 1);

@@ -20,7 +20,9 @@
 //! middle must not keep the stack down once the obstacle is gone, so it ends by itself then.
 
 mod identity;
-pub(super) mod starting;
+mod starting;
+
+use std::ops::Deref;
 
 use kube::Resource;
 
@@ -35,30 +37,48 @@ use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Reason, Step, WaitRea
 /// Pods named in a message.
 const PODS_NAMED: usize = 3;
 
-pub(super) fn decide(context: &StepContext<'_>) -> Decision {
-    // The command is refused while the stack is down; a record that was edited by hand goes on until it is up.
-    if context.record.spec.intent == Intent::Close
-        && matches!(context.status.step, Step::Recorded | Step::WaitingRunning)
-    {
-        let message = "closed by request; the gr is left as it is".to_owned();
-        return context.end(Phase::Failed, Reason::Closed, message);
-    }
-    if context.status.goal == Goal::Target {
-        if context.record.meta().deletion_timestamp.is_some() {
-            return context.back("the record was deleted");
-        }
-        if context.record.spec.intent == Intent::Rollback {
-            return context.back("rollback was asked for");
-        }
-    }
-    if context.status.step != Step::Recorded && context.record.spec.attempt > context.status.attempt {
-        let seconds = context.seconds_for(context.status.step);
-        return Decision::Record(context.draft().retry(context.record.spec.attempt, seconds));
-    }
-    context.carry_out(context.step())
+/// One decision about a Recreate.
+struct Recreate<'a> {
+    context: StepContext<'a>,
 }
 
-impl StepContext<'_> {
+/// What every strategy does alike.
+impl<'a> Deref for Recreate<'a> {
+    type Target = StepContext<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.context
+    }
+}
+
+pub(super) fn decide(context: StepContext<'_>) -> Decision {
+    Recreate { context }.decide()
+}
+
+impl Recreate<'_> {
+    fn decide(&self) -> Decision {
+        // The command is refused while the stack is down; a record that was edited by hand goes on until it is up.
+        if self.record.spec.intent == Intent::Close
+            && matches!(self.status.step, Step::Recorded | Step::WaitingRunning)
+        {
+            let message = "closed by request; the gr is left as it is".to_owned();
+            return self.end(Phase::Failed, Reason::Closed, message);
+        }
+        if self.status.goal == Goal::Target {
+            if self.record.meta().deletion_timestamp.is_some() {
+                return self.back("the record was deleted");
+            }
+            if self.record.spec.intent == Intent::Rollback {
+                return self.back("rollback was asked for");
+            }
+        }
+        if self.status.step != Step::Recorded && self.record.spec.attempt > self.status.attempt {
+            let seconds = self.seconds_for(self.status.step);
+            return Decision::Record(self.draft().retry(self.record.spec.attempt, seconds));
+        }
+        self.carry_out(self.step())
+    }
+
     fn step(&self) -> Next {
         match self.status.step {
             Step::Recorded => self.recorded(),

@@ -36,6 +36,7 @@ mod unrendered;
 mod unreverted;
 pub mod window;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -56,40 +57,22 @@ const LOCK_SETTLES: SignedDuration = SignedDuration::from_secs(4);
 /// So often a strategy that somebody puts back is put aside again.
 const RELOCK_LIMIT: u32 = 3;
 
-pub(super) fn decide(context: &StepContext<'_>) -> Decision {
-    if context.record.spec.intent == Intent::Close
-        && let Some(decision) = context.close_rolling()
-    {
-        return decision;
+/// One decision about a RollingUpdate.
+struct Rollout<'a> {
+    context: StepContext<'a>,
+}
+
+/// What every strategy does alike.
+impl<'a> Deref for Rollout<'a> {
+    type Target = StepContext<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.context
     }
-    if context.status.goal == Goal::Target && context.giving_up().is_none() {
-        if context.record.meta().deletion_timestamp.is_some() {
-            return context.turn_back("the record was deleted");
-        }
-        if context.record.spec.intent == Intent::Rollback {
-            return context.turn_back("rollback was asked for");
-        }
-    }
-    if context.status.step != Step::Recorded && context.record.spec.attempt > context.status.attempt {
-        return context.retry_rolling();
-    }
-    let next = match context.gr_is_somebody_elses() {
-        Some(why) => context.abandon(&why),
-        None => match context.status.step {
-            Step::Recorded => context.recorded_rolling(),
-            Step::Locking => context.locking(),
-            Step::Probing => context.probing(),
-            Step::Patching => context.patching(),
-            Step::Propagating => context.propagating(),
-            Step::Rolling => return context.rolling(),
-            Step::Restoring => context.restoring(),
-            step => context.fail(
-                Reason::Conflict,
-                format!("the status says {step:?}, which is no step of a RollingUpdate"),
-            ),
-        },
-    };
-    context.carry_out(next)
+}
+
+pub(super) fn decide(context: StepContext<'_>) -> Decision {
+    Rollout { context }.decide()
 }
 
 /// The DaemonSets whose pods the rollout of this record replaces, on its present way.
@@ -108,7 +91,43 @@ fn from_and_to(record: &crate::record::GcuUpgrade, goal: Goal) -> (&Value, &Valu
     }
 }
 
-impl StepContext<'_> {
+impl Rollout<'_> {
+    fn decide(&self) -> Decision {
+        if self.record.spec.intent == Intent::Close
+            && let Some(decision) = self.close_rolling()
+        {
+            return decision;
+        }
+        if self.status.goal == Goal::Target && self.giving_up().is_none() {
+            if self.record.meta().deletion_timestamp.is_some() {
+                return self.turn_back("the record was deleted");
+            }
+            if self.record.spec.intent == Intent::Rollback {
+                return self.turn_back("rollback was asked for");
+            }
+        }
+        if self.status.step != Step::Recorded && self.record.spec.attempt > self.status.attempt {
+            return self.retry_rolling();
+        }
+        let next = match self.gr_is_somebody_elses() {
+            Some(why) => self.abandon(&why),
+            None => match self.status.step {
+                Step::Recorded => self.recorded_rolling(),
+                Step::Locking => self.locking(),
+                Step::Probing => self.probing(),
+                Step::Patching => self.patching(),
+                Step::Propagating => self.propagating(),
+                Step::Rolling => return self.rolling(),
+                Step::Restoring => self.restoring(),
+                step => self.fail(
+                    Reason::Conflict,
+                    format!("the status says {step:?}, which is no step of a RollingUpdate"),
+                ),
+            },
+        };
+        self.carry_out(next)
+    }
+
     fn rolling_status(&self) -> RollingStatus {
         self.status.rolling.clone().unwrap_or_default()
     }

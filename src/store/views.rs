@@ -99,12 +99,12 @@ impl Views {
     /// Looks at the pods on the nodes in work, of each from when its claim has been seen on it: the scheduler knows by
     /// then that it is to bind no other pod to it.
     fn follow_claims(&self, rest: &mut Rest, record: &GcuUpgrade) {
-        let options = record.spec.rolling_update.clone().unwrap_or_default();
+        let options = record.spec.rolling_options();
         let rolling = record.status.as_ref().and_then(|s| s.rolling.as_ref());
         let claims = rolling.map(|r| r.active.as_slice()).unwrap_or_default();
         let needed: BTreeSet<&str> = claims
             .iter()
-            .filter(|claim| claim.cordon && needs_tenants(claim, &options))
+            .filter(|claim| claim.cordon && needs_tenants(claim, options))
             .map(|claim| claim.node.as_str())
             .collect();
         rest.tenants.retain(|node, _| needed.contains(node.as_str()));

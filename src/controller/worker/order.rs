@@ -24,8 +24,8 @@ impl Order {
     /// Counts, if the last count is too old.
     pub(super) async fn count(&mut self, client: &Client, record: &GcuUpgrade) -> Result<(), kube::Error> {
         if self.0.as_ref().is_none_or(|(_, at)| at.elapsed() >= GOOD_FOR) {
-            let drain = record.spec.rolling_update.clone().unwrap_or_default().drain;
-            self.0 = Some((Arc::new(live::busy(client, &drain).await?), Instant::now()));
+            let drain = &record.spec.rolling_options().drain;
+            self.0 = Some((Arc::new(live::busy(client, drain).await?), Instant::now()));
         }
         Ok(())
     }
@@ -40,7 +40,7 @@ impl Worker {
     /// Whether the next nodes are taken by it.
     pub(super) fn counts_tenants(&self) -> bool {
         let GcuUpgrade { spec, status, .. } = &self.record;
-        let options = spec.rolling_update.clone().unwrap_or_default();
+        let options = spec.rolling_options();
         spec.strategy == Strategy::RollingUpdate
             && status.as_ref().is_some_and(|s| s.step == Step::Rolling)
             && options.order == Wanted::IdleFirst

@@ -1,8 +1,8 @@
 //! Whose gr, and whose pod, it is that stands there.
 
+use super::Recreate;
 use crate::gr::{self, LiveGr};
 use crate::plan::PodState;
-use crate::plan::step_context::StepContext;
 use crate::record::Goal;
 
 /// Whose gr it is that stands there.
@@ -19,7 +19,7 @@ pub(super) enum GrIdentity {
     Foreign,
 }
 
-impl StepContext<'_> {
+impl Recreate<'_> {
     pub(super) fn identify(&self, gr: &LiveGr) -> GrIdentity {
         let wanted = self.record.manifest_for(self.status.goal);
         if gr.mark.as_deref() == Some(self.record.mark(self.status.goal).as_str()) {
@@ -48,10 +48,5 @@ impl StepContext<'_> {
 
     pub(super) fn is_leaving(&self, pod: &PodState) -> bool {
         self.status.workloads.iter().any(|w| w.namespace == pod.namespace && w.name == pod.workload)
-    }
-
-    /// A kubelet that is away ends no pod and starts none: when it comes back it ends the old one first.
-    pub(super) fn is_on_dead_node(&self, pod: &PodState) -> bool {
-        pod.node.as_ref().is_some_and(|n| self.seen.dead_nodes.contains(n))
     }
 }

@@ -2,28 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::describe_pod;
-use crate::gr::{self, LiveGr, Source, Workload, WorkloadKind};
-use crate::plan::step_context::{Next, StepContext, Wait};
+use super::{Recreate, describe_pod};
+use crate::gr::{self, LiveGr, WorkloadKind};
+use crate::plan::running::FAILURE_SETTLES;
+use crate::plan::step_context::{Next, Wait};
 use crate::plan::{Decision, PodState};
 use crate::record::rolling::Amount;
 use crate::record::{Goal, OnFailure, Phase, Reason, WaitReason};
 
 /// So many nodes decide over a Recreate when the request does not say: one broken machine of thousands does not.
 const DEFAULT_THRESHOLD: Amount = Amount::Percent(10);
-/// A failure signal counts once it has lasted this long: registries hiccup.
-pub(in crate::plan) const FAILURE_SETTLES: SignedDuration = SignedDuration::from_secs(30);
-
 /// What visibly cannot work: in few words for a wait, and in full.
 struct Failure {
     subject: String,
     message: String,
 }
 
-impl StepContext<'_> {
+impl Recreate<'_> {
     /// Running means: the operator says so of this very spec, and every workload is fully rolled out. The
     /// operator's "n/m" says nothing: it ends at 2/5 when two of five components are wanted.
     pub(super) fn waiting_running(&self) -> Next {
@@ -96,52 +93,6 @@ impl StepContext<'_> {
         deployments.into_iter().any(|w| w.namespace == pod.namespace && w.name == pod.workload)
     }
 
-    /// What of the stack does not run yet, if anything: a workload, or by the operator's word.
-    pub(in crate::plan) fn not_running(&self, gr: &LiveGr) -> Option<Next> {
-        let component = self.first_component_not_running(gr, &BTreeSet::new()).map(Next::Wait);
-        component.or_else(|| self.operator_has_its_time(gr))
-    }
-
-    /// Every workload is rolled out. The operator's word is one more piece of evidence, and waited for until the
-    /// deadline; then the cluster's own evidence has to do.
-    fn operator_has_its_time(&self, gr: &LiveGr) -> Option<Next> {
-        let late = self.status.deadline.is_some_and(|d| self.now >= d);
-        let waits = !gr.operator_says_running() && !late;
-        waits.then(|| {
-            let message = format!("gcu-operator reports phase `{}`, not yet Running", gr.phase());
-            Wait::next(WaitReason::OperatorDeploying, message)
-        })
-    }
-
-    fn first_component_not_running(&self, gr: &LiveGr, failing: &BTreeSet<&str>) -> Option<Wait> {
-        gr::workloads(&gr.manifest, &gr.status).iter().find_map(|w| self.not_rolled_out(gr, w, failing))
-    }
-
-    fn not_rolled_out(&self, gr: &LiveGr, workload: &Workload, failing: &BTreeSet<&str>) -> Option<Wait> {
-        let find = |workload: &Workload| self.seen.workloads.iter().find(|s| s.is(workload));
-        let pending = |workload: &Workload| match find(workload) {
-            Some(state) => state.pending(self.excused(workload, failing)),
-            // A documented default name that a later operator has changed: its own word has to do.
-            None if workload.source == Source::Assumed
-                && gr.reports_component_running(&workload.component) =>
-            {
-                None
-            }
-            None => Some("does not exist yet".to_owned()),
-        };
-        // The operator may give its workload another name than the spec does: then its word counts.
-        let reported = gr::reported_workloads(&workload.component, &gr.status);
-        let other_name = find(workload).is_none() && reported.iter().any(|w| find(w).is_some());
-        let workloads = if other_name { reported.as_slice() } else { std::slice::from_ref(workload) };
-        let (workload, pending) = workloads.iter().find_map(|w| Some((w, pending(w)?)))?;
-        Some(Wait {
-            reason: WaitReason::ComponentStarting,
-            message: format!("{}: {} is not fully rolled out", workload.component, workload.describe()),
-            detail: format!("{}: {} {pending}", workload.component, workload.describe()),
-            until: None,
-        })
-    }
-
     /// A workload of which the API server accepts no further pod.
     fn refused_workload(&self, gr: &LiveGr) -> Option<Failure> {
         gr::workloads(&gr.manifest, &gr.status).iter().find_map(|w| {
@@ -183,26 +134,5 @@ impl StepContext<'_> {
             detail: message.to_owned(),
             until: None,
         })
-    }
-
-    /// How many of its pods cannot become available: those on nodes that are not ready, or that have failed. A daemon
-    /// has one a node, beside which the old stack's may be left; a replica whose deletion has been asked for is started
-    /// again elsewhere.
-    pub(super) fn excused(&self, workload: &Workload, failing: &BTreeSet<&str>) -> i32 {
-        let theirs = |p: &&PodState| p.namespace == workload.namespace && p.workload == workload.name;
-        let pods = self.seen.pods.iter().filter(theirs).filter(|p| {
-            self.is_on_dead_node(p) || p.node.as_deref().is_some_and(|node| failing.contains(node))
-        });
-        let count = match workload.kind {
-            WorkloadKind::DaemonSet => pods.map(|p| &p.node).collect::<BTreeSet<_>>().len(),
-            WorkloadKind::Deployment => pods.filter(|p| !p.deleting).count(),
-        };
-        i32::try_from(count).unwrap_or(i32::MAX)
-    }
-
-    pub(in crate::plan) fn settles_at(&self) -> Timestamp {
-        let since =
-            self.status.waiting_on.as_ref().filter(|w| w.reason == WaitReason::PodFailing).map(|w| w.since);
-        since.unwrap_or(self.now).saturating_add(FAILURE_SETTLES).unwrap_or(Timestamp::MAX)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::Rollout;
 use super::index::Index;
 use super::node::{self, Move, NodeAssessment};
 use crate::plan::FleetAction;
@@ -12,13 +13,12 @@ use crate::plan::fleet::NodeState;
 use crate::plan::impact::Impact;
 use crate::plan::memo::Terms;
 use crate::plan::status::after;
-use crate::plan::step_context::StepContext;
 use crate::record::rolling::{
     Claim, ClaimState, DoneNode, Replaced, RollingStatus, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
 };
 use crate::record::size::{SKIP_REASON, TROUBLE, shortened};
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// Moves every claim on; returns the calls that they ask for and when the first of them has to be looked at
     /// again.
     pub(super) fn work_on_claims(

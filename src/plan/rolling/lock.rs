@@ -6,12 +6,13 @@
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::Rollout;
 use super::{LOCK_SETTLES, RELOCK_LIMIT};
 use crate::gr::{self, Component, LiveGr};
 use crate::plan::fleet::SetState;
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
 use crate::plan::pins::{Pin, Pins, resolve};
-use crate::plan::step_context::{Next, StepContext, Wait};
+use crate::plan::step_context::{Next, Wait};
 use crate::plan::{Decision, FleetAction, Guard, GuardAction};
 use crate::record::rolling::{Hold, LockedSet, RollingStatus};
 use crate::record::size::{LOCKED, stored};
@@ -26,7 +27,7 @@ pub(super) const INSISTS: &str = "the operator puts its own update strategy back
                                   their pods cannot be replaced node by node; turn the keeper on, or use \
                                   strategy Recreate";
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// The DaemonSets of the gr as they stand; `None` without a gr.
     pub(super) fn pins(&self) -> Option<Pins<'_>> {
         let (gr, previous) = (self.seen.gr.as_ref()?, self.record.spec.previous.as_ref()?);

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::Rollout;
 use super::index::Index;
 use super::stop::Stop;
 use crate::plan::Decision;
 use crate::plan::fleet::NodeState;
 use crate::plan::maintenance::{Verdict, Windows, windows};
-use crate::plan::step_context::StepContext;
 use crate::record::rolling::{Claim, ClaimState, RollingStatus};
 use crate::record::{GcuUpgrade, Phase, Reason};
 
@@ -22,7 +22,7 @@ pub(super) struct Mind {
     pub(super) until: Option<Timestamp>,
 }
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// Leaves the nodes that may be taken now.
     pub(super) fn mind_windows(&self, left: &mut Vec<&NodeState>, rolling: &mut RollingStatus) -> Mind {
         let Some(windows) = windows(self.record, self.now) else {

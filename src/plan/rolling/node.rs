@@ -213,7 +213,7 @@ impl Node<'_> {
                     };
                     let mut look = self.swap_wait(text.clone());
                     if refused.is_some() && here.is_empty() {
-                        look.signal = Some((text, crate::plan::recreate::starting::FAILURE_SETTLES));
+                        look.signal = Some((text, crate::plan::running::FAILURE_SETTLES));
                     }
                     return look;
                 }
@@ -222,7 +222,7 @@ impl Node<'_> {
                         let text =
                             format!("{}: {failure} (pod {}/{})", scoped.component, pod.namespace, pod.name);
                         let mut look = self.swap_wait(text.clone());
-                        look.signal = Some((text, crate::plan::recreate::starting::FAILURE_SETTLES));
+                        look.signal = Some((text, crate::plan::running::FAILURE_SETTLES));
                         return look;
                     }
                     (None, None) => {

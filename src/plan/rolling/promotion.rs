@@ -1,15 +1,15 @@
 //! The gates between the steps of a rollout: canary, `manual`, `pauseBetween`.
 
+use super::Rollout;
 use super::index::Index;
 use super::stop::Stop;
 use crate::plan::standstill::awaiting_promotion;
 use crate::plan::status::after;
-use crate::plan::step_context::StepContext;
 use crate::record::Phase;
 use crate::record::Reason;
 use crate::record::rolling::{Labels, RollingStatus};
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// Between steps: waits for `promote`, or for time to pass, then opens the next.
     pub(super) fn stop_for_promotion(
         &self,

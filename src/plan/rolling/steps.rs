@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::Rollout;
 use super::unrendered::has_moved;
 use crate::gr::{self, LiveGr};
 use crate::plan::fleet::{DaemonPod, SetState};
 use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
 use crate::plan::status::{End, goal_name};
-use crate::plan::step_context::{Next, StepContext, Wait};
+use crate::plan::step_context::{Next, Wait};
 use crate::plan::{Decision, GrAction};
 use crate::record::rolling::{LockedSet, RollingStatus};
 use crate::record::{Goal, Phase, Reason, Step, WaitReason};
@@ -16,7 +17,7 @@ use crate::record::{Goal, Phase, Reason, Step, WaitReason};
 /// The environment variable that the probe adds, and takes away again with the change itself.
 const PROBE: &str = "GUM_PROBE";
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// Nothing has been touched yet: note what is about to be.
     pub(super) fn recorded_rolling(&self) -> Next {
         if self.record.spec.previous.is_none() {

@@ -1,6 +1,7 @@
 //! Why no further node is taken: failures, interference, pauses, steps.
 
 use super::RELOCK_LIMIT;
+use super::Rollout;
 use super::index::Index;
 use super::lock::INSISTS;
 use super::trouble::{first_trouble, is};
@@ -8,7 +9,6 @@ use crate::plan::Decision;
 use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::standstill::PAUSED;
 use crate::plan::status::after;
-use crate::plan::step_context::StepContext;
 use crate::record::rolling::{RollingStatus, TroubleKind};
 use crate::record::size::stored;
 use crate::record::{Intent, Phase, Reason, WaitReason};
@@ -31,7 +31,7 @@ pub(super) struct Stop {
     pub(super) message: String,
 }
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// How many nodes have failed, and what that comes to.
     pub(super) fn failures(&self, index: &Index<'_>, rolling: &RollingStatus) -> Failures {
         let total = usize::try_from(rolling.nodes.total).unwrap_or(usize::MAX);

@@ -8,10 +8,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Rollout;
 use crate::gr::LiveGr;
 use crate::plan::fleet::SetState;
 use crate::plan::impact::{Certainty, Change, ChangeKind, changes};
-use crate::plan::step_context::StepContext;
 use crate::record::Goal;
 use crate::record::rolling::{LockedSet, RollingStatus};
 
@@ -25,7 +25,7 @@ pub(super) fn has_moved(pin: &LockedSet, set: &SetState) -> bool {
     set.hash.as_ref().is_some_and(|hash| *hash != pin.hash)
 }
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// How the target differs from what was there.
     fn changes(&self) -> Vec<Change> {
         let (from, to) = super::from_and_to(self.record, Goal::Target);

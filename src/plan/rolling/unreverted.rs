@@ -7,18 +7,18 @@
 
 use jiff::Timestamp;
 
+use super::Rollout;
 use super::index::{Index, Sets};
 use crate::gr::LiveGr;
 use crate::plan::Decision;
 use crate::plan::fleet::SetState;
 use crate::plan::impact::ScopedSet;
-use crate::plan::recreate::starting::FAILURE_SETTLES;
+use crate::plan::running::FAILURE_SETTLES;
 use crate::plan::status::after;
-use crate::plan::step_context::StepContext;
 use crate::record::rolling::{LockedSet, RollingStatus};
 use crate::record::{Goal, Phase, Reason, WaitReason};
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     /// The fleet by node; what is not back yet counts as unchanged.
     pub(super) fn index<'i>(&'i self, scope: &'i [ScopedSet], rolling: &RollingStatus) -> Index<'i> {
         let unsettled = self.unreverted(rolling).into_iter().map(|s| s.uid.clone()).collect();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::RELOCK_LIMIT;
+use super::Rollout;
 use super::index::Index;
 use super::node;
 use super::standing::Counts;
@@ -16,7 +17,6 @@ use super::stop::Stop;
 use super::trouble::{first_trouble, is, opted_out};
 use crate::plan::fleet::{Mark, NodeState};
 use crate::plan::status::after;
-use crate::plan::step_context::StepContext;
 use crate::plan::{Decision, FleetAction};
 use crate::record::rolling::{
     Claim, NodeCounts, Order, RollingStatus, RollingUpdate, TroubleKind, WINDOW_LIMIT,
@@ -24,7 +24,7 @@ use crate::record::rolling::{
 use crate::record::size::Room;
 use crate::record::{Goal, Intent, OnFailure, Phase, Reason, SkipNode, Step, WaitReason};
 
-impl StepContext<'_> {
+impl Rollout<'_> {
     pub(super) fn rolling(&self) -> Decision {
         let scope = self.scope();
         let mut rolling = self.rolling_status();

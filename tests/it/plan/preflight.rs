@@ -1,7 +1,7 @@
 //! What is said before anything is written.
 
 use gcu_upgrade_manager::plan::preflight::{
-    Refusal, Wanted, active, may_start, records_of, revision, revisions,
+    Refusal, Wanted, active, may_start, records_of, revision, revision_numbers,
 };
 
 use super::*;
@@ -82,7 +82,7 @@ fn a_numbered_revision_is_the_target_of_that_record() {
         (4, "2", "3", Phase::Failed),
         (5, "2", "4", Phase::RolledBack),
     ]);
-    assert_eq!(revisions(&records), [5, 4, 3, 2]);
+    assert_eq!(revision_numbers(&records), [5, 4, 3, 2]);
     for (number, wanted) in [(5, "4"), (4, "3"), (3, "2"), (2, "1")] {
         let found = revision("gcu", &records, Some(number), None).unwrap();
         assert_eq!((version(&found.manifest), found.of_revision), (wanted, Some(number)));
@@ -107,7 +107,7 @@ fn a_first_install_has_nothing_before_it() {
     let mut first = past(1, "1", "2", Phase::Succeeded);
     first.spec.previous = None;
     let records = records_of("gcu", vec![first]);
-    assert_eq!(revisions(&records), [1]);
+    assert_eq!(revision_numbers(&records), [1]);
     assert!(revision("gcu", &records, Some(0), None).is_err());
     assert!(matches!(revision("gcu", &records, None, None), Err(Refusal::Nothing(_))));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gcu_upgrade_manager::explain::progress::{efficiency, progress};
-use gcu_upgrade_manager::observe::budgets::budget;
+use gcu_upgrade_manager::observe::budgets::parse_budget;
 use gcu_upgrade_manager::plan::budget::{Budget, blocking};
 use gcu_upgrade_manager::plan::fleet::{RecreatedBy, Tenant};
 use gcu_upgrade_manager::record::rolling::{
@@ -130,7 +130,7 @@ fn budget_of(selector: Value, status: Value, v1: bool) -> Budget {
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": { "namespace": "a", "name": "b" }, "spec": { "selector": selector }, "status": status,
     });
-    budget(&serde_json::from_value(object).unwrap(), v1)
+    parse_budget(&serde_json::from_value(object).unwrap(), v1)
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod largest;
 use std::sync::Arc;
 
 use gcu_upgrade_manager::plan::commands::nodes::{self};
-use gcu_upgrade_manager::plan::preflight::{Refusal, fits, may_start};
+use gcu_upgrade_manager::plan::preflight::{Refusal, fits_a_record, may_start};
 use gcu_upgrade_manager::record::rolling::{
     Claim, ClaimState, ClaimedPod, GivingUp, Replaced, RollingStatus, RollingUpdate, SkippedNode, Trouble,
     TroubleKind, WINDOW_LIMIT,
@@ -169,10 +169,10 @@ proptest! {
 #[test]
 fn what_a_request_asks_for_is_bounded_beside_the_manifests() {
     let mut spec = record().spec;
-    assert_eq!(fits(&spec), Ok(()));
+    assert_eq!(fits_a_record(&spec), Ok(()));
     let labels = (0..200).map(|n| (format!("{n}{}", "<".repeat(10)), String::new()));
     spec.rolling_update = Some(RollingUpdate { node_selector: labels.collect(), ..RollingUpdate::default() });
-    let refusal = fits(&spec).unwrap_err();
+    let refusal = fits_a_record(&spec).unwrap_err();
     assert!(matches!(refusal, Refusal::RequestTooLarge(bytes) if bytes > 12_288), "{refusal}");
     let text = refusal.to_string();
     assert!(text.ends_with("beside the manifests: use shorter labels, or a shorter reason"), "{text}");

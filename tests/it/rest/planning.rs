@@ -259,7 +259,7 @@ async fn budgets_of_clusters_before_policy_v1_are_read_too() {
         "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": "training" } } },
     });
     api.create(&PostParams::default(), &serde_json::from_value(budget).unwrap()).await.unwrap();
-    let read = gcu_upgrade_manager::observe::budgets::live(&client).await.unwrap();
+    let read = gcu_upgrade_manager::observe::budgets::read(&client).await.unwrap();
     assert_eq!(read.len(), 1);
     assert_eq!((read[0].name.as_str(), read[0].selector.labels.len()), ("training", 1));
     assert!(!read[0].selector.empty_is_all);

@@ -236,7 +236,7 @@ impl Replay {
         self.seen.evicted.insert(controller);
         self.seen.evictions += 1;
         let record = self.active.as_ref().expect("evictions belong to an upgrade");
-        let options = record.spec.rolling_update.clone().unwrap_or_default();
+        let options = record.spec.rolling_options().clone();
         let labels = &pod["metadata"]["labels"];
         let selector = &options.drain.pod_selector;
         let selected = !selector.is_empty() && selector.iter().all(|(k, v)| labels[k] == v.as_str());

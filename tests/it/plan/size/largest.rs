@@ -70,7 +70,7 @@ impl World {
         record.spec.requested_by = Some(shortened(&worst.repeat(2000), 512));
         record.spec.steered_by =
             Some(Steered { command: "retry-node".to_owned(), by: shortened(&worst.repeat(2000), 512) });
-        while fits(&record.spec).is_ok() {
+        while fits_a_record(&record.spec).is_ok() {
             record.spec.components.push(worst.repeat(20));
         }
         record.spec.components.pop();
