@@ -8,6 +8,7 @@ pub mod budget;
 mod clock_rewind;
 pub mod commands;
 pub mod fleet;
+pub mod gangs;
 pub mod hold;
 pub mod impact;
 pub mod maintenance;

@@ -6,6 +6,7 @@
 mod amount;
 pub mod brief;
 mod claim;
+mod gangs;
 mod limits;
 pub mod maintenance;
 mod marks;
@@ -40,7 +41,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 8;
+pub const CRD_REVISION: u32 = 9;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 

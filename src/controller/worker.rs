@@ -164,6 +164,10 @@ impl Worker {
         match self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo) {
             Some(seen) => {
                 let decision = self.decide_on_views(seen);
+                let unread = self.memo.take_unread();
+                if !unread.is_empty() {
+                    return self.read_gangs(unread).await;
+                }
                 if basis(&self.record, &decision) == Basis::Views {
                     return self.carry_out(decision).await;
                 }

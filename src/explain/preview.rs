@@ -5,6 +5,7 @@ mod components;
 mod duration;
 mod summary;
 mod text;
+mod units;
 mod warnings;
 mod windows;
 
@@ -29,6 +30,7 @@ use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{LockedSet, RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
 
+pub use units::PlannedUnit;
 pub use windows::PlannedWindows;
 
 /// What a plan is made from.
@@ -78,6 +80,9 @@ pub struct Preview {
     pub steps: Option<Steps>,
     /// The nodes, in the order in which they are taken.
     pub nodes: Vec<PlannedNode>,
+    /// Nodes that are taken together, since pods of one gang are on them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<PlannedUnit>,
     /// The nodes that would be left out now, and why.
     pub skipped: Vec<SkippedNode>,
     /// How long it should take.
@@ -194,7 +199,9 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
     };
     let index = Index::of(ask.fleet, &scope, ask.options);
     let components = components::components(ask, &changes, &index);
-    let (mut taken, skipped, concerned) = nodes(ask, &index);
+    let (taken, skipped, concerned) = nodes(ask, &index);
+    let gangs = units::gangs(ask);
+    let mut taken = units::in_order(taken, &gangs);
     let rolls = ask.strategy == Strategy::RollingUpdate;
     let at_once = if rolls { ask.options.max_unavailable.of(concerned) } else { taken.len() };
     let max_unavailable = if rolls { at_once.min(WINDOW_LIMIT) } else { at_once };
@@ -204,6 +211,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
     let nodes: Vec<PlannedNode> = planned
         .map(|(place, node)| planned_node(ask, &index, node, step_of(place, steps.as_ref())))
         .collect();
+    let units = units::units(ask, &nodes, &gangs, max_unavailable);
     let starts = starts(ask, &index, &nodes);
     let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref(), starts);
     let windows = windows::windows(ask, &nodes, max_unavailable, starts, &expected);
@@ -214,6 +222,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         risks.extend(pins.refused.iter().map(refused));
         risks.extend(pins.unmanaged.iter().map(|why| Risk::new(RiskName::UnmanagedDaemonSet, why.clone())));
     }
+    risks.extend(units::risks(&units));
     risks.extend(warnings::warnings(ask, &changes, &nodes, &skipped, at_once));
     Preview {
         gr: ask.gr.to_owned(),
@@ -223,6 +232,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         max_unavailable,
         steps,
         nodes,
+        units,
         skipped,
         expected,
         windows,

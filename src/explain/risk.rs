@@ -54,6 +54,8 @@ pub enum RiskName {
     BudgetBlocks,
     /// Nodes keep the old version.
     NodesLeftOut,
+    /// A gang is on more nodes than may be in work at once.
+    GangTooBig,
     /// Fewer nodes are in work at once than asked for.
     WindowCapped,
     /// Which disruption budgets would block is not known.

@@ -13,6 +13,7 @@ use crate::gr::LiveGr;
 use crate::plan::FleetAction;
 use crate::plan::budget::{Budget, blocking};
 use crate::plan::fleet::Fleet;
+use crate::plan::gangs::KnownGangs;
 use crate::plan::maintenance::{Verdict, windows};
 use crate::plan::rolling::index::Index;
 use crate::plan::rolling::node::{self, Move, NodeAssessment, Stage};
@@ -108,7 +109,13 @@ fn looked_at(
         return Why { message, ..Why::default() };
     }
     let scope = scope(record, status.goal, gr);
-    let index = Index::of(fleet, &scope, record.spec.rolling_options());
+    let options = record.spec.rolling_options();
+    let mut index = Index::of(fleet, &scope, options);
+    if fleet.gangs.is_empty() {
+        // Of the pods of users only those on nodes in work are looked at.
+        let pods = fleet.tenants.values().flatten().map(AsRef::as_ref);
+        index.gangs = Arc::new(KnownGangs::among(pods, options, now));
+    }
     let abandon = rolling.giving_up.as_ref().is_some_and(|g| g.abandon);
     let stopping = abandon || record.spec.intent == Intent::Pause;
     let look = |claim: &Arc<Claim>| {

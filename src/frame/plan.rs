@@ -10,6 +10,9 @@ use super::{Look, Tone, clean, time, width, wrapped};
 /// Nodes that are named with `-o wide`; `--all` names every one.
 const NODES: usize = 50;
 
+/// Gangs that are named.
+const UNITS_SHOWN: usize = 20;
+
 /// A plan, as far as it is drawn.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -34,6 +37,8 @@ pub struct Plan {
     pub expected: Expected,
     /// In which maintenance windows.
     pub windows: Option<Windows>,
+    /// Nodes that are taken together, since pods of one gang are on them.
+    pub units: Vec<Unit>,
     /// What may go wrong, by name.
     pub risks: Vec<Risk>,
 }
@@ -52,6 +57,14 @@ pub struct Component {
     pub uncertain: bool,
     /// none, restart, cordon or evict.
     pub impact: String,
+}
+
+/// Nodes that are taken together.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Unit {
+    /// In a sentence.
+    pub message: String,
 }
 
 /// The maintenance windows.
@@ -145,6 +158,12 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
     line("Time", &expected(&plan.expected));
     if let Some(windows) = &plan.windows {
         line("Windows", &windows.message);
+    }
+    for unit in plan.units.iter().take(UNITS_SHOWN) {
+        line("Gang", &unit.message);
+    }
+    if let more @ 1.. = plan.units.len().saturating_sub(UNITS_SHOWN) {
+        line("Gang", &format!("and {more} more"));
     }
     let (mut blocked, mut stay) = (0, 0);
     for pod in plan.nodes.iter().flat_map(|n| &n.evicts) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
@@ -16,8 +17,9 @@ use super::fleet::{
 };
 use crate::cluster::Pages;
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant, matches};
+use crate::plan::gangs::{Gang, KnownGangs, Members};
 use crate::plan::rolling::node::is_evicted;
-use crate::record::rolling::{Drain, RollingUpdate};
+use crate::record::rolling::RollingUpdate;
 
 /// Pods fetched with one call for the order of nodes: next to nothing is kept of them.
 const ORDER_PAGE: u32 = 500;
@@ -59,21 +61,53 @@ pub async fn fleet(
     Ok(Fleet { sets, busy: Some(Arc::new(busy)), ..fleet })
 }
 
-/// How many pods would have to leave each node now, for the order of nodes; only nodes with some are named.
+/// The pods that would have to leave nodes now.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    /// How many on each node; only nodes with some are named.
+    pub busy: BTreeMap<String, usize>,
+    /// The gangs that they are of.
+    pub gangs: KnownGangs,
+}
+
+/// Which pods would have to leave nodes now, for the order of nodes and for which of them are taken together.
 ///
 /// # Errors
 /// The API server's, as they come.
-pub async fn busy(client: &Client, drain: &Drain) -> Result<BTreeMap<String, usize>, kube::Error> {
-    let mut busy = BTreeMap::new();
+pub async fn leaving(client: &Client, options: &RollingUpdate) -> Result<Leaving, kube::Error> {
+    let mut all = Leaving::default();
     let params = ListParams::default().limit(ORDER_PAGE);
     each(Api::<Pod>::all(client.clone()), params, |p| {
-        if let Some(tenant) = parse_tenant(&p).filter(|pod| is_evicted(pod, drain)) {
-            let leaving: &mut usize = busy.entry(tenant.node.clone()).or_default();
+        if let Some(tenant) = parse_tenant(&p).filter(|pod| is_evicted(pod, &options.drain)) {
+            let leaving: &mut usize = all.busy.entry(tenant.node.clone()).or_default();
             *leaving = leaving.saturating_add(1);
+            all.gangs.see(&tenant, options);
         }
     })
     .await?;
-    Ok(busy)
+    Ok(all)
+}
+
+/// Where the pods of a gang are now.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn gang(
+    client: &Client,
+    gang: &Gang,
+    options: &RollingUpdate,
+    read_at: Timestamp,
+) -> Result<Members, kube::Error> {
+    let mut members = Members { read_at: Some(read_at), ..Members::default() };
+    let params = ListParams::default().labels(&format!("{}={}", gang.key, gang.name));
+    each(Api::<Pod>::namespaced(client.clone(), &gang.namespace), params, |p| {
+        let pod = parse_tenant(&p).filter(|pod| Gang::of_leaving(pod, options).as_ref() == Some(gang));
+        if let Some(pod) = pod {
+            members.add(&pod.node, pod.created_at);
+        }
+    })
+    .await?;
+    Ok(members)
 }
 
 /// Every DaemonSet of one namespace, or of all, now.

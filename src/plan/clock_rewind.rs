@@ -51,6 +51,7 @@ fn began(status: &mut GcuUpgradeStatus) -> Vec<&mut Timestamp> {
         all.extend(&mut rolling.locked_since);
         all.extend(&mut rolling.step_ended_at);
         all.extend(&mut rolling.gated_since);
+        all.extend(&mut rolling.gang_waits_since);
         all.extend(&mut rolling.window_closed_since);
         all.extend(&mut rolling.first_claim_at);
         all.extend(&mut rolling.last_done_at);

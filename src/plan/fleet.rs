@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::gangs::KnownGangs;
 use crate::record::rolling::{Hold, Labels, LockedSet, NodeMark};
 
 pub use pods::DaemonPods;
@@ -30,6 +31,8 @@ pub struct Fleet {
     pub unread: BTreeMap<String, String>,
     /// How many pods would have to leave each node, as last counted, for the order of nodes.
     pub busy: Option<Arc<BTreeMap<String, usize>>>,
+    /// The gangs of users' pods, as far as they are known.
+    pub gangs: Arc<KnownGangs>,
     /// The gr's DaemonSets.
     pub sets: Vec<Arc<SetState>>,
     /// The node that this service runs on.

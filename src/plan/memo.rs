@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::fleet::Fleet;
+use super::gangs::Gang;
 use super::rolling::index::Sets;
 use super::rolling::standing::{Standings, Touched};
 use crate::record::rolling::{Claim, RollingUpdate};
@@ -22,6 +23,8 @@ pub struct Memo {
     waiting: HashMap<String, Waiting>,
     terms: Option<Terms>,
     pub(super) reserved: Reserved,
+    /// Gangs of which the last decision has to know where their pods are now.
+    pub(super) unread: BTreeSet<Gang>,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,11 @@ impl Memo {
     /// Anything may have changed.
     pub fn touch_all(&mut self) {
         self.touched = Touched::All;
+    }
+
+    /// The gangs whose pods have to be read before the next decision: this one did not know where they are.
+    pub fn take_unread(&mut self) -> BTreeSet<Gang> {
+        std::mem::take(&mut self.unread)
     }
 
     /// How every node stands now.

@@ -23,6 +23,7 @@
 mod claims;
 mod drain;
 mod emptying;
+mod gang;
 pub mod index;
 mod lock;
 mod maintenance;

@@ -37,6 +37,8 @@ pub enum Reason {
     OutsideWindow,
     /// The maintenance window that is open ends too soon.
     WouldOutlastWindow,
+    /// Only nodes are left whose gang is on more nodes than `maxUnavailable`.
+    GangTooBig,
     /// The gr is somebody else's now.
     Conflict,
     /// A person closed it.

@@ -12,6 +12,7 @@ use super::Reason;
 
 pub use super::amount::{Amount, Asked};
 pub use super::claim::*;
+pub use super::gangs::*;
 pub use super::marks::*;
 
 /// Labels that all have to be there.
@@ -45,6 +46,8 @@ pub struct RollingUpdate {
     /// Wait for these pods of a node to end before it is drained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_for_jobs: Option<WaitForJobs>,
+    /// How jobs on several nodes are treated that are restarted as a whole.
+    pub gangs: Gangs,
     /// The rollout stops when this number or percentage of nodes has failed or is late. Below it the others go on; when
     /// they are done, the upgrade is held.
     pub failure_threshold: Amount,
@@ -62,6 +65,7 @@ impl Default for RollingUpdate {
             order: Order::default(),
             drain: Drain::default(),
             wait_for_jobs: None,
+            gangs: Gangs::default(),
             failure_threshold: Amount::Number(1),
         }
     }
@@ -214,6 +218,10 @@ pub struct RollingStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub window_closed_since: Option<Timestamp>,
+    /// Since when slots are free that a gang on more nodes than these waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub gang_waits_since: Option<Timestamp>,
     /// For the efficiency: when each free slot of the window would have become free if nothing of ours took
     /// time, in milliseconds after the first claim.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -173,7 +173,13 @@ impl Room {
 
     /// Whether another node has room, whatever its name.
     pub fn is_left(&self) -> bool {
-        self.left >= CLAIM + NODE_NAME + self.pods + GROWTH.max(SKIPPED + NODE_NAME)
+        self.is_left_for(1)
+    }
+
+    /// Whether so many other nodes have room, whatever their names.
+    pub fn is_left_for(&self, nodes: usize) -> bool {
+        let each = CLAIM + NODE_NAME + self.pods + GROWTH.max(SKIPPED + NODE_NAME);
+        self.left >= nodes.saturating_mul(each)
     }
 
     /// Another node is in work.

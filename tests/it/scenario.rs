@@ -3,6 +3,7 @@
 //! crash matrix.
 
 mod end;
+mod jobs;
 mod neighbours;
 mod older;
 mod people;
@@ -89,6 +90,9 @@ pub(crate) struct Expect {
     /// The DaemonSets of which we deleted pods, exactly.
     #[serde(default)]
     pub(crate) replaced: Option<Vec<String>>,
+    /// How often jobs on several nodes were restarted as a whole.
+    #[serde(default)]
+    pub(crate) restarts: BTreeMap<String, usize>,
     /// How often a node was cordoned.
     #[serde(default)]
     pub(crate) cordons: Option<usize>,

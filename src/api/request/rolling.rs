@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Seconds, SecondsOrNone};
 use crate::record::rolling::{
-    Amount, Asked, Canary, Drain, Labels, OnTimeout, Order, RollingUpdate, WaitForJobs,
+    Amount, Asked, Canary, Drain, Gangs, Labels, OnTimeout, Order, RollingUpdate, TooBig, WaitForJobs,
 };
 
 /// How a RollingUpdate proceeds. BCS's names `rollingManually` and `upgradeDuration` are taken too.
@@ -15,7 +15,7 @@ use crate::record::rolling::{
 #[schemars(transform = with_aliases)]
 pub(super) struct RollingBody {
     /// A number of nodes, or a percentage of those concerned (rounded down, at least 1), at once; by default 1,
-    /// never more than 200.
+    /// never more than 1000.
     max_unavailable: Option<Asked>,
     /// These nodes first, then wait for `promote`.
     canary: Option<CanaryBody>,
@@ -35,6 +35,8 @@ pub(super) struct RollingBody {
     drain: DrainBody,
     /// These pods of a node may end before it is drained.
     wait_for_jobs: Option<JobsBody>,
+    /// How jobs on several nodes are treated that are restarted as a whole.
+    gangs: GangsBody,
     /// The rollout stops when this number or percentage of nodes has failed or is late; by default 1.
     failure_threshold: Option<Asked>,
 }
@@ -76,6 +78,65 @@ struct JobsBody {
     selector: Selector,
     /// For so long, then they are drained like others; by default 1h.
     timeout: Option<Seconds>,
+}
+
+/// How jobs on several nodes are treated.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct GangsBody {
+    /// Take all nodes of a gang together; by default true.
+    enabled: Option<bool>,
+    /// What happens to a gang on more nodes than `maxUnavailable`; by default Wait.
+    too_big: Option<TooBig>,
+    /// Further label keys whose value names a gang, at most 16.
+    #[schemars(length(max = 16), inner(length(min = 1, max = 317)))]
+    keys: Vec<String>,
+}
+
+impl GangsBody {
+    fn resolve(&self) -> Result<Gangs, String> {
+        let usual = Gangs::default();
+        let enabled = self.enabled.unwrap_or(usual.enabled);
+        if !enabled && (self.too_big.is_some() || !self.keys.is_empty()) {
+            return Err(
+                "rollingUpdate.gangs: enabled is false, and the other fields say how gangs are treated: \
+                        leave out one or the other"
+                    .to_owned(),
+            );
+        }
+        if self.keys.len() > GANG_KEYS {
+            return Err(format!(
+                "rollingUpdate.gangs.keys: {} keys, and at most {GANG_KEYS} are looked for",
+                self.keys.len()
+            ));
+        }
+        if let Some(key) = self.keys.iter().find(|key| !is_label_key(key)) {
+            return Err(format!(
+                "rollingUpdate.gangs.keys: {key:?} is no label key: write it as it stands on the pods, such as \
+                 ray.io/cluster"
+            ));
+        }
+        Ok(Gangs { enabled, too_big: self.too_big.unwrap_or_default(), keys: self.keys.clone() })
+    }
+}
+
+/// So many further keys may name gangs.
+const GANG_KEYS: usize = 16;
+
+/// Whether Kubernetes takes it for the key of a label: a name of up to 63 characters, after a domain and a slash.
+fn is_label_key(key: &str) -> bool {
+    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
+    let ends = |text: &str| {
+        let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        end(text.chars().next()) && end(text.chars().last())
+    };
+    let name_is = name.len() <= 63
+        && ends(name)
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let part = |part: &str| {
+        ends(part) && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    name_is && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
 }
 
 /// How long jobs are waited for unless the caller says otherwise: an hour.
@@ -139,6 +200,7 @@ impl RollingBody {
                 selector: jobs.selector.0.clone(),
                 timeout_seconds: jobs.timeout.map_or(JOBS_TIMEOUT, |s| s.0),
             }),
+            gangs: self.gangs.resolve()?,
             failure_threshold: self.failure_threshold.map_or(usual.failure_threshold, |a| a.0),
         })
     }

@@ -1,6 +1,6 @@
 //! Looking at the cluster, and what to say when that cannot be done.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
@@ -53,8 +53,9 @@ impl Worker {
         let now = self.complete(&mut seen);
         let decision = decide_with(&self.record, &seen, now, &mut self.memo);
         debug_assert_eq!(decision, decide(&self.record, &seen, now), "what is kept changes no decision");
-        // Without what is not repeated: it would be copied for the next call that is added to it.
-        self.sight.fleet = Fleet { refusals: Arc::default(), ..seen.fleet };
+        // Without what is added to: it would be copied for that.
+        let (refusals, gangs) = Default::default();
+        self.sight.fleet = Fleet { refusals, gangs, ..seen.fleet };
         decision
     }
 
@@ -67,7 +68,7 @@ impl Worker {
         self.suppressed.expire(instant, &mut self.memo);
         seen.fleet.refusals = self.suppressed.why();
         seen.fleet.own_node.clone_from(&self.context.own_node);
-        seen.fleet.busy = self.order.busy();
+        self.order.complete(&mut seen.fleet);
         seen.undisturbed_since = self.undisturbed_since;
         seen.not_released = self.context.not_released.lock().unwrap_or_else(PoisonError::into_inner).clone();
         now

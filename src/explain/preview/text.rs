@@ -11,6 +11,8 @@ use crate::record::Strategy;
 const NODES_SHOWN: usize = 50;
 /// Pods that are named for each node.
 const PODS_SHOWN: usize = 5;
+/// Gangs that are named.
+const UNITS_SHOWN: usize = 20;
 /// Longer values are cut.
 const FIELD_LIMIT: usize = 100;
 
@@ -31,6 +33,12 @@ impl fmt::Display for Preview {
         }
         if let Some(windows) = &self.windows {
             writeln!(f, "Windows {}", windows.message)?;
+        }
+        for unit in self.units.iter().take(UNITS_SHOWN) {
+            writeln!(f, "Gang    {}", unit.message)?;
+        }
+        if let more @ 1.. = self.units.len().saturating_sub(UNITS_SHOWN) {
+            writeln!(f, "Gang    and {more} more")?;
         }
         if self.strategy == Strategy::RollingUpdate && !self.nodes.is_empty() {
             writeln!(f)?;

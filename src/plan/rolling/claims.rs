@@ -31,6 +31,7 @@ impl Rollout<'_> {
         let (mut calls, mut untils) = (Vec::new(), Vec::new());
         rolling.skipped.retain(|s| self.attempt_of(&s.node) <= s.attempt);
         let mut memo = self.memo.borrow_mut();
+        memo.unread.clear();
         memo.on_terms(Terms::of(self.record, self.status.goal, &index.sets, (stopping, abandon)));
         for mut claim in std::mem::take(&mut rolling.active) {
             if let Some(until) = memo.waits(&claim, self.now) {
@@ -79,7 +80,7 @@ impl Rollout<'_> {
                     let (node, reason) = (claim.node.clone(), shortened(&reason, SKIP_REASON));
                     rolling.skipped.push(SkippedNode { node, reason, attempt: claim.attempt });
                 }
-                Move::LeaveOut => {
+                Move::Return => {
                     let claim = Arc::make_mut(&mut claim);
                     claim.state = ClaimState::Returning;
                     claim.trouble = None;
@@ -95,8 +96,9 @@ impl Rollout<'_> {
                     continue;
                 }
             }
-            // A clock that was set is looked at again each time.
-            if only_waits && !look.clock_was_set {
+            memo.unread.extend(look.unread);
+            // A clock that was set, and what other nodes have to be like, is looked at again each time.
+            if only_waits && !look.clock_was_set && !look.of_others {
                 let late = Some(claim.deadline).filter(is_to_come);
                 let ends = self.window_of(&claim, index).filter(is_to_come);
                 memo.is_waiting(&claim, until, until.into_iter().chain(late).chain(ends).min());

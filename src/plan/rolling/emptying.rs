@@ -54,7 +54,7 @@ impl Node<'_> {
             look.until = Some(self.claim.deadline);
             return look;
         }
-        self.evict(&leaving, &options.drain, true)
+        self.waits_for_gangs(&leaving).unwrap_or_else(|| self.evict(&leaving, &options.drain, true))
     }
 
     /// The pods of users on the node; `None` while it is not known whether there are any.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::standing::{Standings, Touched};
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant};
+use crate::plan::gangs::KnownGangs;
 use crate::plan::impact::ScopedSet;
 use crate::record::GcuUpgradeSpec;
 use crate::record::rolling::{RollingStatus, RollingUpdate};
@@ -56,6 +57,8 @@ pub struct Index<'a> {
     pub sets: Sets<'a>,
     /// The position of the first DaemonSet whose pods are replaced.
     pub first: usize,
+    /// The gangs of users' pods, as far as they are known.
+    pub gangs: Arc<KnownGangs>,
     /// How every node stands.
     pub(super) standings: Arc<Standings>,
 }
@@ -72,7 +75,7 @@ impl<'a> Index<'a> {
 
     /// The same, with standings that are up to date.
     pub(super) fn with(fleet: &'a Fleet, sets: Sets<'a>, standings: Arc<Standings>) -> Self {
-        Self { fleet, sets, first: standings.first(), standings }
+        Self { fleet, sets, first: standings.first(), gangs: fleet.gangs.clone(), standings }
     }
 
     /// The pods of the DaemonSets concerned on a node, with the position of their DaemonSet.

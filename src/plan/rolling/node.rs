@@ -4,6 +4,8 @@
 //! the other, verify, soak, release (one patch again). Up to Swapping a node can be released untouched; from
 //! then on there is no way back but forward, or rolling the node back.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use super::trouble::opted_out;
 pub use super::drain::{cannot_be_evicted, is_evicted, must_leave, needs_tenants};
 use crate::plan::FleetAction;
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
+use crate::plan::gangs::Gang;
 use crate::plan::impact::Impact;
 use crate::plan::status::after;
 use crate::record::rolling::{Claim, ClaimState, PodId, Replaced, RollingUpdate};
@@ -59,8 +62,8 @@ pub enum Move {
     Done,
     /// It is to be released, and left out from now on, for this reason.
     Skip(String),
-    /// It is to be released because a person has taken it out.
-    LeaveOut,
+    /// It is to be released untouched: a person has taken it out, or it cannot be drained with the others of its gang.
+    Return,
     /// It has been released: the claim can be dropped.
     GiveBack,
     /// There is no such node any more.
@@ -82,6 +85,10 @@ pub struct NodeAssessment {
     pub missing_gcus: bool,
     /// By the cluster's clock, its pods became ready in the future.
     pub clock_was_set: bool,
+    /// Gangs of which it has to be known first where their pods are now.
+    pub unread: BTreeSet<Gang>,
+    /// What it waits for is on other nodes, too.
+    pub of_others: bool,
     /// When to look again though nothing has changed.
     pub until: Option<Timestamp>,
 }
@@ -95,6 +102,8 @@ impl NodeAssessment {
             signal: None,
             missing_gcus: false,
             clock_was_set: false,
+            unread: BTreeSet::new(),
+            of_others: false,
             until: None,
         }
     }
@@ -125,7 +134,7 @@ pub fn look(
     if claim.state != ClaimState::Returning
         && let Some(why) = opted_out(node, &record.spec.skip)
     {
-        return NodeAssessment::new(Stage::Releasing, why, Move::LeaveOut);
+        return NodeAssessment::new(Stage::Releasing, why, Move::Return);
     }
     match claim.state {
         ClaimState::Returning => there.give_back(),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::RELOCK_LIMIT;
 use super::Rollout;
+use super::gang::{Fit, Passed};
 use super::index::Index;
 use super::node;
 use super::standing::Counts;
@@ -73,7 +74,9 @@ impl Rollout<'_> {
                 return self.tell_of_window(&index, rolling, &news);
             }
             (stop, until) = (mind.stop, until.into_iter().chain(mind.until).min());
-            self.take_nodes(&index, &mut rolling, &left);
+            let passed = self.take_nodes(&index, &mut rolling, &left);
+            until = until.into_iter().chain(passed.until).min();
+            stop = stop.or_else(|| passed.stop.filter(|_| rolling.active.is_empty()));
         }
         self.conclude(&index, rolling, stop, calls, until)
     }
@@ -119,9 +122,11 @@ impl Rollout<'_> {
         index.room(&self.record.spec, rolling, &mut self.memo.borrow_mut().reserved)
     }
 
-    fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) {
+    /// Takes as many of these as fit, those of one gang together.
+    fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) -> Passed {
+        let mut units = self.units(index, rolling, left);
         if left.is_empty() {
-            return;
+            return units.passed;
         }
         let mut room = self.room(index, rolling);
         for node in left {
@@ -129,18 +134,29 @@ impl Rollout<'_> {
             if full || rolling.step_left == Some(0) || !room.is_left() {
                 break;
             }
-            if let Some(since) = rolling.gated_since.take() {
-                let gated = u64::try_from(self.now.duration_since(since).as_millis()).unwrap_or_default();
-                rolling.gated_ms = rolling.gated_ms.saturating_add(gated);
-                let together = rolling.ideal_ms;
-                rolling.slots.iter_mut().for_each(|slot| *slot = together);
+            match units.of(node, rolling, &room) {
+                Fit::Takes(unit) => {
+                    unit.into_iter().for_each(|node| self.take(index, rolling, node, &mut room))
+                }
+                Fit::Waits => {}
+                Fit::KeepsSlots => break,
             }
-            rolling.first_claim_at.get_or_insert(self.now);
-            let claim = self.new_claim(index, node, rolling);
-            room.take(&claim);
-            rolling.active.push(Arc::new(claim));
-            rolling.step_left = rolling.step_left.map(|left| left.saturating_sub(1));
         }
+        units.end(rolling)
+    }
+
+    fn take(&self, index: &Index<'_>, rolling: &mut RollingStatus, node: &NodeState, room: &mut Room) {
+        if let Some(since) = rolling.gated_since.take() {
+            let gated = u64::try_from(self.now.duration_since(since).as_millis()).unwrap_or_default();
+            rolling.gated_ms = rolling.gated_ms.saturating_add(gated);
+            let together = rolling.ideal_ms;
+            rolling.slots.iter_mut().for_each(|slot| *slot = together);
+        }
+        rolling.first_claim_at.get_or_insert(self.now);
+        let claim = self.new_claim(index, node, rolling);
+        room.take(&claim);
+        rolling.active.push(Arc::new(claim));
+        rolling.step_left = rolling.step_left.map(|left| left.saturating_sub(1));
     }
 
     /// The nodes that may be taken next, in the order in which they are taken.
@@ -161,12 +177,16 @@ impl Rollout<'_> {
         let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| node.labels.match_all(c));
         let slots = usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let free = slots.saturating_sub(rolling.active.len());
-        let enough = if self.record.spec.maintenance.is_some() { usize::MAX } else { free };
+        let any = self.record.spec.maintenance.is_some() || self.minds_gangs(index);
+        let enough = if any { usize::MAX } else { free };
         self.free(index, rolling).filter(wanted).take(enough).collect()
     }
 
     /// The nodes that the record itself leaves out.
-    fn left_out_by_record<'r>(&'r self, rolling: &'r RollingStatus) -> impl Iterator<Item = &'r str> {
+    pub(super) fn left_out_by_record<'r>(
+        &'r self,
+        rolling: &'r RollingStatus,
+    ) -> impl Iterator<Item = &'r str> {
         let by_request = self.record.spec.skip.iter().map(|skip| skip.node.as_str());
         by_request.chain(rolling.skipped.iter().map(|skipped| skipped.node.as_str()))
     }
@@ -267,7 +287,7 @@ pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f Node
 }
 
 /// The names of the nodes in work.
-fn in_work(rolling: &RollingStatus) -> impl Iterator<Item = &str> {
+pub(super) fn in_work(rolling: &RollingStatus) -> impl Iterator<Item = &str> {
     rolling.active.iter().map(|claim| claim.node.as_str())
 }
 

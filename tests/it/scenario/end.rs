@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
+use super::jobs;
 use super::people;
 use super::step::Step;
 use super::tenants::{ADMIN, NAMESPACE, is_ready};
@@ -134,13 +135,15 @@ impl Scenario {
         }
         let fleet = harness.fleet().await;
         // Each of two processes may ask for the same: the second is told that it is done.
-        // Each of two processes may ask for the same: the second is told that it is done.
         let others =
             self.steps.iter().filter(|s| matches!(s, Step::SecondService {} | Step::Kill {})).count();
         let happened = harness.faults.happened() + others;
         fleet.is_at_rest(&named(&self.expect.left_out), self.expect.runs == "nothing");
         let seen = harness.oracle.check_fleet(&calls, happened, self.expect.uncommanded);
         self.expect.compare(&seen, named);
+        for (job, times) in &self.expect.restarts {
+            assert_eq!(jobs::restarts(harness, job).await, *times, "how often {job} was restarted");
+        }
         let breaches = harness.oracle.breaches(&calls);
         assert!(breaches.is_empty(), "against the lock: {breaches:#?}");
         End {

@@ -8,6 +8,7 @@ use gcu_upgrade_manager::sandbox::actors::operator::{OnChange, OperatorBehaviour
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::jobs::{self, Job};
 use super::tenants::{self, Budget, Tenant};
 use crate::faults::duration;
 use crate::harness::Harness;
@@ -30,6 +31,8 @@ pub(crate) struct WorldSpec {
     pub(crate) without_policy_v1: bool,
     /// Pods of users.
     pub(crate) tenants: Vec<Tenant>,
+    /// Jobs on several nodes.
+    pub(crate) jobs: Vec<Job>,
     pub(crate) budgets: Vec<Budget>,
     /// Nodes that an admin has cordoned.
     pub(crate) cordoned: Vec<String>,
@@ -91,6 +94,7 @@ impl WorldSpec {
             tenants::cordon(harness, node, true).await;
         }
         tenants::create(harness, &self.tenants).await;
+        jobs::start(harness, &self.jobs).await;
         tenants::limit(harness, &self.budgets).await;
     }
 

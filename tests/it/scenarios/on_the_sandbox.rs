@@ -37,6 +37,11 @@ scenarios! {
     fault_watches_refused
     fault_watches_silent
     finalizer_stuck
+    gang_exceeds
+    gang_is_taken_together
+    gang_key_refused
+    gang_of_two_jobs
+    gang_too_big_waits
     gitops_creates_the_same
     gitops_writes_back
     gr_crd_gone_between

@@ -3,10 +3,13 @@
 use gcu_upgrade_manager::plan::impact::{Impact, impact_of};
 use gcu_upgrade_manager::record::rolling::{
     Claim, ClaimState, LOCK_ANNOTATION, NODE_ANNOTATION, OnTimeout, Replaced, RollingStatus, SKIP_LABEL,
+    TooBig,
 };
 use gcu_upgrade_manager::record::{GcuUpgrade, Goal, Intent, Step};
 
 use super::*;
+
+mod evictions;
 
 /// Whether a claim names the pod, by the end of its name and the second of its creation.
 fn is_named(replaces: &Replaced, pod: &Value) -> bool {
@@ -38,6 +41,8 @@ struct Replay {
     /// The workloads, by node, whose pod we have deleted and whose next is not ready yet.
     missing: BTreeMap<String, BTreeSet<String>>,
     active: Option<GcuUpgrade>,
+    /// Nodes without a claim whose job was restarted for another node, with its name.
+    left_behind: BTreeMap<String, String>,
     seen: Seen,
 }
 
@@ -226,39 +231,6 @@ impl Replay {
         self.seen.touched.insert(node.to_owned());
     }
 
-    fn tenant_is_evicted(&mut self, pod: &Value, uid: &str, node: &str) {
-        let name = name(pod);
-        if !self.nodes.contains_key(node) {
-            // It went with its node.
-            return;
-        }
-        let controller = text(pod, "/metadata/labels/app").map_or_else(|| name.clone(), str::to_owned);
-        self.seen.evicted.insert(controller);
-        self.seen.evictions += 1;
-        let record = self.active.as_ref().expect("evictions belong to an upgrade");
-        let options = record.spec.rolling_options().clone();
-        let labels = &pod["metadata"]["labels"];
-        let selector = &options.drain.pod_selector;
-        let selected = !selector.is_empty() && selector.iter().all(|(k, v)| labels[k] == v.as_str());
-        assert!(gcus(pod) > 0 || selected, "{name} holds no GCU and was not asked for");
-        assert!(options.drain.enabled, "{name} was evicted, and drain is not enabled");
-        assert_ne!(owner(pod, "kind"), "DaemonSet", "{name} would only come back");
-        assert!(!self.is_paused(), "I9: {name} was evicted after the pause");
-        let claim = self.claim(node).unwrap_or_else(|| panic!("{name} was evicted, {node} is not claimed"));
-        // What comes while the node is swapped leaves before the next pod is replaced.
-        let created: Option<jiff::Timestamp> =
-            text(pod, "/metadata/creationTimestamp").and_then(|at| at.parse().ok());
-        let came = created.is_some_and(|at| at.as_second() >= claim.since.as_second());
-        assert!(came || claim.state == ClaimState::Emptying, "{name} was evicted: {:?}", claim.state);
-        assert!(
-            annotation(&self.nodes[node], NODE_ANNOTATION).is_some(),
-            "{name} was evicted before the cordon"
-        );
-        if self.asked.deleted.contains_key(uid) {
-            assert_eq!(options.drain.on_timeout, OnTimeout::Force, "{name} was deleted, not evicted");
-        }
-    }
-
     fn record(&mut self, entry: &Entry) {
         let Ok(record) = serde_json::from_value::<GcuUpgrade>(entry.object.clone()) else { return };
         let is_active = self.active.as_ref().is_some_and(|a| a.metadata.uid == record.metadata.uid);
@@ -273,15 +245,21 @@ impl Replay {
             self.done_nodes_are_well(&record);
         }
         let rolling = record.status.as_ref().and_then(|s| s.rolling.clone()).unwrap_or_default();
+        self.jobs_are_not_split(&rolling);
         for claim in &rolling.active {
             if !self.seen.order.contains(&claim.node) {
                 self.seen.order.push(claim.node.clone());
             }
         }
         let excused = rolling.uncommanded > 0;
+        let exceeds = record.spec.rolling_options().gangs.too_big == TooBig::Exceed;
         assert!(!excused || self.uncommanded, "nobody replaced pods behind our back");
         let most = rolling.max_unavailable as usize;
-        assert!(excused || rolling.active.len() <= most, "I2: {} of {most} claims", rolling.active.len());
+        assert!(
+            excused || exceeds || rolling.active.len() <= most,
+            "I2: {} of {most} claims",
+            rolling.active.len()
+        );
         self.active = Some(record);
     }
 
@@ -334,8 +312,10 @@ impl Replay {
         let missing = self.missing.keys().filter(|node| most > 0 && !self.is_taken_out(node));
         let down: BTreeSet<&String> = marked.chain(missing).collect();
         let together = down.len();
+        let exceeds =
+            self.active.as_ref().is_some_and(|r| r.spec.rolling_options().gangs.too_big == TooBig::Exceed);
         assert!(
-            together <= most || rolling.uncommanded > 0,
+            together <= most || rolling.uncommanded > 0 || exceeds,
             "I2: {together} nodes are down because of us, {most} may be: {down:?}; pods are missing on {:?}",
             self.missing
         );

@@ -1,0 +1,155 @@
+//! Gangs: pods on several nodes that their framework restarts together. Evicting one of them restarts all, so that
+//! their nodes are emptied together.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::fleet::Tenant;
+use super::rolling::node::is_evicted;
+use crate::record::rolling::{Gangs, RollingUpdate};
+
+/// The labels whose value names a gang within a namespace, in the order in which they are looked for. Each is set by a
+/// framework that restarts the job as a whole: Volcano, Kubeflow's training operator and MPI, JobSet and Trainer,
+/// LeaderWorkerSet, Kueue's pod groups.
+pub const KEYS: [&str; 6] = [
+    "volcano.sh/job-name",
+    "training.kubeflow.org/job-name",
+    "jobset.sigs.k8s.io/jobset-uid",
+    "jobset.sigs.k8s.io/jobset-name",
+    "leaderworkerset.sigs.k8s.io/group-key",
+    "kueue.x-k8s.io/pod-group-name",
+];
+
+/// A gang.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gang {
+    /// Where its pods are.
+    pub namespace: String,
+    /// The label that names it.
+    pub key: String,
+    /// The value of that label.
+    pub name: String,
+}
+
+impl fmt::Display for Gang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} ({})", self.namespace, self.name, self.key)
+    }
+}
+
+impl Gang {
+    /// The gang that a pod belongs to, if any.
+    pub fn of(pod: &Tenant, gangs: &Gangs) -> Option<Self> {
+        let keys = KEYS.into_iter().chain(gangs.keys.iter().map(String::as_str));
+        let found =
+            keys.filter_map(|key| Some((key, pod.labels.get(key)?))).find(|(_, name)| !name.is_empty());
+        let (key, name) = found.filter(|_| gangs.enabled)?;
+        Some(Self { namespace: pod.namespace.clone(), key: key.to_owned(), name: name.clone() })
+    }
+
+    /// The gang of a pod that would have to leave its node. Of others nothing is asked.
+    pub fn of_leaving(pod: &Tenant, options: &RollingUpdate) -> Option<Self> {
+        let leaves = options.drain.enabled && is_evicted(pod, &options.drain);
+        Self::of(pod, &options.gangs).filter(|_| leaves)
+    }
+}
+
+/// The nodes of a gang.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Of each node when the first of the gang's pods on it was created.
+    pub nodes: BTreeMap<String, Timestamp>,
+    /// When its pods, and no others, were last read. `None`: they were seen among all pods, and may have moved.
+    pub read_at: Option<Timestamp>,
+}
+
+impl Members {
+    /// Adds a pod.
+    pub fn add(&mut self, node: &str, created_at: Timestamp) {
+        let first = self.nodes.entry(node.to_owned()).or_insert(created_at);
+        *first = created_at.min(*first);
+    }
+}
+
+/// The gangs that are known, with their nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownGangs {
+    members: BTreeMap<Gang, Members>,
+    by_node: BTreeMap<String, BTreeSet<Gang>>,
+}
+
+impl KnownGangs {
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The gangs of these pods, as if all of their pods were among them.
+    pub fn among<'p>(
+        pods: impl IntoIterator<Item = &'p Tenant>,
+        options: &RollingUpdate,
+        read_at: Timestamp,
+    ) -> Self {
+        let mut known = Self::default();
+        pods.into_iter().for_each(|pod| known.see(pod, options));
+        known.members.values_mut().for_each(|members| members.read_at = Some(read_at));
+        known
+    }
+
+    /// Adds a pod that was seen among others.
+    pub fn see(&mut self, pod: &Tenant, options: &RollingUpdate) {
+        let Some(gang) = Gang::of_leaving(pod, options) else { return };
+        self.by_node.entry(pod.node.clone()).or_default().insert(gang.clone());
+        self.members.entry(gang).or_default().add(&pod.node, pod.created_at);
+    }
+
+    /// Puts what was read of a gang in the place of what was known of it.
+    pub fn put(&mut self, gang: Gang, members: Members) {
+        for node in self.members.remove(&gang).iter().flat_map(|old| old.nodes.keys()) {
+            if let Some(gangs) = self.by_node.get_mut(node) {
+                gangs.remove(&gang);
+            }
+        }
+        for node in members.nodes.keys() {
+            self.by_node.entry(node.clone()).or_default().insert(gang.clone());
+        }
+        self.members.insert(gang, members);
+    }
+
+    /// The nodes of a gang.
+    pub fn members(&self, gang: &Gang) -> Option<&Members> {
+        self.members.get(gang)
+    }
+
+    /// The gangs with pods on a node.
+    pub fn on(&self, node: &str) -> impl Iterator<Item = &Gang> {
+        self.by_node.get(node).into_iter().flatten()
+    }
+
+    /// The nodes that have to be taken together with this one, itself included, in the order of their names: all of
+    /// every gang that has a pod on it, of those that are on these, and so on. Of other nodes than those that `counts`
+    /// holds for nothing is asked: no work is done on them.
+    pub fn unit(&self, node: &str, counts: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let mut unit = BTreeSet::from([node.to_owned()]);
+        let mut open = VecDeque::from([node.to_owned()]);
+        while let Some(node) = open.pop_front() {
+            for other in self.on(&node).filter_map(|gang| self.members(gang)).flat_map(|m| m.nodes.keys()) {
+                if !unit.contains(other) && counts(other) {
+                    unit.insert(other.clone());
+                    open.push_back(other.clone());
+                }
+            }
+        }
+        unit
+    }
+}
+
+/// Gangs for a sentence: the first of them, and how many more there are.
+pub fn in_words<'g>(gangs: impl IntoIterator<Item = &'g Gang>) -> String {
+    let all: BTreeSet<&Gang> = gangs.into_iter().collect();
+    let more = all.len().saturating_sub(1);
+    let first = all.first().map(ToString::to_string).unwrap_or_default();
+    if more > 0 { format!("{first} and {more} more") } else { first }
+}

@@ -1,0 +1,276 @@
+//! Nodes with pods of one gang: they are taken together or not at all, and no pod of it is evicted before all of them
+//! are cordoned. Evicting one restarts them all: that happens once.
+
+use std::collections::{BTreeSet, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Rollout;
+use super::index::Index;
+use super::node::{Move, Node, NodeAssessment, Stage, is_ours};
+use super::stop::Stop;
+use super::window::in_work;
+use crate::plan::fleet::{NodeState, Tenant};
+use crate::plan::gangs::{Gang, in_words};
+use crate::plan::impact::Impact;
+use crate::record::rolling::{OnTimeout, RollingStatus, RollingUpdate, TooBig, WINDOW_LIMIT};
+use crate::record::size::Room;
+use crate::record::{Phase, Reason};
+
+/// When a unit has waited for so long, slots that become free are kept for it: smaller ones would always come first.
+const SLOTS_KEPT_AFTER: SignedDuration = SignedDuration::from_mins(15);
+/// Of a gang that is too big it is looked so often where its pods are now.
+const READ_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(1);
+/// So many units that wait for slots are looked at in one decision, and gangs that are too big read after it.
+const LOOKED_AT: usize = 64;
+
+/// Whether a node can be taken now.
+pub(super) enum Fit<'f> {
+    /// With these, itself included.
+    Takes(Vec<&'f NodeState>),
+    /// Not with the others of its unit.
+    Waits,
+    /// Neither it nor any after it: the slots are for a unit that has waited for long.
+    KeepsSlots,
+}
+
+/// What nodes that were passed over for the sake of their units wait for.
+#[derive(Default)]
+pub(super) struct Passed {
+    /// Why none of them is taken.
+    pub(super) stop: Option<Stop>,
+    /// When to look again though nothing has changed.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// The units of the nodes that may be taken.
+pub(super) struct Units<'f, 'r, 'c> {
+    rollout: &'r Rollout<'c>,
+    index: &'f Index<'f>,
+    /// Nodes that are in work, left out by the record, or in a unit that was looked at; `None`: there are no gangs.
+    settled: Option<HashSet<String>>,
+    /// The nodes that may be taken now, where windows are minded.
+    open: Option<HashSet<&'f str>>,
+    waiting_since: Option<Timestamp>,
+    waiting: usize,
+    pub(super) passed: Passed,
+}
+
+impl<'c> Rollout<'c> {
+    /// Whether any gang is known for whose sake nodes are taken together.
+    pub(super) fn minds_gangs(&self, index: &Index<'_>) -> bool {
+        let options = self.options();
+        options.gangs.enabled && options.drain.enabled && !index.gangs.is_empty()
+    }
+
+    /// The units of the nodes that are left.
+    pub(super) fn units<'f, 'r>(
+        &'r self,
+        index: &'f Index<'f>,
+        rolling: &RollingStatus,
+        left: &[&'f NodeState],
+    ) -> Units<'f, 'r, 'c> {
+        let settled = self
+            .minds_gangs(index)
+            .then(|| in_work(rolling).chain(self.left_out_by_record(rolling)).map(str::to_owned).collect());
+        let windows = self.record.spec.maintenance.is_some() && settled.is_some();
+        Units {
+            rollout: self,
+            index,
+            settled,
+            open: windows.then(|| left.iter().map(|node| node.name.as_str()).collect()),
+            waiting_since: rolling.gang_waits_since,
+            waiting: 0,
+            passed: Passed::default(),
+        }
+    }
+}
+
+impl<'f> Units<'f, '_, '_> {
+    /// Whether this node can be taken, and with which others.
+    pub(super) fn of(&mut self, node: &'f NodeState, rolling: &RollingStatus, room: &Room) -> Fit<'f> {
+        let index = self.index;
+        let Some(settled) = self.settled.as_mut() else { return Fit::Takes(vec![node]) };
+        if settled.contains(&node.name) {
+            return Fit::Waits;
+        }
+        if !is_drained(index, &node.name) || index.gangs.on(&node.name).next().is_none() {
+            settled.insert(node.name.clone());
+            return Fit::Takes(vec![node]);
+        }
+        let counts = |other: &str| {
+            index.standings.is_to_do(other) && is_drained(index, other) && !settled.contains(other)
+        };
+        let names = index.gangs.unit(&node.name, counts);
+        let unit: Vec<&NodeState> = names.iter().filter_map(|name| index.fleet.node(name)).collect();
+        let limit = usize::try_from(rolling.max_unavailable).unwrap_or_default();
+        let free = limit.saturating_sub(rolling.active.len());
+        let options = self.rollout.options();
+        if unit.len() > limit && unit.len() > 1 && options.gangs.too_big == TooBig::Split {
+            settled.insert(node.name.clone());
+            return Fit::Takes(vec![node]);
+        }
+        settled.extend(names.iter().cloned());
+        let exceeds =
+            unit.len() > limit && options.gangs.too_big == TooBig::Exceed && unit.len() <= WINDOW_LIMIT;
+        if unit.len() > limit && !exceeds {
+            self.is_too_big(node, &names, limit);
+            return Fit::Waits;
+        }
+        if let Some(closed) = self.closed(&names) {
+            let what = in_words(index.gangs.on(&node.name));
+            let message = format!(
+                "node {} is taken together with node {closed}, on which gang {what} is too and for which no \
+                 maintenance window is open",
+                node.name
+            );
+            let stop = Stop { phase: Phase::Running, reason: Reason::OutsideWindow, message };
+            self.passed.stop.get_or_insert(stop);
+            return Fit::Waits;
+        }
+        let fits = if exceeds { rolling.active.is_empty() } else { unit.len() <= free };
+        if fits && room.is_left_for(unit.len()) {
+            return Fit::Takes(unit);
+        }
+        self.waits_for_slots()
+    }
+
+    fn waits_for_slots(&mut self) -> Fit<'f> {
+        let now = self.rollout.now;
+        let since = *self.waiting_since.get_or_insert(now);
+        let kept_from = since.saturating_add(SLOTS_KEPT_AFTER).unwrap_or(Timestamp::MAX);
+        self.waiting = self.waiting.saturating_add(1);
+        if now >= kept_from || self.waiting >= LOOKED_AT {
+            return Fit::KeepsSlots;
+        }
+        self.passed.until = self.passed.until.into_iter().chain([kept_from]).min();
+        Fit::Waits
+    }
+
+    /// A node of the unit for which no window is open.
+    fn closed<'n>(&self, unit: &'n BTreeSet<String>) -> Option<&'n String> {
+        let open = self.open.as_ref()?;
+        unit.iter().find(|name| !open.contains(name.as_str()))
+    }
+
+    fn is_too_big(&mut self, node: &NodeState, unit: &BTreeSet<String>, limit: usize) {
+        let now = self.rollout.now;
+        let gangs = &self.index.gangs;
+        let mut memo = self.rollout.memo.borrow_mut();
+        for gang in unit.iter().flat_map(|node| gangs.on(node)) {
+            let read_at = gangs.members(gang).and_then(|members| members.read_at);
+            let again_at = read_at.and_then(|at| at.saturating_add(READ_AGAIN_AFTER).ok());
+            match again_at.filter(|at| *at > now) {
+                Some(at) => self.passed.until = self.passed.until.into_iter().chain([at]).min(),
+                None if memo.unread.len() < LOOKED_AT => drop(memo.unread.insert(gang.clone())),
+                None => {}
+            }
+        }
+        let message = format!(
+            "node {} is taken together with all nodes of gang {}: {} nodes, and maxUnavailable is {limit}; \
+             they are taken when the gang has ended or is on fewer nodes; skip leaves them out, and \
+             gangs.tooBig Split or Exceed in a new request takes them",
+            node.name,
+            in_words(gangs.on(&node.name)),
+            unit.len()
+        );
+        // It outweighs a window that opens by itself.
+        self.passed.stop = Some(Stop { phase: Phase::Held, reason: Reason::GangTooBig, message });
+    }
+
+    /// Remembers since when a unit waits for slots.
+    pub(super) fn end(self, rolling: &mut RollingStatus) -> Passed {
+        rolling.gang_waits_since = self.waiting_since.filter(|_| self.waiting > 0);
+        self.passed
+    }
+}
+
+/// Whether pods have to leave a node before its outdated components restart.
+fn is_drained(index: &Index<'_>, node: &str) -> bool {
+    let first = index.first_outdated(node).unwrap_or(usize::MAX);
+    index.sets.iter().skip(first).any(|(set, _)| set.impact == Impact::Evict)
+}
+
+/// How a node with pods of the same gang stands.
+enum Other {
+    /// It carries our claim, or no work is done on it.
+    Ready,
+    /// Its cordon is on its way.
+    Claimed,
+    /// It would have to be claimed as well.
+    Free,
+}
+
+impl Node<'_> {
+    /// Why pods of gangs are not evicted yet: all nodes of a gang are cordoned first, or it would be started on those
+    /// that come next and be restarted again.
+    pub(super) fn waits_for_gangs(&self, leaving: &[&Tenant]) -> Option<NodeAssessment> {
+        let options = self.options();
+        let evicted = leaving.iter().filter(|pod| !pod.deleting);
+        let gangs: BTreeSet<Gang> = evicted.filter_map(|pod| Gang::of_leaving(pod, options)).collect();
+        gangs.into_iter().find_map(|gang| self.waits_for(gang, options))
+    }
+
+    fn waits_for(&self, gang: Gang, options: &RollingUpdate) -> Option<NodeAssessment> {
+        let since = self.claim.since;
+        let members = self.index.gangs.members(&gang);
+        let Some(members) = members.filter(|members| members.read_at.is_some_and(|at| at >= since)) else {
+            let mut look = self.gang_wait(format!("the pods of gang {gang} are being read"));
+            look.unread.insert(gang);
+            return Some(look);
+        };
+        // What has started since has been restarted, by us or by others.
+        let before = members.nodes.iter().filter(|(node, at)| **at < since && **node != self.node.name);
+        let others: Vec<(&str, Other)> = before.map(|(node, _)| (node.as_str(), self.other(node))).collect();
+        let limit = self.record.status.as_ref().and_then(|s| s.rolling.as_ref()).map(|r| r.max_unavailable);
+        let size = others.iter().filter(|(node, _)| self.is_of_ours(node)).count().saturating_add(1);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or_default();
+        if options.gangs.too_big == TooBig::Split && size > limit {
+            return None;
+        }
+        if let Some((free, _)) = others.iter().find(|(_, other)| matches!(other, Other::Free)) {
+            let why = format!("gang {gang} is on node {free} as well: all its nodes are taken together");
+            return Some(NodeAssessment::new(Stage::Releasing, why, Move::Return));
+        }
+        let claimed = others.iter().find(|(_, other)| matches!(other, Other::Claimed));
+        claimed.map(|(node, _)| {
+            let why = format!("waiting until node {node} is cordoned: gang {gang} is on it as well");
+            if self.now >= self.claim.deadline && options.drain.on_timeout == OnTimeout::Skip {
+                return NodeAssessment::new(Stage::Evicting, why.clone(), Move::Skip(why));
+            }
+            self.gang_wait(why)
+        })
+    }
+
+    fn gang_wait(&self, why: String) -> NodeAssessment {
+        let mut look = NodeAssessment::wait(Stage::Evicting, why);
+        look.until = Some(self.claim.deadline);
+        look.of_others = true;
+        look
+    }
+
+    fn other(&self, name: &str) -> Other {
+        let Some(node) = self.index.fleet.node(name) else { return Other::Ready };
+        if is_ours(self.record, node) || !self.index.standings.is_to_do(name) || !is_drained(self.index, name)
+        {
+            return Other::Ready;
+        }
+        let rolling = self.record.status.as_ref().and_then(|status| status.rolling.as_ref());
+        let claim = rolling.and_then(|rolling| rolling.active.iter().find(|claim| claim.node == name));
+        let by_request = self.record.spec.skip.iter().any(|skip| skip.node == name);
+        let given_up = || rolling.is_some_and(|rolling| rolling.skipped.iter().any(|s| s.node == name));
+        match claim {
+            Some(claim) if claim.cordon => Other::Claimed,
+            Some(_) => Other::Ready,
+            None if by_request || given_up() => Other::Ready,
+            None => Other::Free,
+        }
+    }
+
+    /// Whether a node is one of those that are taken together with this one.
+    fn is_of_ours(&self, name: &str) -> bool {
+        let node = self.index.fleet.node(name);
+        let ours = node.is_some_and(|node| is_ours(self.record, node));
+        ours || !matches!(self.other(name), Other::Ready)
+    }
+}
