@@ -91,6 +91,9 @@
 //! * Maintenance windows are minded before the first step and before each node ([`plan::maintenance`]), in time zones
 //!   that are in the program; on the way back they are not. How long a node takes is in the record from the
 //!   beginning: what fits into a window is decided without a look at other records.
+//! * Nodes with pods of one gang ([`plan::gangs`]) are claimed in one write and cordoned before its first pod is
+//!   evicted. Which they are is known from a list of all pods that may be old; after the claim each gang's own pods are
+//!   read, and what is not known then is waited for.
 //! * A service that was ready stays so while the API server is away: a caller who is answered 503 with the reason is
 //!   better off than one whose connection is refused.
 //! * The command line runs the routes of `api` in its own process, with the person's client in the place of the

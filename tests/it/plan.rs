@@ -17,6 +17,7 @@ mod basis;
 mod claims;
 mod commands;
 mod components;
+mod gangs;
 mod maintenance;
 mod maintenance_properties;
 mod model;

@@ -1,6 +1,6 @@
-//! Which pods would have to leave each node: the order in which nodes are taken goes by how many they are, and nodes with
-//! pods of one gang are taken together. All the pods of the cluster are read for it, so it is read now and then; before a
-//! pod of a gang is evicted, it is read where the others are.
+//! Which pods would have to leave each node: the order in which nodes are taken goes by how many they are, and nodes
+//! with pods of one gang are taken together. All the pods of the cluster are read for it, so it is read now and then;
+//! before a pod of a gang is evicted, it is read where the others are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use super::window::in_work;
 use crate::plan::fleet::{NodeState, Tenant};
 use crate::plan::gangs::{Gang, in_words};
 use crate::plan::impact::Impact;
-use crate::record::rolling::{OnTimeout, RollingStatus, RollingUpdate, TooBig, WINDOW_LIMIT};
+use crate::record::rolling::{ClaimState, OnTimeout, RollingStatus, RollingUpdate, TooBig, WINDOW_LIMIT};
 use crate::record::size::Room;
 use crate::record::{Phase, Reason};
 
@@ -195,7 +195,7 @@ fn is_drained(index: &Index<'_>, node: &str) -> bool {
 enum Other {
     /// It carries our claim, or no work is done on it.
     Ready,
-    /// Its cordon is on its way.
+    /// Its cordon is on its way, or its release.
     Claimed,
     /// It would have to be claimed as well.
     Free,
@@ -222,19 +222,16 @@ impl Node<'_> {
         // What has started since has been restarted, by us or by others.
         let before = members.nodes.iter().filter(|(node, at)| **at < since && **node != self.node.name);
         let others: Vec<(&str, Other)> = before.map(|(node, _)| (node.as_str(), self.other(node))).collect();
-        let limit = self.record.status.as_ref().and_then(|s| s.rolling.as_ref()).map(|r| r.max_unavailable);
-        let size = others.iter().filter(|(node, _)| self.is_of_ours(node)).count().saturating_add(1);
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or_default();
-        if options.gangs.too_big == TooBig::Split && size > limit {
-            return None;
-        }
-        if let Some((free, _)) = others.iter().find(|(_, other)| matches!(other, Other::Free)) {
+        // Where a gang may be split, its other nodes may come later.
+        let may_be_split = options.gangs.too_big == TooBig::Split;
+        let free = others.iter().find(|(_, other)| matches!(other, Other::Free));
+        if let Some((free, _)) = free.filter(|_| !may_be_split) {
             let why = format!("gang {gang} is on node {free} as well: all its nodes are taken together");
             return Some(NodeAssessment::new(Stage::Releasing, why, Move::Return));
         }
         let claimed = others.iter().find(|(_, other)| matches!(other, Other::Claimed));
         claimed.map(|(node, _)| {
-            let why = format!("waiting until node {node} is cordoned: gang {gang} is on it as well");
+            let why = format!("waiting for node {node} to be cordoned with it: gang {gang} is on it as well");
             if self.now >= self.claim.deadline && options.drain.on_timeout == OnTimeout::Skip {
                 return NodeAssessment::new(Stage::Evicting, why.clone(), Move::Skip(why));
             }
@@ -251,12 +248,17 @@ impl Node<'_> {
 
     fn other(&self, name: &str) -> Other {
         let Some(node) = self.index.fleet.node(name) else { return Other::Ready };
-        if is_ours(self.record, node) || !self.index.standings.is_to_do(name) || !is_drained(self.index, name)
-        {
-            return Other::Ready;
-        }
         let rolling = self.record.status.as_ref().and_then(|status| status.rolling.as_ref());
         let claim = rolling.and_then(|rolling| rolling.active.iter().find(|claim| claim.node == name));
+        let returns = claim.is_some_and(|claim| claim.state == ClaimState::Returning);
+        if returns && self.index.first_outdated(name).is_some() {
+            // What it comes to is seen when it has been released.
+            return Other::Claimed;
+        }
+        let ours = is_ours(self.record, node);
+        if ours || !self.index.standings.is_to_do(name) || !is_drained(self.index, name) {
+            return Other::Ready;
+        }
         let by_request = self.record.spec.skip.iter().any(|skip| skip.node == name);
         let given_up = || rolling.is_some_and(|rolling| rolling.skipped.iter().any(|s| s.node == name));
         match claim {
@@ -265,12 +267,5 @@ impl Node<'_> {
             None if by_request || given_up() => Other::Ready,
             None => Other::Free,
         }
-    }
-
-    /// Whether a node is one of those that are taken together with this one.
-    fn is_of_ours(&self, name: &str) -> bool {
-        let node = self.index.fleet.node(name);
-        let ours = node.is_some_and(|node| is_ours(self.record, node));
-        ours || !matches!(self.other(name), Other::Ready)
     }
 }
