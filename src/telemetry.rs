@@ -14,7 +14,8 @@ use std::path::Path;
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -22,7 +23,6 @@ use tracing_subscriber::fmt::{self as logs, FmtContext};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::clock::Clock;
 pub use filter::filter;
@@ -51,7 +51,7 @@ pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
         Some(Err(error)) => (None, Some(error)),
     };
     let like_v1 = || LikeV1 { clock: Clock::system(), zone: TimeZone::system() };
-    let wanted = || EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = || filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let is_fatal = |meta: &Metadata<'_>| meta.target() == FATAL;
     let only_fatal = || filter_fn(is_fatal).with_max_level_hint(LevelFilter::ERROR);
     let everyday = filter_fn(move |meta| !is_fatal(meta) && meta.target() != v1::TARGET);

@@ -1,7 +1,6 @@
 //! `--log`: what is mistyped there would silence everything without a word.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// The parts of this program that log, ours first; a filter may name them by their beginning.
 const PARTS: [&str; 11] = [
@@ -29,11 +28,7 @@ pub fn filter(text: &str) -> Result<String, String> {
              info,gcu_upgrade_manager::api=debug"
         )
     };
-    EnvFilter::try_new(text).map_err(|error| wrong(error.to_string()))?;
-    // The form with spans and fields is for those who know it; in it, commas do not part directives.
-    if text.contains('[') {
-        return Ok(text.to_owned());
-    }
+    text.parse::<Targets>().map_err(|error| wrong(error.to_string()))?;
     let directives: Vec<&str> = text.split(',').map(str::trim).filter(|d| !d.is_empty()).collect();
     if directives.is_empty() {
         return Err(wrong("it is empty".to_owned()));

@@ -261,6 +261,7 @@ impl Rollout<'_> {
         if !calls.is_empty() {
             return Decision::ActAll(calls);
         }
+        let gang_waits = rolling.gang_waits_since.is_some();
         let ended = rolling.step_ended_at.map(|at| after(at, self.options().pause_between_seconds));
         let until = until.into_iter().chain(ended.filter(|at| *at > self.now)).min();
         let (reason, message) = match &stop {
@@ -274,7 +275,7 @@ impl Rollout<'_> {
             }
             Some(s) if s.phase == Phase::Paused => (WaitReason::Paused, s.message.clone()),
             Some(s) => (WaitReason::PodFailing, s.message.clone()),
-            None => (WaitReason::NodesInWork, "nodes are in work".to_owned()),
+            None => (WaitReason::NodesInWork, in_work_message(gang_waits).to_owned()),
         };
         Decision::Wait { status: self.draft().waiting(reason, &message), until }
     }
@@ -284,6 +285,14 @@ impl Rollout<'_> {
 pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f NodeState> {
     let nodes = index.populated().filter_map(|name| index.fleet.node(name));
     nodes.filter(|node| node.labels.match_all(&options.node_selector)).collect()
+}
+
+fn in_work_message(gang_waits: bool) -> &'static str {
+    if gang_waits {
+        "nodes are in work; others are taken together, when slots are free for all nodes of their gang"
+    } else {
+        "nodes are in work"
+    }
 }
 
 /// The names of the nodes in work.
