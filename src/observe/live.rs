@@ -54,9 +54,14 @@ pub async fn fleet(
         }
     });
     let (sets, ()) = tokio::try_join!(hashed(client, sets), pods)?;
-    let leaving = |tenants: &[Arc<Tenant>]| tenants.iter().filter(|t| is_evicted(t, &options.drain)).count();
-    let busy = fleet.tenants.iter().map(|(node, tenants)| (node.clone(), leaving(tenants))).collect();
+    let busy = leaving(&fleet.tenants, &options.drain);
     Ok(Fleet { sets, busy: Some(Arc::new(busy)), ..fleet })
+}
+
+/// How many of these pods have to leave each node.
+pub fn leaving(tenants: &BTreeMap<String, Vec<Arc<Tenant>>>, drain: &Drain) -> BTreeMap<String, usize> {
+    let of = |tenants: &[Arc<Tenant>]| tenants.iter().filter(|t| is_evicted(t, drain)).count();
+    tenants.iter().map(|(node, tenants)| (node.clone(), of(tenants))).collect()
 }
 
 /// How many pods would have to leave each node now, for the order of nodes; only nodes with some are named.

@@ -1,6 +1,6 @@
 //! Which nodes need a pod, which pods must go, and how the whole stands.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -47,22 +47,18 @@ struct OnNode<'a> {
     /// It may keep one.
     keeps: bool,
     /// The DaemonSet's pods there, the oldest first.
-    pods: Vec<&'a Arc<Pod>>,
+    pods: &'a [Arc<Pod>],
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(set: &'a DaemonSet, index: &'a Index, hash: &'a str, now: Timestamp) -> Self {
-        let mut by_node: HashMap<&str, Vec<&Arc<Pod>>> = HashMap::new();
-        let pods = index.pods.get(set.meta().uid.as_deref().unwrap_or_default());
-        for pod in pods.into_iter().flat_map(|pods| pods.values()) {
-            if let Some(node) = fit::home_of(pod) {
-                by_node.entry(node).or_default().push(pod);
-            }
-        }
+        let all = index.pods.get(set.meta().uid.as_deref().unwrap_or_default());
+        // Both are in order.
+        let mut by_node = all.into_iter().flatten().peekable();
         let fit = fit::DaemonFit::of(&set.spec.template);
         let nodes = index.nodes.iter().map(|(name, node)| {
-            let mut pods = by_node.remove(name.as_str()).unwrap_or_default();
-            pods.sort_by_cached_key(|pod| (pod.creation_timestamp(), pod.name_any()));
+            while by_node.next_if(|(other, _)| *other < name).is_some() {}
+            let pods = by_node.next_if(|(other, _)| *other == name).map_or(&[][..], |(_, pods)| pods);
             let (wants, keeps) = fit.fit(node);
             OnNode { name, wants, keeps, pods }
         });
