@@ -20,8 +20,8 @@ const WITH_GCU: usize = 6;
 /// Components whose pods are on each node.
 const COMPONENTS: usize = 6;
 
-/// Puts the pods of users on every node, before anybody looks. They are of a ReplicaSet that makes no others: those that
-/// have to leave are gone.
+/// Puts the pods of users on every node, before anybody looks. They are of a ReplicaSet that makes no others: those
+/// that have to leave are gone.
 pub(crate) fn fill(store: &Store, nodes: usize) {
     let labels = json!({ "app": "train" });
     let owner = json!({

@@ -29,6 +29,8 @@ const STARTS: usize = 10;
 /// Nodes of the large cluster, unless the command line says another number, and how long it is rolled.
 pub(crate) const LARGE: usize = 5000;
 const ROLLING: Duration = Duration::from_secs(60);
+/// For its first node.
+const PATIENCE: Duration = Duration::from_secs(600);
 const IDLE: Duration = Duration::from_secs(10);
 /// Ticks of the kernel's clock in a second.
 pub(crate) const TICKS: f64 = 100.0;
@@ -172,12 +174,18 @@ fn rolling(nodes: usize) -> Large {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let records: kube::Api<GcuUpgrade> = kube::Api::all(world.client());
+    let record = || runtime.block_on(records.get(&format!("{}-1", world.gr_name()))).unwrap();
+    let done = |record: &GcuUpgrade| record.status_or_default().rolling.map_or(0, |r| r.nodes.done);
+    let begun = Instant::now();
+    while done(&record()) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "no node is done after {PATIENCE:?}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
     std::thread::sleep(ROLLING);
     let (most, cpu) = (service.peak() / 1024.0, service.cpu() - cpu);
-    let records: kube::Api<GcuUpgrade> = kube::Api::all(world.client());
-    let record = runtime.block_on(records.get(&format!("{}-1", world.gr_name()))).unwrap();
-    let done = record.status_or_default().rolling.map_or(0, |r| r.nodes.done);
-    assert!(done > 0, "no node was done within {ROLLING:?}");
+    let record = record();
+    let done = done(&record);
     let record_bytes = json!(record).to_string().len();
     Large { done, idle, most, cpu, record_bytes }
 }
@@ -198,11 +206,11 @@ pub(crate) fn print_rolling(nodes: usize) {
         vec!["nodes, component pods".to_owned(), format!("{nodes}, {}", nodes * 6)],
         vec!["memory at rest (RSS)".to_owned(), format!("{idle:.1} MiB")],
         vec![
-            format!("most while it rolls ({done} nodes done within {} s)", ROLLING.as_secs()),
+            format!("most while it rolls ({done} nodes done, {} s after the first)", ROLLING.as_secs()),
             format!("{most:.1} MiB, {:.1} more", most - idle),
             "under 60 MiB more".to_owned(),
         ],
-        vec!["CPU seconds for each 1,000 nodes".to_owned(), format!("{:.1}", cpu / f64::from(done) * 1000.0)],
+        vec!["CPU time within these, the first lists among it".to_owned(), format!("{cpu:.1} s")],
         vec!["the record".to_owned(), format!("{} KiB", record_bytes / 1024), "under 100 KiB".to_owned()],
     ];
     table::print("The process during a RollingUpdate", &rows);
