@@ -39,6 +39,7 @@ const MB: f64 = 1_000_000.0;
 const V1_BYTES: f64 = 40_784_660.0;
 
 /// The program that is measured.
+#[expect(clippy::disallowed_methods, reason = "a switch of the benchmark, not of the product")]
 fn binary() -> PathBuf {
     let own = || env!("CARGO_BIN_EXE_gcu-upgrade-manager").into();
     std::env::var_os(OTHER_BINARY).map_or_else(own, PathBuf::from)

@@ -202,3 +202,23 @@ async fn a_page_reads_the_records_once_and_the_first_page_takes_the_grs_from_the
         assert_eq!([after[0] - before[0], after[1] - before[1]], [records, grs], "{page}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_the_same_page_at_once_shares_it_and_nobody_gets_anothers_language() {
+    let harness = paused().await;
+    sleep(Duration::from_secs(2)).await;
+    let before = lists_of(&harness, "/gcuupgrades");
+    let languages = ["en", "zh-CN"];
+    let pages = (0..50).map(|n| format!("/ui/gr/enflame-gcu-resource?lang={}", languages[n % 2]));
+    let pages: Vec<String> = pages.collect();
+    let answers = join_all(pages.iter().map(|page| harness.must("GET", page, ""))).await;
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(answer.text.contains(&format!("<html lang=\"{}\"", languages[n % 2])), "{}", answer.text);
+    }
+    assert_eq!(
+        lists_of(&harness, "/gcuupgrades") - before,
+        2,
+        "one reading of the records for each language"
+    );
+}
