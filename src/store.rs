@@ -4,6 +4,7 @@
 //! Nothing here knows who reads it: what is kept of an object is the same for everybody.
 
 mod grs;
+mod look;
 mod scope;
 mod sight;
 mod view;
@@ -12,6 +13,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::DynamicObject;
@@ -20,15 +22,18 @@ use kube::{Api, Client};
 use tokio::sync::Notify;
 
 use crate::observe::deployment_state;
-use crate::observe::fleet::{self, SeenPod, SeenSet, Template};
+use crate::observe::fleet::{self, Interest, SeenPod, SeenSet, Template};
 use crate::observe::refusals::{self, Refusal};
 use crate::plan::WorkloadState;
 use crate::plan::fleet::{Fleet, NodeState, Tenant};
 use crate::record::GcuUpgrade;
+use crate::record::rolling::RollingUpdate;
+use look::OpenLook;
+
 pub use grs::{Grs, ServedGr};
 pub use scope::Scope;
 pub use sight::Sight;
-pub use view::{Habits, View};
+pub use view::{Habits, Reader, View};
 pub use views::{Views, concerns_nodes, join_refusals, pods_of};
 
 /// Objects fetched with one call: whole objects are large, and only what is kept of them may stay in memory.
@@ -39,6 +44,7 @@ const PAGE: u32 = 200;
 pub struct Stores {
     client: Client,
     open: Arc<Mutex<Open>>,
+    look: OpenLook,
     /// The grs, for readers.
     pub grs: Grs,
 }
@@ -67,7 +73,7 @@ type Slots<K, T> = BTreeMap<K, Weak<View<T>>>;
 impl Stores {
     /// None is open yet.
     pub fn new(client: Client) -> Self {
-        Self { grs: Grs::new(client.clone()), client, open: Arc::default() }
+        Self { grs: Grs::new(client.clone()), client, open: Arc::default(), look: OpenLook::default() }
     }
 
     /// What is watched for a record from now on; every change wakes this.
@@ -161,6 +167,10 @@ pub trait Known: Send + Sync {
     fn grs(&self) -> Option<Vec<(String, Vec<Arc<ServedGr>>)>>;
     /// The nodes and pods that an upgrade under way sees.
     fn fleet(&self, record: &GcuUpgrade) -> Option<Fleet>;
+    /// All nodes, the pods of this interest on them, and those that such a rollout may have to wait for or to evict:
+    /// to explain, and never to decide.
+    fn look<'k>(&'k self, interest: &'k Interest, options: &'k RollingUpdate)
+    -> BoxFuture<'k, Option<Fleet>>;
     /// Notes that this process has deleted a gr; `left` is what finalizers keep of it.
     fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>);
 }
@@ -177,6 +187,14 @@ impl Known for Stores {
     fn fleet(&self, record: &GcuUpgrade) -> Option<Fleet> {
         let seen = self.watched(record)?.snapshot(record)?;
         concerns_nodes(record).then_some(seen.fleet)
+    }
+
+    fn look<'k>(
+        &'k self,
+        interest: &'k Interest,
+        options: &'k RollingUpdate,
+    ) -> BoxFuture<'k, Option<Fleet>> {
+        Box::pin(self.look.fleet(self, interest, options))
     }
 
     fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>) {
@@ -199,6 +217,10 @@ impl Known for Nothing {
 
     fn fleet(&self, _: &GcuUpgrade) -> Option<Fleet> {
         None
+    }
+
+    fn look<'k>(&'k self, _: &'k Interest, _: &'k RollingUpdate) -> BoxFuture<'k, Option<Fleet>> {
+        Box::pin(std::future::ready(None))
     }
 
     fn deleted(&self, _: &str, _: &str, _: Option<&DynamicObject>) {}

@@ -1,6 +1,7 @@
 //! `/gum/v1/gr/{name}/fleet`: the state of every node in one compact call.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Context;
 use super::auth::{self, May};
@@ -11,7 +12,6 @@ use crate::explain::fleet::{FleetView, MODEL_LABEL, ZONE_LABEL, fleet_view};
 use crate::explain::why::{Why, why};
 use crate::gr::{LiveGr, workloads};
 use crate::observe::fleet::Interest;
-use crate::observe::live;
 use crate::plan::budget::Budget;
 use crate::plan::fleet::Fleet;
 use crate::plan::preflight;
@@ -27,7 +27,7 @@ pub(super) async fn fleet(
     let rendered = Box::pin(async {
         let seen = context.whole_fleet(&name, None).await?;
         let _turn = looks.turn_to_write().await?;
-        Ok(Reply::compact(&seen.view(&query.by)))
+        Ok(Reply::compact(seen.view(&query.by).as_ref()))
     });
     looks.reply("fleet", &format!("{name} {}", query.by), rendered).await
 }
@@ -40,7 +40,13 @@ pub(super) struct WholeFleet {
     live: Option<LiveGr>,
     fleet: Fleet,
     budgets: Option<Vec<Budget>>,
+    /// What has been worked out of it, for all who look: by the label that nodes are grouped by.
+    views: Mutex<BTreeMap<String, Arc<FleetView>>>,
+    why: OnceLock<Option<Why>>,
 }
+
+/// Labels by which one look is kept worked out.
+const VIEWS: usize = 8;
 
 impl WholeFleet {
     /// The gr is there.
@@ -54,14 +60,26 @@ impl WholeFleet {
     }
 
     /// How every node stands.
-    pub(super) fn view(&self, by: &str) -> FleetView {
-        fleet_view(self.record.as_ref(), self.live.as_ref(), &self.fleet, by)
+    pub(super) fn view(&self, by: &str) -> Arc<FleetView> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(by) {
+            return view.clone();
+        }
+        if views.len() >= VIEWS {
+            views.clear();
+        }
+        let view = Arc::new(fleet_view(self.record.as_ref(), self.live.as_ref(), &self.fleet, by));
+        views.insert(by.to_owned(), view.clone());
+        view
     }
 
-    /// Why the upgrade that is under way is not progressing.
-    pub(super) fn why(&self, now: jiff::Timestamp) -> Option<Why> {
-        let record = self.record.as_ref().filter(|r| !r.phase().is_final())?;
-        Some(why(record, self.live.as_ref(), &self.fleet, self.budgets.as_deref(), now))
+    /// Why the upgrade that is under way is not progressing, as of about now.
+    pub(super) fn why(&self, now: jiff::Timestamp) -> Option<&Why> {
+        let worked_out = self.why.get_or_init(|| {
+            let record = self.record.as_ref().filter(|r| !r.phase().is_final())?;
+            Some(why(record, self.live.as_ref(), &self.fleet, self.budgets.as_deref(), now))
+        });
+        worked_out.as_ref()
     }
 }
 
@@ -103,7 +121,8 @@ impl Context {
         let budgets = async { if rolls { self.budgets().await } else { None } };
         let seen = self.seen_fleet(record.as_ref().filter(|_| rolls), live.as_ref());
         let (seen, budgets) = tokio::join!(seen, budgets);
-        Ok(WholeFleet { record, live, fleet: seen?, budgets })
+        let (views, why) = Default::default();
+        Ok(WholeFleet { record, live, fleet: seen?, budgets, views, why })
     }
 
     /// The nodes and pods of a gr: as the watches of the rollout under way show them, else as they are read now.
@@ -121,7 +140,7 @@ impl Context {
         };
         let deployed = live.map(|l| workloads(&l.manifest, &l.status)).unwrap_or_default();
         let options = rollout.and_then(|r| r.spec.rolling_update.clone()).unwrap_or_default();
-        live::fleet(&self.client, &interest.with_workloads(deployed), &options).await
+        self.fleet_of(&interest.with_workloads(deployed), &options).await
     }
 }
 

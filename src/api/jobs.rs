@@ -116,7 +116,7 @@ impl Context {
         let skew = async { Ok(self.skew().await) };
         let look = async {
             let seen = match query.dry_run || some_nodes {
-                true => Some(self.look_for(found.as_ref(), &job).await?),
+                true => Some(self.look_for(found.as_ref(), &job, !query.dry_run).await?),
                 false => None,
             };
             match query.dry_run {

@@ -46,6 +46,7 @@ struct Shared {
     fleets: Flights<Arc<Seen>>,
     whole: Flights<Arc<WholeFleet>>,
     replies: Flights<Reply>,
+    pages: Flights<Arc<str>>,
 }
 
 impl Default for Shared {
@@ -59,6 +60,7 @@ impl Default for Shared {
             fleets: Flights::default(),
             whole: Flights::default(),
             replies: Flights::default(),
+            pages: Flights::default(),
         }
     }
 }
@@ -137,6 +139,16 @@ impl LiveReads {
         look: impl Future<Output = Result<Reply, ApiError>>,
     ) -> Result<Reply, ApiError> {
         self.0.replies.share(self.key(call, words), Duration::ZERO, look).await
+    }
+
+    /// A page for people, shared only while it is being made. `words` say all that is in it.
+    pub(super) async fn page(
+        &self,
+        words: &str,
+        look: impl Future<Output = Result<String, ApiError>>,
+    ) -> Result<Arc<str>, ApiError> {
+        let look = async { look.await.map(Arc::from) };
+        self.0.pages.share(self.key("page", words), Duration::ZERO, look).await
     }
 
     fn key(&self, call: &str, words: &str) -> String {

@@ -24,6 +24,7 @@ use crate::observe::live;
 use crate::plan::budget::Budget;
 use crate::plan::fleet::{Fleet, NodeState};
 use crate::plan::pins;
+use crate::record::rolling::RollingUpdate;
 use crate::record::{GcuUpgrade, Strategy};
 
 /// `POST /gum/v1/gr/{name}/plan`: what `PUT` with this body would do.
@@ -58,15 +59,17 @@ impl Seen {
 }
 
 impl Context {
-    /// Looks at as much of the cluster as the plan of a job needs.
+    /// Looks at as much of the cluster as the plan of a job needs: at what watches show where that only explains, and
+    /// at the cluster itself where it `decides`.
     pub(super) async fn look_for(
         &self,
         found: Option<&Found>,
         job: &UpgradeRequest,
+        decides: bool,
     ) -> Result<Arc<Seen>, ApiError> {
         let live = found.map(|f| &f.live);
         let interest = interest(live, job);
-        let words = format!("{:?} {interest:?}", job.options);
+        let words = format!("{decides} {:?} {interest:?}", job.options);
         let look = async {
             let _turn = self.shares.looks.turn().await?;
             let budgets = async {
@@ -76,11 +79,29 @@ impl Context {
                 }
             };
             let options = job.options.rolling_update.clone().unwrap_or_default();
-            let (fleet, budgets) = tokio::join!(live::fleet(&self.client, &interest, &options), budgets);
+            let fleet = async {
+                match decides {
+                    true => live::fleet(&self.client, &interest, &options).await,
+                    false => self.fleet_of(&interest, &options).await,
+                }
+            };
+            let (fleet, budgets) = tokio::join!(fleet, budgets);
             let fleet = Fleet { own_node: self.own_node.clone(), ..fleet? };
             Ok(Seen { fleet, budgets })
         };
         self.shares.looks.fleet(&words, Box::pin(look)).await
+    }
+
+    /// All nodes and the pods on them: as watches show them, else as they are read now.
+    pub(super) async fn fleet_of(
+        &self,
+        interest: &Interest,
+        options: &RollingUpdate,
+    ) -> Result<Fleet, kube::Error> {
+        match self.known.look(interest, options).await {
+            Some(fleet) => Ok(fleet),
+            None => live::fleet(&self.client, interest, options).await,
+        }
     }
 
     /// Says what a job would do.

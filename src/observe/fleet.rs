@@ -77,6 +77,22 @@ impl Interest {
         self
     }
 
+    /// Whether whoever has this interest sees all that one with the other needs.
+    pub fn covers(&self, other: &Self) -> bool {
+        let has = |(namespace, names): (&String, &BTreeSet<String>)| {
+            self.workloads.get(namespace).is_some_and(|all| names.is_subset(all))
+        };
+        self.gr == other.gr && other.workloads.iter().all(has)
+    }
+
+    /// The same, with what another is interested in of the same gr.
+    pub fn and(mut self, other: &Self) -> Self {
+        for (namespace, names) in other.workloads.iter().filter(|_| self.gr == other.gr) {
+            self.workloads.entry(namespace.clone()).or_default().extend(names.iter().cloned());
+        }
+        self
+    }
+
     /// Of the pods on a node those that are of no component.
     pub fn tenants(&self, pods: impl IntoIterator<Item = Arc<Tenant>>) -> Vec<Arc<Tenant>> {
         pods.into_iter().filter(|pod| !self.names(&pod.namespace, &pod.workload)).collect()

@@ -19,7 +19,7 @@ use crate::cluster::Pages;
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant, matches};
 use crate::plan::gangs::{Gang, KnownGangs, Members};
 use crate::plan::rolling::node::is_evicted;
-use crate::record::rolling::RollingUpdate;
+use crate::record::rolling::{Drain, RollingUpdate};
 
 /// Pods fetched with one call for the order of nodes: next to nothing is kept of them.
 const ORDER_PAGE: u32 = 500;
@@ -56,9 +56,14 @@ pub async fn fleet(
         }
     });
     let (sets, ()) = tokio::try_join!(hashed(client, sets), pods)?;
-    let leaving = |tenants: &[Arc<Tenant>]| tenants.iter().filter(|t| is_evicted(t, &options.drain)).count();
-    let busy = fleet.tenants.iter().map(|(node, tenants)| (node.clone(), leaving(tenants))).collect();
+    let busy = leaving(&fleet.tenants, &options.drain);
     Ok(Fleet { sets, busy: Some(Arc::new(busy)), ..fleet })
+}
+
+/// How many of these pods have to leave each node.
+pub fn leaving(tenants: &BTreeMap<String, Vec<Arc<Tenant>>>, drain: &Drain) -> BTreeMap<String, usize> {
+    let of = |tenants: &[Arc<Tenant>]| tenants.iter().filter(|t| is_evicted(t, drain)).count();
+    tenants.iter().map(|(node, tenants)| (node.clone(), of(tenants))).collect()
 }
 
 /// The pods that would have to leave nodes now.
@@ -74,7 +79,7 @@ pub struct Leaving {
 ///
 /// # Errors
 /// The API server's, as they come.
-pub async fn leaving(client: &Client, options: &RollingUpdate) -> Result<Leaving, kube::Error> {
+pub async fn all_leaving(client: &Client, options: &RollingUpdate) -> Result<Leaving, kube::Error> {
     let mut all = Leaving::default();
     let params = ListParams::default().limit(ORDER_PAGE);
     each(Api::<Pod>::all(client.clone()), params, |p| {

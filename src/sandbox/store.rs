@@ -5,6 +5,9 @@
 //! remembers how far it has read of the history of its resource type, and one that falls behind the bounded
 //! history gets 410, as from a real server.
 
+mod by_node;
+mod pages;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,6 +24,7 @@ use crate::{
     json,
     resources::{ResourceType, TypeKey},
 };
+use by_node::{ByNode, OnNode};
 
 /// Changes kept for each resource type; a watch from before them gets 410.
 pub const HISTORY: usize = 20_000;
@@ -80,6 +84,8 @@ pub(crate) struct Table {
 pub(crate) struct State {
     pub(crate) types: BTreeMap<TypeKey, Arc<ResourceType>>,
     tables: BTreeMap<TypeKey, Table>,
+    /// The pods once more, by the node that each is bound to.
+    by_node: ByNode,
     pub(crate) revision: u64,
     compacted: u64,
     minted: u64,
@@ -93,6 +99,7 @@ impl Store {
         let state = State {
             types,
             tables: BTreeMap::new(),
+            by_node: ByNode::default(),
             revision: 1,
             compacted: 0,
             minted: 0,
@@ -115,6 +122,21 @@ impl Store {
         self.lock().get(&(group.to_owned(), plural.to_owned()), namespace, name)
     }
 
+    /// Puts objects there as they are, as if they had been there all along: of hundreds of thousands, no request makes
+    /// each of them.
+    pub fn fill(&self, group: &str, plural: &str, objects: impl IntoIterator<Item = Value>) {
+        let key = (group.to_owned(), plural.to_owned());
+        let mut tx = self.begin(None, false);
+        for mut object in objects {
+            let (uid, now) = (tx.new_uid(), tx.timestamp());
+            json::default(&mut object, &["metadata", "uid"], uid);
+            json::default(&mut object, &["metadata", "creationTimestamp"], now);
+            let of = |field: &str| json::text(&object, &["metadata", field]).to_owned();
+            let (namespace, name) = (of("namespace"), of("name"));
+            tx.put(&key, &namespace, &name, object);
+        }
+    }
+
     /// Calls `f` for every committed change from now on, in order, under the store's lock: invariants that
     /// must hold at every instant are checked here. `f` must not call the store, and should record a
     /// violation instead of panicking.
@@ -132,6 +154,7 @@ impl Store {
             table.compacted = revision;
             table.wakeups.send_replace(revision);
         }
+        state.by_node.compact(revision);
     }
 
     /// The version of the latest change.
@@ -153,9 +176,13 @@ impl Store {
         self.clock.precisely()
     }
 
-    /// A receiver that wakes at every change of a resource type.
-    pub(crate) fn wakeups(&self, key: &TypeKey) -> watch::Receiver<u64> {
-        self.lock().table_mut(key).wakeups.subscribe()
+    /// A receiver that wakes at every change of a resource type, or of a pod on this node.
+    pub(crate) fn wakeups(&self, key: &TypeKey, node: Option<&str>) -> watch::Receiver<u64> {
+        let mut state = self.lock();
+        match node {
+            Some(node) => state.by_node.wakeups(node),
+            None => state.table_mut(key).wakeups.subscribe(),
+        }
     }
 }
 
@@ -189,21 +216,9 @@ impl State {
         table.objects.range(from..).take_while(|(key, _)| key.0 == namespace).map(pair).collect()
     }
 
-    /// The objects of a type as they were at an older version, by undoing what happened since.
-    pub(crate) fn objects_at(&self, key: &TypeKey, version: u64) -> Option<BTreeMap<ObjectKey, Arc<Value>>> {
-        let Some(table) = self.table(key) else { return Some(BTreeMap::new()) };
-        if version < table.compacted {
-            return None;
-        }
-        let mut objects = table.objects.clone();
-        for change in table.history.iter().rev().take_while(|change| change.resource_version > version) {
-            let key = (change.namespace.clone(), change.name.clone());
-            match &change.old {
-                Some(old) => objects.insert(key, old.clone()),
-                None => objects.remove(&key),
-            };
-        }
-        Some(objects)
+    /// The pods bound to a node, and what happened to them.
+    pub(crate) fn on_node(&self, node: &str) -> Option<&OnNode> {
+        self.by_node.get(node)
     }
 
     fn commit(&mut self, key: &TypeKey, change: Change) -> Arc<Change> {
@@ -221,6 +236,7 @@ impl State {
             table.compacted = oldest.resource_version;
         }
         table.wakeups.send_replace(change.resource_version);
+        self.by_node.take(&change);
         for hook in &self.hooks {
             hook(&change);
         }

@@ -307,10 +307,15 @@ impl<T: Clone> State<T> {
                 return true;
             }
             watcher::Event::Apply(object) => {
+                // A watch that was interrupted goes on where it was.
+                self.in_sync = self.ready;
                 let key = key(&object);
                 return self.put(key, parse(object), differs);
             }
-            watcher::Event::Delete(object) => return self.put(key(&object), None, differs),
+            watcher::Event::Delete(object) => {
+                self.in_sync = self.ready;
+                return self.put(key(&object), None, differs);
+            }
         }
         false
     }

@@ -190,14 +190,11 @@ fn rows<'a>(fleet: &'a FleetView, query: &TableQuery) -> Vec<Row<'a>> {
         })
         .filter(|row| row.node.contains(&query.find))
         .collect();
-    all.sort_by(|a, b| {
-        let name = natural(a.node).cmp(&natural(b.node));
-        match query.sort {
-            Sort::Node => name,
-            Sort::Condition => a.condition.cmp(&b.condition).then(name),
-            Sort::Group => a.group.cmp(b.group).then(name),
-        }
-    });
+    match query.sort {
+        Sort::Node => all.sort_by_cached_key(|row| natural(row.node)),
+        Sort::Condition => all.sort_by_cached_key(|row| (row.condition, natural(row.node))),
+        Sort::Group => all.sort_by_cached_key(|row| (row.group, natural(row.node))),
+    }
     all
 }
 

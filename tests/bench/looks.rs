@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use gcu_upgrade_manager::cluster::gr_resource;
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::actors::kubelet::KubeletBehaviour;
@@ -26,7 +27,8 @@ const CALLERS: usize = 50;
 const REST: Duration = Duration::from_secs(10);
 const MIB: f64 = 1024.0;
 
-async fn ask(service: &Service, method: &str, path: &str, body: String) -> (u16, usize, Duration) {
+/// The status, the body, and how long it took.
+pub(crate) async fn ask(service: &Service, method: &str, path: &str, body: String) -> (u16, Bytes, Duration) {
     let mut config = Config::new(format!("http://{}", service.address()).parse().unwrap());
     config.default_retry = false;
     config.read_timeout = None;
@@ -35,8 +37,8 @@ async fn ask(service: &Service, method: &str, path: &str, body: String) -> (u16,
     let request = Request::builder().method(method).uri(path).body(Body::from(body.into_bytes())).unwrap();
     let answer = caller.send(request).await.unwrap();
     let status = answer.status().as_u16();
-    let bytes = answer.into_body().collect().await.unwrap().to_bytes().len();
-    (status, bytes, asked.elapsed())
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, body, asked.elapsed())
 }
 
 /// What all callers came to: 200s, 503s and 504s, the largest answer, and how long they took.
@@ -53,7 +55,10 @@ async fn run(service: &std::sync::Arc<Service>, calls: Vec<(&'static str, String
     let mut tasks = JoinSet::new();
     for (method, path, body) in calls {
         let service = service.clone();
-        tasks.spawn(async move { ask(&service, method, &path, body).await });
+        tasks.spawn(async move {
+            let (status, body, time) = ask(&service, method, &path, body).await;
+            (status, body.len(), time)
+        });
     }
     let all = tasks.join_all().await;
     assert!(all.iter().all(|(status, ..)| [200, 503, 504].contains(status)), "{all:?}");

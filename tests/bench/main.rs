@@ -1,11 +1,12 @@
 //! The product's measures, printed by `cargo bench`. `cargo bench -- calls` prints one group of them, and
-//! `cargo bench -- looks 15000` that of looks at so many nodes.
+//! `cargo bench -- looks 15000` that of looks at so many nodes; so do `memory`, `real` and `fifteen`.
 //!
 //! Nothing here is a test: times depend on the machine, so they are printed and never asserted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod calls;
 mod decision;
+mod fifteen;
 mod http;
 #[expect(dead_code, reason = "the tests, whose it is, use all of it")]
 #[path = "../it/kube.rs"]
@@ -14,6 +15,7 @@ mod latency;
 mod looks;
 mod process;
 mod reaction;
+mod real;
 mod rolling;
 #[path = "../it/skip.rs"]
 mod skip;
@@ -41,6 +43,10 @@ fn main() {
     if runs("rolling") {
         rolling::print();
     }
+    if wanted.iter().any(|w| w == "fifteen") {
+        // Takes minutes and gigabytes: only where it is asked for.
+        fifteen::print(size.unwrap_or(fifteen::NODES));
+    }
     if runs("decision") {
         decision::print();
     }
@@ -54,7 +60,10 @@ fn main() {
         http::print_requests();
     }
     if runs("memory") {
-        process::print_rolling();
+        process::print_rolling(size.unwrap_or(process::LARGE));
+    }
+    if runs("real") {
+        real::print(size);
     }
     if runs("looks") {
         looks::print(size.unwrap_or(looks::NODES));

@@ -27,35 +27,62 @@ use crate::calls::{Log, counting, in_virtual_time};
 use crate::table::{self, row};
 
 /// Components whose pods a change of the driver replaces: driver, toolkit, devicePlugin, exporter, gfd.
-const SWAPPED: usize = 5;
+pub(crate) const SWAPPED: usize = 5;
 /// From the delete of a component's pod to its end, and from there to its successor being ready.
 const SWAP: Duration = Duration::from_secs(1 + 2);
+/// From an eviction to the end of the pod.
+const STOP: Duration = Duration::from_secs(1);
 /// What a slow drain takes longer.
 const SLOW: u64 = 300;
 /// Every so many nodes one has a pod that drains slowly.
 const SLOW_EVERY: usize = 20;
 
-struct Run {
-    nodes: usize,
-    evictions: usize,
+/// What is rolled, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) nodes: usize,
+    pub(crate) at_once: usize,
+    pub(crate) tenants: Tenants,
+}
+
+/// Pods of users.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Tenants {
+    None,
+    /// One that drains slowly on every [`SLOW_EVERY`]th node.
+    Slow,
+    /// [`fifteen::ON_A_NODE`](crate::fifteen) on every node.
+    Everywhere,
+}
+
+pub(crate) struct Run {
+    pub(crate) nodes: usize,
+    pub(crate) evictions: usize,
     /// Calls that grow with the nodes, by what they are.
-    calls: BTreeMap<String, usize>,
+    pub(crate) calls: BTreeMap<String, usize>,
     /// From the first cordon to the last release, in virtual time.
-    took: Duration,
-    ideal: Duration,
-    told: f64,
-    record_bytes: usize,
+    pub(crate) took: Duration,
+    pub(crate) ideal: Duration,
+    pub(crate) told: f64,
+    pub(crate) record_bytes: usize,
+    /// From the request to the first cordon, in virtual time and in real.
+    pub(crate) started: (Duration, Duration),
+    /// In real time: to fill the cluster, and to roll it.
+    pub(crate) real: (Duration, Duration),
 }
 
 /// How long a window without any delay of ours takes over these nodes.
-fn ideal(nodes: usize, at_once: usize, slow: bool) -> Duration {
+pub(crate) fn ideal(Setting { nodes, at_once, tenants }: Setting) -> Duration {
     let mut free: BinaryHeap<Reverse<Duration>> = (0..at_once).map(|_| Reverse(Duration::ZERO)).collect();
     let mut names: Vec<(String, usize)> = (1..=nodes).map(|n| (format!("node-{n}"), n)).collect();
     names.sort();
     let mut end = Duration::ZERO;
     for (_, number) in names {
-        let drains =
-            if slow && number % SLOW_EVERY == 0 { Duration::from_secs(SLOW) } else { Duration::ZERO };
+        let drains = match tenants {
+            Tenants::Slow if number % SLOW_EVERY == 0 => Duration::from_secs(SLOW),
+            Tenants::Everywhere => STOP,
+            Tenants::None | Tenants::Slow => Duration::ZERO,
+        };
         let Reverse(begins) = free.pop().unwrap();
         let ends = begins + SWAP * u32::try_from(SWAPPED).unwrap() + drains;
         end = end.max(ends);
@@ -89,25 +116,32 @@ async fn slow_tenants(client: &Client, nodes: usize) {
     }
 }
 
-async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
+/// Rolls a cluster of the sandbox.
+pub(crate) async fn measure(setting: Setting) -> Run {
+    let Setting { nodes, at_once, tenants } = setting;
+    let begun = RealTime::now();
     let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
     let api = ApiServer::new(clock);
+    if tenants == Tenants::Everywhere {
+        crate::fifteen::fill(api.store(), nodes);
+    }
     let operator = OperatorBehaviour { component_delay: Duration::ZERO, ..OperatorBehaviour::default() };
     let world = World { nodes, operator, ..World::default() };
     let world: Running = world.start(api.client_as("actors"), clock).await.unwrap();
     world.settled(Duration::from_secs(3600)).await.unwrap();
-    if slow {
+    if tenants == Tenants::Slow {
         slow_tenants(&api.client(), nodes).await;
         sleep(Duration::from_secs(60)).await;
     }
-    let cordons: Arc<Mutex<Vec<tokio::time::Instant>>> = Arc::default();
+    let filled = begun.elapsed();
+    let cordons: Arc<Mutex<Vec<(tokio::time::Instant, RealTime)>>> = Arc::default();
     let seen = cordons.clone();
     api.store().on_change(move |change| {
         let cordoned = |o: &Option<Arc<serde_json::Value>>| {
             o.as_ref().is_some_and(|n| n["spec"]["unschedulable"] == true)
         };
         if change.resource.1 == "nodes" && cordoned(&change.old) != cordoned(&change.new) {
-            seen.lock().unwrap().push(tokio::time::Instant::now());
+            seen.lock().unwrap().push((tokio::time::Instant::now(), RealTime::now()));
         }
     });
     let blueprints = TempDir::new().unwrap();
@@ -124,6 +158,7 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
         // The ideal window knows no time in which a node that is done is watched.
         "rollingUpdate": { "maxUnavailable": at_once, "order": "Name", "minReadySeconds": 0 },
     });
+    let (asked, really) = (tokio::time::Instant::now(), RealTime::now());
     let request = Request::put(path).body(Body::from(body.to_string())).unwrap();
     assert!(service.router().oneshot(request).await.unwrap().status().is_success());
     let records: Api<GcuUpgrade> = Api::all(api.client());
@@ -144,7 +179,10 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
     let actual = rolling.last_done_at.unwrap().duration_since(rolling.first_claim_at.unwrap());
     let told = rolling.ideal_ms as f64 / actual.as_millis() as f64;
     let cordons = cordons.lock().unwrap().clone();
-    let took = cordons.last().unwrap().duration_since(cordons[0]);
+    let (first, really_first) = cordons[0];
+    let took = cordons.last().unwrap().0.duration_since(first);
+    let started = (first.duration_since(asked), really_first.since(really));
+    let real = (filled, really.elapsed());
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for (_, call) in log.lock().unwrap().iter() {
         let per_node = ["gcuupgrades/status", "pods", "nodes", "pods/eviction"];
@@ -164,15 +202,39 @@ async fn measure(nodes: usize, at_once: usize, slow: bool) -> Run {
         .collect();
     assert!(nodes_left.is_empty(), "cordons left: {nodes_left:?}");
     let evictions = calls.get("create pods/eviction").copied().unwrap_or_default();
-    Run { nodes, evictions, calls, took, ideal: ideal(nodes, at_once, slow), told, record_bytes }
+    let ideal = ideal(setting);
+    Run { nodes, evictions, calls, took, ideal, told, record_bytes, started, real }
+}
+
+/// A moment in real time, also where tokio's stands still.
+#[derive(Clone, Copy)]
+struct RealTime(std::time::Instant);
+
+impl RealTime {
+    #[expect(clippy::disallowed_methods, reason = "how long virtual time takes")]
+    fn now() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    fn since(self, earlier: Self) -> Duration {
+        self.0.duration_since(earlier.0)
+    }
+}
+
+impl Run {
+    pub(crate) fn calls_per_node(&self) -> f64 {
+        let all: usize = self.calls.values().sum();
+        (all - self.evictions) as f64 / self.nodes as f64 - SWAPPED as f64
+    }
 }
 
 pub(crate) fn print() {
-    let runs = [
-        in_virtual_time(measure(100, 25, false)),
-        in_virtual_time(measure(1000, 25, true)),
-        in_virtual_time(measure(2000, 25, false)),
-    ];
+    let of = |nodes, tenants| in_virtual_time(measure(Setting { nodes, at_once: 25, tenants }));
+    let runs = [of(100, Tenants::None), of(1000, Tenants::Slow), of(2000, Tenants::None)];
     let mut head = row(&["RollingUpdate, 25 nodes at once"]);
     head.extend(
         runs.iter()
@@ -196,10 +258,7 @@ pub(crate) fn print() {
             format!("{:.2}", r.calls.get(name).copied().unwrap_or_default() as f64 / r.nodes as f64)
         });
     }
-    line("calls per node beside evictions and swapped pods", &|r| {
-        let all: usize = r.calls.values().sum();
-        format!("{:.2}", (all - r.evictions) as f64 / r.nodes as f64 - SWAPPED as f64)
-    });
+    line("calls per node beside evictions and swapped pods", &|r| format!("{:.2}", r.calls_per_node()));
     line("largest record", &|r| format!("{} KiB", r.record_bytes / 1024));
     table::print("RollingUpdate: efficiency, API calls, size", &rows);
 }

@@ -59,11 +59,15 @@ pub(super) async fn gr(
 ) -> Response {
     let asked = async {
         let (context, Name(name), query) = (may?, name?, query?);
-        let page = Box::pin(shown(&context, &name, &query, &visitor, update.is_ok())).await?;
-        Ok(page)
+        // Whoever is shown the very same, word for word, is shown it together. Each was let in for itself.
+        let shell = visitor.shell(context.asker.as_deref());
+        let (may_change, asked) = (update.is_ok(), visitor.given("asked").is_some());
+        let words = format!("{name} {query:?} {shell:?} {may_change} {asked}");
+        let page = Box::pin(shown(&context, &name, &query, &visitor, may_change));
+        context.shares.looks.page(&words, page).await
     };
     match asked.await {
-        Ok(page) => html(StatusCode::OK, &visitor, page),
+        Ok(page) => html(StatusCode::OK, &visitor, page.to_string()),
         Err(refusal) => refused(&visitor, &refusal),
     }
 }
@@ -96,7 +100,7 @@ async fn shown(
         gr: name,
         sentence: &watching::line(active.or(records.first()), name, seen.gr_is_there(), now),
         records: &records,
-        why: why.as_ref(),
+        why,
         fleet: &fleet,
         held: held.as_deref(),
         legal: &legal,

@@ -32,7 +32,7 @@ impl Order {
     /// Counts, if the last count is too old.
     pub(super) async fn count(&mut self, client: &Client, record: &GcuUpgrade) -> Result<(), kube::Error> {
         if self.at.is_none_or(|at| at.elapsed() >= GOOD_FOR) {
-            let leaving = live::leaving(client, record.spec.rolling_options()).await?;
+            let leaving = live::all_leaving(client, record.spec.rolling_options()).await?;
             (self.busy, self.gangs) = (Some(Arc::new(leaving.busy)), Arc::new(leaving.gangs));
             self.at = Some(Instant::now());
         }

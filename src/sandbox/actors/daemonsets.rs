@@ -50,14 +50,17 @@ const BURST: usize = 250;
 struct Index {
     sets: BTreeMap<Key, Arc<DaemonSet>>,
     nodes: BTreeMap<String, Arc<Node>>,
-    /// Pods by the UID of their DaemonSet.
-    pods: HashMap<String, HashMap<Key, Arc<Pod>>>,
+    /// Pods by the UID of their DaemonSet and by the node that they are on, or were made for.
+    pods: HashMap<String, ByNode>,
     /// Created pods, by the UID of their DaemonSet.
     expected: Expectations,
     /// UIDs of pods that were told to go, though the watch may not have said so yet.
     deleting: HashSet<String>,
     revisions: HashMap<String, Revision>,
 }
+
+/// The pods of a DaemonSet by node, the oldest first.
+type ByNode = BTreeMap<String, Vec<Arc<Pod>>>;
 
 struct Controller {
     client: Client,
@@ -85,13 +88,53 @@ pub async fn run(client: Client, clock: Clock, world: Option<String>) {
     );
 }
 
+impl Index {
+    fn put(&mut self, owner: &str, pod: &Arc<Pod>) {
+        let Some(node) = fit::home_of(pod) else { return };
+        let there = self.pods.entry(owner.to_owned()).or_default().entry(node.to_owned()).or_default();
+        there.push(Arc::clone(pod));
+        if there.len() > 1 {
+            there.sort_by_cached_key(|pod| (pod.creation_timestamp(), pod.name_any()));
+        }
+    }
+
+    fn take_out(&mut self, pod: &Arc<Pod>) {
+        let (Some(owner), Some(node)) = (controller_uid(&**pod), fit::home_of(pod)) else { return };
+        let Some(pods) = self.pods.get_mut(owner) else { return };
+        if let Some(there) = pods.get_mut(node) {
+            there.retain(|other| other.metadata.uid != pod.metadata.uid);
+            if there.is_empty() {
+                pods.remove(node);
+            }
+        }
+        if pods.is_empty() {
+            self.pods.remove(owner);
+        }
+    }
+}
+
+/// What a DaemonSet asks for, whatever its status.
+fn wanted(set: &DaemonSet) -> impl PartialEq + use<> {
+    let meta = &set.metadata;
+    (
+        meta.generation,
+        meta.deletion_timestamp.clone(),
+        meta.labels.clone(),
+        meta.annotations.clone(),
+        meta.owner_references.clone(),
+    )
+}
+
 impl Controller {
     fn saw_set(&self, change: Change<DaemonSet>) {
         let mut index = lock(&self.index);
         match change {
-            Change::Applied { new, .. } => {
+            Change::Applied { old, new } => {
                 if self.is_ours(&new) {
-                    self.queue.add_after(key_of(&*new), SETTLE);
+                    // What it says of its status is our own doing.
+                    if old.is_none_or(|old| wanted(&old) != wanted(&new)) {
+                        self.queue.add_after(key_of(&*new), SETTLE);
+                    }
                     index.sets.insert(key_of(&*new), new);
                 }
             }
@@ -106,24 +149,21 @@ impl Controller {
 
     fn saw_pod(&self, change: Change<Pod>) {
         let mut index = lock(&self.index);
-        let (pod, there, new) = match change {
-            Change::Applied { old, new } => (new, true, old.is_none()),
-            Change::Gone(old) => (old, false, false),
+        let (pod, before, there) = match change {
+            Change::Applied { old, new } => (new, old, true),
+            Change::Gone(old) => (Arc::clone(&old), Some(old), false),
         };
         let Some(owner) = controller_uid(&*pod) else { return };
+        if before.is_none() {
+            index.expected.settle(owner, 1);
+        }
+        if let Some(before) = &before {
+            index.take_out(before);
+        }
         if there {
-            index.pods.entry(owner.to_owned()).or_default().insert(key_of(&*pod), Arc::clone(&pod));
-            if new {
-                index.expected.settle(owner, 1);
-            }
+            index.put(owner, &pod);
         } else {
             index.deleting.remove(pod.meta().uid.as_deref().unwrap_or_default());
-            if let Some(pods) = index.pods.get_mut(owner) {
-                pods.remove(&key_of(&*pod));
-                if pods.is_empty() {
-                    index.pods.remove(owner);
-                }
-            }
         }
         let name = pod.owner_references().iter().find(|reference| reference.uid == owner);
         let key =

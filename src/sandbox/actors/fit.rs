@@ -111,16 +111,28 @@ pub(crate) fn daemon_tolerations() -> Vec<Toleration> {
     ]
 }
 
-/// Whether a DaemonSet with this template wants a pod on the node, and whether it lets one stay there.
-pub(crate) fn daemon_fit(template: &PodTemplateSpec, node: &Node) -> (bool, bool) {
-    let Some(spec) = &template.spec else { return (false, false) };
-    if !selects(spec, node) {
-        return (false, false);
+/// Which nodes the pods of a DaemonSet fit.
+pub(crate) struct DaemonFit<'a> {
+    spec: Option<&'a PodSpec>,
+    tolerations: Vec<Toleration>,
+}
+
+impl<'a> DaemonFit<'a> {
+    pub(crate) fn of(template: &'a PodTemplateSpec) -> Self {
+        let spec = template.spec.as_ref();
+        let mut tolerations = spec.and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
+        tolerations.extend(daemon_tolerations());
+        Self { spec, tolerations }
     }
-    let mut tolerations = spec.tolerations.clone().unwrap_or_default();
-    tolerations.extend(daemon_tolerations());
-    let stays = tolerates(&tolerations, node, &["NoExecute"]);
-    (stays && tolerates(&tolerations, node, &["NoSchedule"]), stays)
+
+    /// Whether the DaemonSet wants a pod on the node, and whether it lets one stay there.
+    pub(crate) fn fit(&self, node: &Node) -> (bool, bool) {
+        if !self.spec.is_some_and(|spec| selects(spec, node)) {
+            return (false, false);
+        }
+        let stays = tolerates(&self.tolerations, node, &["NoExecute"]);
+        (stays && tolerates(&self.tolerations, node, &["NoSchedule"]), stays)
+    }
 }
 
 /// The extended resources of the pod that count as GCUs, summed over its containers.

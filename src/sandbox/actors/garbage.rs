@@ -42,6 +42,8 @@ pub async fn run_garbage_collector(client: Client) {
         types: BTreeMap::new(),
         unwatched: Vec::new(),
         known: BTreeMap::new(),
+        owned: BTreeMap::new(),
+        ending: BTreeSet::new(),
         listed: BTreeMap::new(),
         again: BTreeSet::new(),
     };
@@ -75,6 +77,10 @@ struct Collector {
     unwatched: Vec<TypeId>,
     /// Every object of the cluster, by UID.
     known: BTreeMap<String, Known>,
+    /// The UIDs of what an object owns, by its own.
+    owned: BTreeMap<String, BTreeSet<String>>,
+    /// The UIDs of objects that are being deleted.
+    ending: BTreeSet<String>,
     /// The UIDs of a type's list while it is being read.
     listed: BTreeMap<TypeId, BTreeSet<String>>,
     /// Objects to look at again because a call failed.
@@ -171,6 +177,15 @@ impl Collector {
             ending: object.metadata.deletion_timestamp.is_some(),
         };
         let uid = object.uid().unwrap_or_default();
+        if let Some(before) = self.known.remove(&uid) {
+            self.take_out(&uid, &before);
+        }
+        for owner in &known.owners {
+            self.owned.entry(owner.uid.clone()).or_default().insert(uid.clone());
+        }
+        if known.ending {
+            self.ending.insert(uid.clone());
+        }
         self.known.insert(uid.clone(), known);
         if of.1 == "customresourcedefinitions" {
             self.discover().await;
@@ -180,6 +195,7 @@ impl Collector {
 
     async fn forget(&mut self, uid: &str) {
         let Some(gone) = self.known.remove(uid) else { return };
+        self.take_out(uid, &gone);
         if gone.of.1 == "customresourcedefinitions" {
             // A definition of the same name may come back; its type is then watched anew.
             self.types.retain(|of, _| format!("{}.{}", of.1, of.0) != gone.name);
@@ -190,18 +206,28 @@ impl Collector {
         }
     }
 
+    fn take_out(&mut self, uid: &str, known: &Known) {
+        self.ending.remove(uid);
+        for owner in &known.owners {
+            if let Some(owned) = self.owned.get_mut(&owner.uid) {
+                owned.remove(uid);
+                if owned.is_empty() {
+                    self.owned.remove(&owner.uid);
+                }
+            }
+        }
+    }
+
     fn dependents(&self, uid: &str) -> Vec<String> {
-        let owned = self.known.iter().filter(|(_, known)| known.owners.iter().any(|owner| owner.uid == uid));
-        owned.map(|(uid, _)| uid.clone()).collect()
+        self.owned.get(uid).into_iter().flatten().cloned().collect()
     }
 
     /// Owners that are deleted after their dependents, and the namespace that is being emptied.
     fn waiting_for(&self, gone: &Known) -> Vec<String> {
         let is_owner = |uid: &str| gone.owners.iter().any(|owner| owner.uid == uid);
         let is_namespace = |known: &Known| known.of == namespaces() && known.name == gone.namespace;
-        let waiting =
-            self.known.iter().filter(|(uid, known)| known.ending && (is_owner(uid) || is_namespace(known)));
-        waiting.map(|(uid, _)| uid.clone()).collect()
+        let waits = |uid: &&String| is_owner(uid) || self.known.get(*uid).is_some_and(is_namespace);
+        self.ending.iter().filter(waits).cloned().collect()
     }
 
     async fn look_at(&mut self, uid: &str) {

@@ -42,25 +42,30 @@ pub(crate) fn list(
     renderer: &Renderer<'_>,
 ) -> Result<String, ApiError> {
     let selector = Selector::parse(place.kind, query.get("labelSelector"), query.get("fieldSelector"))?;
-    let mut page = snapshot(store, place, query)?;
-    page.objects.retain(|(_, object)| selector.matches(object));
-    let mut metadata = json!({"resourceVersion": page.version.to_string()});
     let whole = renderer.view == View::Whole;
+    let counts = selector.is_empty() && whole;
+    let limit =
+        query.number("limit").and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let page = page(store, place, query, &selector, limit)?;
+    let mut metadata = json!({"resourceVersion": page.version.to_string()});
     if place.kind.rules.custom && whole {
         json::set(&mut metadata, &["continue"], "");
     }
-    let limit =
-        query.number("limit").and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-    if let Some(limit) = limit.filter(|limit| *limit < page.objects.len()) {
-        let left = page.objects.len() - limit;
-        page.objects.truncate(limit);
-        let last = page.objects.last().map(|(key, _)| key.clone()).unwrap_or_default();
-        json::set(&mut metadata, &["continue"], Token { version: page.version, after: last }.encode());
-        if selector.is_empty() && whole {
-            json::set(&mut metadata, &["remainingItemCount"], left);
+    if page.goes_on
+        && let Some(last) = page.objects.last()
+    {
+        let text = |key: &str| json::text(last, &["metadata", key]).to_owned();
+        let after = (text("namespace"), text("name"));
+        json::set(
+            &mut metadata,
+            &["continue"],
+            Token { version: page.version, left: page.left, after }.encode(),
+        );
+        if counts {
+            json::set(&mut metadata, &["remainingItemCount"], page.left);
         }
     }
-    renderer.list(page.objects.iter().map(|(_, object)| object.as_ref()), &metadata)
+    renderer.list(page.objects.iter().map(AsRef::as_ref), &metadata)
 }
 
 /// The objects that a collection request is about, with their keys.
@@ -77,11 +82,21 @@ pub(crate) fn select(
 
 struct Page {
     version: u64,
-    objects: Vec<(ObjectKey, Arc<Value>)>,
+    objects: Vec<Arc<Value>>,
+    /// There are more.
+    goes_on: bool,
+    /// Objects behind this page, selected or not.
+    left: usize,
 }
 
-/// The objects at the version that the request is about, those of earlier pages left out.
-fn snapshot(store: &Store, place: ResourcePath<'_>, query: &Query) -> Result<Page, ApiError> {
+/// A page of the objects at the version that the request is about.
+fn page(
+    store: &Store,
+    place: ResourcePath<'_>,
+    query: &Query,
+    selector: &Selector,
+    limit: Option<usize>,
+) -> Result<Page, ApiError> {
     let key = place.kind.key();
     let state = store.lock();
     let current = state.revision;
@@ -99,31 +114,53 @@ fn snapshot(store: &Store, place: ResourcePath<'_>, query: &Query) -> Result<Pag
         None if exact && asked > 0 => asked,
         _ => current,
     };
-    if version == current && token.is_none() {
-        return Ok(Page { version, objects: state.objects(&key, place.namespace) });
-    }
-    let all = state.objects_at(&key, version).ok_or_else(|| match &token {
-        Some(token) => ApiError::continue_expired(&Token { version: 0, after: token.after.clone() }.encode()),
+    let expired = || match &token {
+        Some(Token { after, left, .. }) => {
+            ApiError::continue_expired(&Token { version: 0, left: *left, after: after.clone() }.encode())
+        }
         None => ApiError::expired(format!("The resourceVersion for the provided list is too old: {version}")),
-    })?;
-    let objects = all
-        .into_iter()
-        .filter(|(key, _)| place.namespace.is_empty() || key.0 == place.namespace)
-        .filter(|(key, _)| token.as_ref().is_none_or(|token| *key > token.after))
-        .collect();
-    Ok(Page { version, objects })
+    };
+    let after = token.as_ref().map(|token| &token.after);
+    let behind = || state.objects_at(&key, place.namespace, version, after);
+    let node = selector.node(place.kind).filter(|_| version == current && token.is_none());
+    let mut selected: Box<dyn Iterator<Item = Arc<Value>>> = match node {
+        Some(node) => Box::new(state.on_node(node).into_iter().flat_map(|on| on.objects.values().cloned())),
+        None => behind().ok_or_else(expired)?,
+    };
+    let is_asked_for = |object: &Arc<Value>| {
+        let namespace = json::text(object, &["metadata", "namespace"]);
+        (place.namespace.is_empty() || place.namespace == namespace) && selector.matches(object)
+    };
+    let mut objects = Vec::new();
+    let mut goes_on = false;
+    for object in selected.by_ref().filter(is_asked_for) {
+        goes_on = limit.is_some_and(|limit| objects.len() >= limit);
+        if goes_on {
+            break;
+        }
+        objects.push(object);
+    }
+    let all = match &token {
+        Some(token) if token.version > 0 => token.left,
+        None if version == current => state.count(&key, place.namespace),
+        _ => behind().map_or(0, Iterator::count),
+    };
+    let left = all.saturating_sub(objects.len());
+    Ok(Page { version, objects, goes_on, left })
 }
 
 /// Where the next page of a list begins. Opaque to clients.
 struct Token {
     /// The version of the whole list; 0: whatever is there now.
     version: u64,
+    /// Objects behind that place, selected or not; of a list with a selector not to be relied on.
+    left: usize,
     after: ObjectKey,
 }
 
 impl Token {
     fn encode(&self) -> String {
-        let plain = format!("{} {}/{}", self.version, self.after.0, self.after.1);
+        let plain = format!("{} {} {}/{}", self.version, self.left, self.after.0, self.after.1);
         plain.bytes().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -136,8 +173,10 @@ impl Token {
         let bytes: Option<Vec<u8>> =
             (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
         let plain = String::from_utf8(bytes?).ok()?;
-        let (version, key) = plain.split_once(' ')?;
+        let (version, rest) = plain.split_once(' ')?;
+        let (left, key) = rest.split_once(' ')?;
         let (namespace, name) = key.split_once('/')?;
-        Some(Self { version: version.parse().ok()?, after: (namespace.to_owned(), name.to_owned()) })
+        let after = (namespace.to_owned(), name.to_owned());
+        Some(Self { version: version.parse().ok()?, left: left.parse().ok()?, after })
     }
 }

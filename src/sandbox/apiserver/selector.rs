@@ -54,6 +54,14 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// The node on which all pods are that it selects, where it says one.
+    pub(crate) fn node(&self, kind: &ResourceType) -> Option<&str> {
+        let is_node = |(field, equal, value): &&(String, bool, String)| {
+            *equal && field == "spec.nodeName" && !value.is_empty() && kind.is("", "pods")
+        };
+        self.fields.iter().find(is_node).map(|(_, _, value)| value.as_str())
+    }
+
     /// Whether it selects this object.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         self.matches_labels(json::at(object, &["metadata", "labels"]))

@@ -53,7 +53,7 @@ pub(crate) fn watch(
     let mut ticks = interval_at(start + BOOKMARK_EVERY, BOOKMARK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watcher = Watcher {
-        wakeups: store.wakeups(&key),
+        wakeups: store.wakeups(&key, selector.node(place.kind)),
         store: store.clone(),
         kind: Arc::new(place.kind.clone()),
         version: place.version.clone(),
@@ -128,14 +128,14 @@ impl Watcher {
             if !self.pending.is_empty() {
                 continue;
             }
-            if let Some(bookmark) = self.wait().await {
-                return Some(bookmark);
+            if self.wait().await && self.catch_up().is_ok() && self.pending.is_empty() && !self.ended {
+                return self.renderer().bookmark(self.seen).ok();
             }
         }
     }
 
-    /// Waits for a change, the end, or the time for a bookmark, which it answers.
-    async fn wait(&mut self) -> Option<String> {
+    /// Waits for a change, the end, or the time for a bookmark; whether it is that.
+    async fn wait(&mut self) -> bool {
         let tick = async {
             match &mut self.ticks {
                 Some(ticks) => ticks.tick().await,
@@ -145,13 +145,13 @@ impl Watcher {
         tokio::select! {
             changed = self.wakeups.changed() => {
                 self.ended = changed.is_err();
-                None
+                false
             }
             () = sleep_until(self.deadline) => {
                 self.ended = true;
-                None
+                false
             }
-            _ = tick => self.renderer().bookmark(self.seen).ok(),
+            _ = tick => true,
         }
     }
 
@@ -161,13 +161,18 @@ impl Watcher {
         let state = store.lock();
         let revision = state.revision;
         if let Some(table) = state.table(&self.key) {
-            if self.seen < table.compacted {
-                let message = format!("too old resource version: {} ({})", self.seen, table.compacted);
-                return Err(ApiError::expired(message));
-            }
             let seen = self.seen;
-            let from = table.history.partition_point(|change| change.resource_version <= seen);
-            for change in table.history.range(from..) {
+            let on_node = self.selector.node(&self.kind).and_then(|node| state.on_node(node));
+            let history = match on_node.filter(|node| seen >= node.since) {
+                Some(node) => &node.history,
+                None if seen < table.compacted => {
+                    let message = format!("too old resource version: {seen} ({})", table.compacted);
+                    return Err(ApiError::expired(message));
+                }
+                None => &table.history,
+            };
+            let from = history.partition_point(|change| change.resource_version <= seen);
+            for change in history.range(from..) {
                 if let Some(event) = self.event(change) {
                     self.pending.push_back(event);
                 }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use gcu_upgrade_manager::record::Phase;
+use gcu_upgrade_manager::record::rolling::SKIP_LABEL;
 use http::StatusCode;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use tokio::time::sleep;
 
 use super::commands::{fleet, rolling, start, until_phase};
@@ -90,18 +94,16 @@ async fn nobody_is_shown_a_look_from_before_a_change_of_his_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn equal_plans_share_a_look_and_beyond_the_queue_the_answer_is_503() {
+async fn plans_are_of_what_watches_show_for_as_long_as_somebody_asks() {
     let harness = fleet(3).await;
     let plan = format!("{GR}/plan");
     let body = rolling(&json!({}));
-    let before = lists(&harness);
     let alone = harness.must("POST", &plan, &body).await;
-    let cost = lists(&harness) - before;
+    assert_eq!(alone.status, 200, "{}", alone.text);
+    let before = lists(&harness);
+    assert!(before > 0);
     let answers = join_all((0..50).map(|_| harness.must("POST", &plan, &body))).await;
     assert!(answers.iter().all(|a| a.status == 200 && a.text == alone.text), "{}", alone.text);
-    assert_eq!(lists(&harness) - before, 2 * cost);
-    // Plans that differ in what needs no other look share it too.
-    let before = lists(&harness);
     let different = |n: usize| {
         let mut body: Value = serde_json::from_str(&body).unwrap();
         body["reason"] = json!(format!("reason {n}"));
@@ -109,12 +111,47 @@ async fn equal_plans_share_a_look_and_beyond_the_queue_the_answer_is_503() {
     };
     let answers = all_plans(&harness, (0..50).map(different).collect()).await;
     assert!(answers.iter().all(|a| a.status == 200), "{}", answers[0].text);
-    // Who comes when the look has just ended begins another, on a busy machine more than once.
-    assert!(lists(&harness) - before <= 5 * cost);
+    assert_eq!(lists(&harness), before, "nobody lists pods again");
+    // What has changed since is in it.
+    let nodes: Api<Node> = Api::all(harness.api.as_ref().unwrap().client());
+    let skip = json!({ "metadata": { "labels": { SKIP_LABEL: "true" } } });
+    nodes.patch("node-2", &PatchParams::default(), &Patch::Merge(skip)).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    let planned = harness.must("POST", &plan, &body).await.json();
+    assert_eq!(planned["content"]["plan"]["skipped"][0]["node"], "node-2", "{planned}");
+    assert_eq!(lists(&harness), before);
+    // When nobody has asked for a while the watches are over, and whoever comes then begins anew.
+    sleep(Duration::from_secs(130)).await;
+    let planned = harness.must("POST", &plan, &body).await.json();
+    assert_eq!(planned["content"]["plan"]["skipped"][0]["node"], "node-2", "{planned}");
+    assert_eq!(lists(&harness), 2 * before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_of_the_cluster_itself_while_the_watch_is_away() {
+    let harness = fleet(3).await;
+    let plan = format!("{GR}/plan");
+    let body = rolling(&json!({}));
+    let rule = |skip, times, fault| Rule { on: "WATCH /pods".to_owned(), skip, times, fault };
+    harness.faults.add(rule(0, 1, Fault::Cut("2s".to_owned())));
+    harness.faults.add(rule(0, usize::MAX, Fault::Answer(500)));
+    assert_eq!(harness.must("POST", &plan, &body).await.status, 200);
+    let before = lists(&harness);
+    sleep(Duration::from_secs(3)).await;
+    let planned = harness.must("POST", &plan, &body).await;
+    assert_eq!(planned.status, 200, "{}", planned.text);
+    assert!(lists(&harness) > before, "the cluster is asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_queue_the_answer_is_503() {
+    let harness = fleet(3).await;
+    let plan = format!("{GR}/plan");
+    let body = rolling(&json!({}));
     // Each asks for something else, and looks take their time.
     let slow = Fault::Delay("1s".to_owned());
     harness.faults.add(Rule { on: "GET /pods".to_owned(), skip: 0, times: usize::MAX, fault: slow });
-    let else_where = |n: usize| rolling(&json!({ "nodeSelector": { format!("key-{n}"): "x" } }));
+    let else_where = |n: usize| rolling(&json!({ "drain": { "podSelector": { format!("key-{n}"): "x" } } }));
     let answers = all_plans(&harness, (0..80).map(else_where).collect()).await;
     let (fine, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == StatusCode::OK);
     assert_eq!((fine.len(), refused.len()), (66, 14), "two look, 64 wait");
@@ -164,4 +201,24 @@ async fn a_page_reads_the_records_once_and_the_first_page_takes_the_grs_from_the
         let after = lists();
         assert_eq!([after[0] - before[0], after[1] - before[1]], [records, grs], "{page}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_the_same_page_at_once_shares_it_and_nobody_gets_anothers_language() {
+    let harness = paused().await;
+    sleep(Duration::from_secs(2)).await;
+    let before = lists_of(&harness, "/gcuupgrades");
+    let languages = ["en", "zh-CN"];
+    let pages = (0..50).map(|n| format!("/ui/gr/enflame-gcu-resource?lang={}", languages[n % 2]));
+    let pages: Vec<String> = pages.collect();
+    let answers = join_all(pages.iter().map(|page| harness.must("GET", page, ""))).await;
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(answer.text.contains(&format!("<html lang=\"{}\"", languages[n % 2])), "{}", answer.text);
+    }
+    assert_eq!(
+        lists_of(&harness, "/gcuupgrades") - before,
+        2,
+        "one reading of the records for each language"
+    );
 }

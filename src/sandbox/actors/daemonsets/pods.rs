@@ -1,15 +1,12 @@
 //! Which nodes need a pod, which pods must go, and how the whole stands.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
-        core::v1::{
-            Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod,
-            PodTemplateSpec,
-        },
+        core::v1::{Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod},
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -36,32 +33,36 @@ pub(super) struct Plan {
 /// One look at a DaemonSet, its nodes and its pods.
 pub(super) struct View<'a> {
     set: &'a DaemonSet,
-    template: &'a PodTemplateSpec,
     index: &'a Index,
     hash: &'a str,
     now: Timestamp,
-    /// The DaemonSet's pods by node, the oldest first.
-    by_node: BTreeMap<&'a str, Vec<&'a Arc<Pod>>>,
+    nodes: Vec<OnNode<'a>>,
+}
+
+/// A node, as the DaemonSet sees it.
+struct OnNode<'a> {
+    name: &'a str,
+    /// It wants a pod.
+    wants: bool,
+    /// It may keep one.
+    keeps: bool,
+    /// The DaemonSet's pods there, the oldest first.
+    pods: &'a [Arc<Pod>],
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(set: &'a DaemonSet, index: &'a Index, hash: &'a str, now: Timestamp) -> Self {
-        let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
-        let pods = index.pods.get(set.meta().uid.as_deref().unwrap_or_default());
-        for pod in pods.into_iter().flat_map(|pods| pods.values()) {
-            if let Some(node) = fit::home_of(pod) {
-                by_node.entry(node).or_default().push(pod);
-            }
-        }
-        for pods in by_node.values_mut() {
-            pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
-        }
-        Self { set, template: &set.spec.template, index, hash, now, by_node }
-    }
-
-    /// Whether a node wants a pod, and whether it may keep one.
-    fn fit(&self, node: &Node) -> (bool, bool) {
-        fit::daemon_fit(self.template, node)
+        let all = index.pods.get(set.meta().uid.as_deref().unwrap_or_default());
+        // Both are in order.
+        let mut by_node = all.into_iter().flatten().peekable();
+        let fit = fit::DaemonFit::of(&set.spec.template);
+        let nodes = index.nodes.iter().map(|(name, node)| {
+            while by_node.next_if(|(other, _)| *other < name).is_some() {}
+            let pods = by_node.next_if(|(other, _)| *other == name).map_or(&[][..], |(_, pods)| pods);
+            let (wants, keeps) = fit.fit(node);
+            OnNode { name, wants, keeps, pods }
+        });
+        Self { set, nodes: nodes.collect(), index, hash, now }
     }
 
     fn going(&self, pod: &Pod) -> bool {
@@ -87,11 +88,9 @@ impl<'a> View<'a> {
     pub(super) fn plan(&self) -> Plan {
         let mut plan = Plan::default();
         let mut doom = |pod: &Pod| plan.delete.push((pod.name_any(), pod.uid().unwrap_or_default()));
-        for node in self.index.nodes.values() {
-            let name = node.name_any();
-            let pods = self.by_node.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-            match self.fit(node) {
-                (true, _) if pods.is_empty() => plan.create.push(name),
+        for OnNode { name, wants, keeps, pods } in &self.nodes {
+            match (*wants, *keeps) {
+                (true, _) if pods.is_empty() => plan.create.push((*name).to_owned()),
                 (_, true) => {
                     let staying: Vec<_> = pods.iter().filter(|pod| !self.going(pod)).collect();
                     staying.iter().filter(|pod| fit::is_over(pod)).for_each(|pod| doom(pod));
@@ -114,14 +113,13 @@ impl<'a> View<'a> {
             return Vec::new();
         }
         let limit = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_unavailable.clone());
-        let nodes = self.index.nodes.values().filter(|node| self.fit(node).0);
+        let nodes = self.nodes.iter().filter(|node| node.wants);
         let mut desired = 0_usize;
         let mut unavailable = 0_usize;
         let (mut broken, mut candidates) = (Vec::new(), Vec::new());
         for node in nodes {
             desired += 1;
-            let pods = self.by_node.get(node.name_any().as_str()).map_or(&[][..], Vec::as_slice);
-            let mut staying = pods.iter().filter(|pod| !self.going(pod));
+            let mut staying = node.pods.iter().filter(|pod| !self.going(pod));
             match (staying.next(), staying.next()) {
                 (Some(pod), None) if self.is_new(pod) => unavailable += usize::from(!self.is_available(pod)),
                 (Some(pod), None) if self.is_available(pod) => candidates.push(pod),
@@ -141,9 +139,8 @@ impl<'a> View<'a> {
     /// How the DaemonSet stands.
     pub(super) fn status(&self) -> Status {
         let mut status = Status::default();
-        for node in self.index.nodes.values() {
-            let pods = self.by_node.get(node.name_any().as_str()).map_or(&[][..], Vec::as_slice);
-            match (self.fit(node).0, pods.first()) {
+        for node in &self.nodes {
+            match (node.wants, node.pods.first()) {
                 (true, None) => status.desired += 1,
                 (true, Some(pod)) => {
                     status.desired += 1;

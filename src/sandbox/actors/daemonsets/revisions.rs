@@ -1,5 +1,7 @@
 //! ControllerRevisions: the history of a DaemonSet's templates, and the hash that its pods carry.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use kube::{
     Api, Resource, ResourceExt,
@@ -91,11 +93,11 @@ impl Controller {
         }
         let limit = set.spec.revision_history_limit.unwrap_or(10);
         let surplus = own.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
-        let in_use: Vec<String> = {
+        let in_use: BTreeSet<String> = {
             let index = lock(&self.index);
             let pods = index.pods.get(set.meta().uid.as_deref().unwrap_or_default());
             pods.into_iter()
-                .flat_map(|pods| pods.values())
+                .flat_map(|pods| pods.values().flatten())
                 .filter_map(|pod| pod.labels().get(HASH_LABEL).cloned())
                 .collect()
         };
