@@ -73,11 +73,11 @@ fn mistakes_name_file_line_and_field_and_no_value() {
         ),
         (
             "sinks:\n- { name: a, type: slack, url: 'http://a', secret: s3cret }",
-            "FILE:2:53: error: sinks of this type take none (sinks[0].secret)",
+            "FILE:2:52: error: sinks of this type take none (sinks[0].secret)",
         ),
         (
             "sinks:\n- { name: a, type: feishu, url: 'http://a', secret: 12345678 }",
-            "FILE:2:54: error: must be text: put it in quotes (sinks[0].secret)",
+            "FILE:2:53: error: must be text: put it in quotes (sinks[0].secret)",
         ),
         (
             "sinks:\n- { name: a, type: slack, url: 'http://a', urll: s3cret }",

@@ -112,12 +112,13 @@ async fn upgrade(death: Option<Death>, down: bool) -> Outcome {
     let begun = Instant::now();
     let path = format!("/gum/v1/gr/{}", harness.gr());
     let body = json!({
-        "file": "full.yaml", "components": ["exporter"], "strategy": "RollingUpdate",
-        "rollingUpdate": { "canary": { "nodes": 1 } },
+        "file": "full.yaml", "components": ["devicePlugin"], "strategy": "RollingUpdate",
+        "rollingUpdate": { "canary": 1, "maxUnavailable": 2 },
     });
     while harness.record(1).await.is_none() {
         harness.revive_if_dead().await;
-        harness.call("PUT", &path, &body.to_string()).await;
+        let answer = harness.call("PUT", &path, &body.to_string()).await;
+        answer.iter().for_each(|a| assert!(a.status.is_success(), "{}", a.text));
     }
     let patience = Duration::from_secs(1800);
     harness
@@ -127,7 +128,8 @@ async fn upgrade(death: Option<Death>, down: bool) -> Outcome {
         .await;
     while harness.record(1).await.unwrap().spec.granted == 0 {
         harness.revive_if_dead().await;
-        harness.call("POST", &format!("{path}/promote"), "").await;
+        let answer = harness.call("POST", &format!("{path}/promote"), "").await;
+        answer.iter().for_each(|a| assert!(a.status.is_success(), "{}", a.text));
     }
     assert_eq!(harness.until_final(1).await, Phase::Succeeded);
     let took = begun.elapsed();
