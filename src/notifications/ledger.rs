@@ -104,7 +104,7 @@ impl Ledger {
                 self.name
             );
         }
-        sleep(backoff.next()).await;
+        sleep(backoff.pause()).await;
     }
 
     async fn try_to_read(&self, pages: &mut Pages) -> Result<(), kube::Error> {

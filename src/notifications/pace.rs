@@ -38,7 +38,7 @@ pub struct Backoff(u32);
 
 impl Backoff {
     /// How long to wait this time.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let (first, longest) = BACKOFF;
         let pause = first.saturating_mul(1 << self.0.min(16)).min(longest);
         self.0 = self.0.saturating_add(1);
@@ -47,11 +47,6 @@ impl Backoff {
 
     /// How long to wait when the receiver has said a time: at least that, as long as it is not too long.
     pub fn at_least(&mut self, said: Option<Duration>) -> Duration {
-        self.next().max(said.unwrap_or_default()).min(BACKOFF.1)
-    }
-
-    /// It worked.
-    pub fn reset(&mut self) {
-        self.0 = 0;
+        self.pause().max(said.unwrap_or_default()).min(BACKOFF.1)
     }
 }

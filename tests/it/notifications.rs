@@ -60,10 +60,13 @@ fn event(kind: EventKind) -> Event {
 /// What a receiver says: status, seconds of `Retry-After`, body.
 type Says = (u16, Option<u64>, &'static str);
 
+/// A message, and when it came.
+type Taken = (tokio::time::Instant, Request<Bytes>);
+
 /// A receiver that remembers what it was sent.
 #[derive(Clone, Default)]
 struct StandIn {
-    taken: Arc<Mutex<Vec<(tokio::time::Instant, Request<Bytes>)>>>,
+    taken: Arc<Mutex<Vec<Taken>>>,
 }
 
 impl StandIn {

@@ -177,16 +177,14 @@ fn killed_at_any_step_it_loses_nothing_and_doubles_have_the_same_id() {
     let of_ours = |call: &Call| call.path.contains("configmaps") || call.path.contains("gcuupgrades");
     let mut deaths: Vec<Death> = Vec::new();
     for (number, call) in plain.calls.iter().enumerate().filter(|(_, call)| of_ours(call)) {
-        let is_map = call.path.contains("configmaps");
-        if is_map || call.path.ends_with("/status") || number % 3 == 0 {
+        // Of what concerns the records every third is tried: the large matrix has them all.
+        if call.path.contains("configmaps") || number % 3 == 0 {
             deaths.push(Death::Call(number, false));
-        }
-        if call.is_write() {
-            deaths.push(Death::Call(number, true));
+            deaths.extend(call.is_write().then_some(Death::Call(number, true)));
         }
     }
     deaths.extend((0..plain.messages).flat_map(|n| [Death::Message(n, false), Death::Message(n, true)]));
-    assert!(deaths.len() > 40, "{deaths:?}");
+    assert!(deaths.len() > 30, "{deaths:?}");
     let mut failed = Vec::new();
     let mut doubles = 0;
     for death in deaths {

@@ -134,7 +134,7 @@ async fn a_bucket_that_was_left_alone_is_full_again_and_not_more() {
 #[test]
 fn pauses_grow_from_a_second_to_five_minutes() {
     let mut backoff = Backoff::default();
-    let all: Vec<u64> = (0..11).map(|_| backoff.next().as_secs()).collect();
+    let all: Vec<u64> = (0..11).map(|_| backoff.pause().as_secs()).collect();
     assert_eq!(all, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     let mut backoff = Backoff::default();
     assert_eq!(backoff.at_least(Some(Duration::from_secs(60))).as_secs(), 60);
