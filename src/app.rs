@@ -21,7 +21,7 @@ use crate::lease::{self, Leadership};
 use crate::metrics::Metrics;
 use crate::record::maintenance::Maintenance;
 use crate::store::Stores;
-use crate::{api, cluster, controller, record};
+use crate::{api, cluster, controller, notifications, record};
 
 /// How long workers may take to finish the calls that they have begun, when the service stops. A step that is cut
 /// off is taken up by the next process all the same.
@@ -49,6 +49,8 @@ pub struct ServiceDeps {
     pub limits: api::limits::Limits,
     /// How the API server reaches the keeper; `None`: there is no keeper.
     pub keeper: Option<keeper::Settings>,
+    /// Whom to tell of upgrades; `None`: nobody.
+    pub notifications: Option<notifications::Settings>,
     /// Where everything counts.
     pub metrics: Metrics,
 }
@@ -67,6 +69,7 @@ impl ServiceDeps {
             auth: Mode::default(),
             limits: api::limits::Limits::default(),
             keeper: None,
+            notifications: None,
             metrics,
         }
     }
@@ -119,6 +122,7 @@ impl Service {
             auth,
             limits,
             keeper,
+            notifications,
             metrics,
         } = parts;
         let catalog = Arc::new(Catalog::open(blueprints, clock).await);
@@ -153,7 +157,7 @@ impl Service {
             stop: stop.clone(),
         };
         let mut acting = JoinSet::new();
-        let controller = run_controller(context, crd.clone(), leadership.clone(), seen_tx);
+        let controller = run_controller(context, notifications, crd.clone(), leadership.clone(), seen_tx);
         acting.spawn(named("the controller", act(controller, lease, client.clone(), clock, leadership_tx)));
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", cluster::discovery::run(client.clone(), served_tx, unknown_tx)));
@@ -287,6 +291,7 @@ async fn count_blueprints(catalog: Arc<Catalog>, metrics: Metrics) {
 /// Runs the controller while this replica leads. It watches records, so it starts once their CRD is there.
 async fn run_controller(
     context: controller::Context,
+    notifications: Option<notifications::Settings>,
     mut crd: watch::Receiver<Option<String>>,
     mut leadership: watch::Receiver<Leadership>,
     seen: watch::Sender<bool>,
@@ -301,6 +306,10 @@ async fn run_controller(
             return;
         }
         context.metrics.leader(true);
+        // Beside the controller, which knows nothing of it; aborted when it is dropped.
+        let _telling = JoinSet::from_iter(notifications.clone().map(|settings| {
+            notifications::run(settings, context.client.clone(), context.clock, context.metrics.clone())
+        }));
         tokio::select! {
             () = until_stopped(&context, &seen) => return,
             // Dropped wherever it is: another may act by now.

@@ -24,8 +24,8 @@ use sha2::{Digest as _, Sha256};
 pub use check::check_against;
 pub use finding::{Finding, Severity, SourcePos};
 pub use parse::MAX_FILE;
-
-use tree::Node;
+pub(crate) use parse::read as read_tree;
+pub(crate) use tree::{Kind, Node};
 
 /// A manifest of one gr that passed every check. Immutable.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,6 +66,23 @@ pub enum Subcommand {
         #[arg(long)]
         insecure: bool,
     },
+    /// Try a receiver of notifications
+    #[command(subcommand)]
+    Notify(Notify),
+}
+
+/// What to do with notifications.
+#[derive(Debug, clap::Subcommand)]
+pub enum Notify {
+    /// Send a test to one sink and print what the receiver answers; exit code 1 if it does not take it
+    Test {
+        /// Name of the sink in the file
+        #[arg(value_name = "SINK")]
+        sink: String,
+        /// The file that says whom to notify (YAML)
+        #[arg(long = "notifications", env = "GUM_NOTIFICATIONS", value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// Flags of `serve`.
@@ -154,6 +171,9 @@ pub struct ServeArgs {
     /// Maintenance windows of upgrades that name none, as `maintenance` in a request (JSON); default: none
     #[arg(long, env = "GUM_MAINTENANCE", value_name = "JSON", value_parser = maintenance::parse)]
     pub maintenance: Option<Maintenance>,
+    /// Whom to notify of upgrades (YAML); read again when it changes; default: nobody
+    #[arg(long, env = "GUM_NOTIFICATIONS", value_name = "FILE")]
+    pub notifications: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or tracing's filter form
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER", value_parser = telemetry::filter)]
     pub log: String,

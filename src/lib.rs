@@ -34,6 +34,7 @@
 //! | [`frame`] | tables, trees and bars for people: pure; answers in, text out |
 //! | [`cli`] | `kubectl gcu-upgrade`, a binary of its own: the routes of `api` in the person's process, or at a URL |
 //! | [`keeper`] | the admission webhook that keeps held DaemonSets at `OnDelete`, its certificate, its installation |
+//! | [`notifications`] | events read off records, told to chat groups, webhooks, Alertmanager; nothing waits for it |
 //! | [`cluster`] | the API client with deadlines; the loops that install the CRD and discover the gr's API group |
 //! | [`clock`], [`random`] | the only source of time (crate `src/clock`), names that nobody else has |
 //! | [`sandbox`] | crate `src/sandbox`: a cluster in the process with API server, operator, controllers, kubelets |
@@ -123,6 +124,7 @@ pub mod http;
 pub mod keeper;
 pub mod lease;
 pub mod metrics;
+pub mod notifications;
 pub mod observe;
 pub mod plan;
 pub mod random;

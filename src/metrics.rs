@@ -1,11 +1,12 @@
 //! What is counted and measured, for Prometheus. Every label has a small, closed set of values: nothing that comes
-//! from outside becomes one.
+//! from outside becomes one. (The names of sinks come from whoever runs the service.)
+
+mod labels;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,60 +17,14 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::explain::progress::efficiency;
 use crate::explain::window::{WindowView, window};
-use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Step, Strategy};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Phase, Strategy};
+pub use labels::Notified;
+use labels::{Answered, Called, Came, Ended, InPhase, InState, Method, OfStep, ToSink, Verb};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Times<L> = Family<L, Histogram, fn() -> Histogram>;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InPhase {
-    phase: Phase,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    outcome: Phase,
-    strategy: Strategy,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStep {
-    step: Step,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InState {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Came {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Verb {
-    verb: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Called {
-    verb: &'static str,
-    code: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Method {
-    method: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
-    method: &'static str,
-    code: u16,
-}
 
 /// All of it. Cheap to clone; all clones count together.
 #[derive(Clone)]
@@ -102,6 +57,7 @@ struct All {
     connections: Gauge,
     keeper_installed: Gauge,
     reviews: Family<Came, Counter>,
+    notifications: Family<ToSink, Counter>,
 }
 
 impl Default for Metrics {
@@ -178,6 +134,11 @@ impl Default for Metrics {
                 "1: the API server asks the keeper about held DaemonSets; 0: it does not",
             ),
             reviews: family(r, "keeper_reviews", "Writes of held DaemonSets that the keeper was asked about"),
+            notifications: family(
+                r,
+                "notifications",
+                "Events told to receivers and dropped, and messages that failed, by sink",
+            ),
             registry,
         };
         all.begin_at_zero();
@@ -376,6 +337,13 @@ impl Metrics {
     /// The keeper was asked about a write.
     pub fn keeper_reviewed(&self, result: &'static str) {
         self.0.reviews.get_or_create(&Came { result }).inc();
+    }
+
+    /// So many notifications have become this.
+    pub fn notified(&self, sink: &str, result: Notified, events: usize) {
+        let counter =
+            self.0.notifications.get_or_create(&ToSink { sink: sink.to_owned(), result: result.word() });
+        counter.inc_by(u64::try_from(events).unwrap_or(u64::MAX));
     }
 
     /// So many connections are open.

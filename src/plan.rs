@@ -13,6 +13,7 @@ pub mod hold;
 pub mod impact;
 pub mod maintenance;
 pub mod memo;
+pub mod news;
 pub mod pins;
 pub mod preflight;
 mod recreate;

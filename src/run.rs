@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod notify;
 mod probe;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -23,9 +24,9 @@ use crate::api::auth::Mode;
 use crate::api::limits::Limits;
 use crate::app::{Service, ServiceDeps};
 use crate::clock::Clock;
-use crate::config::{ServeArgs, Subcommand};
+use crate::config::{Notify, ServeArgs, Subcommand};
 use crate::metrics::Metrics;
-use crate::{cluster, http, keeper, record, telemetry};
+use crate::{cluster, http, keeper, notifications, record, telemetry};
 
 /// What ends a process early. Said once, by [`run`].
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -46,6 +47,7 @@ pub fn run(command: Subcommand) -> ExitCode {
         Subcommand::Validate { files } => return answer(validate::run(files)),
         Subcommand::Crd => return answer(print_crd()),
         Subcommand::Probe { url, insecure } => return answer(probe::run(&url, insecure)),
+        Subcommand::Notify(Notify::Test { sink, file }) => return answer(notify::test(&file, &sink)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,6 +127,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     };
     let mut parts = ServiceDeps::new(client, Clock::system(), &args.blueprints, metrics);
     parts.lease = Some(args.lease());
+    parts.notifications = args.notifications.map(|file| notifications::Settings::new(file, &args.lease));
     parts.own_node = args.node_name;
     parts.maintenance = args.maintenance;
     parts.auth = args.auth;

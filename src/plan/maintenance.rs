@@ -18,6 +18,7 @@ use kube::Resource;
 
 use self::calendar::{Calendar, Concerned};
 use super::fleet::NodeLabels;
+use super::news::{NO_WINDOW, WINDOW_ENDS, WINDOW_OPEN};
 use crate::record::maintenance::{AtEnd, Maintenance};
 use crate::record::{GcuUpgrade, Goal, Intent, Strategy};
 
@@ -107,7 +108,7 @@ impl Windows {
     pub fn in_words(&self, verdict: Verdict) -> String {
         let calendar = match &self.calendar {
             Ok(calendar) => calendar,
-            Err(wrong) => return format!("no maintenance window is open: {wrong}"),
+            Err(wrong) => return format!("{NO_WINDOW}{wrong}"),
         };
         let next = match verdict.opens() {
             Some(at) => format!("the next opens at {}", calendar.in_words(at)),
@@ -116,11 +117,11 @@ impl Windows {
         };
         match verdict {
             Verdict::Open { until } => {
-                format!("a maintenance window is open until {}", calendar.in_words(until))
+                format!("{WINDOW_OPEN}{}", calendar.in_words(until))
             }
-            Verdict::Outside { .. } => format!("no maintenance window is open: {next}"),
+            Verdict::Outside { .. } => format!("{NO_WINDOW}{next}"),
             Verdict::WouldOutlast { until, .. } => format!(
-                "the maintenance window ends at {}, and what is next takes {}: {next}",
+                "{WINDOW_ENDS}{}, and what is next takes {}: {next}",
                 calendar.in_words(until),
                 lasting(self.need)
             ),

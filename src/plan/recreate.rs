@@ -27,6 +27,7 @@ use std::ops::Deref;
 use kube::Resource;
 
 use self::identity::GrIdentity;
+use super::news::rolling_back;
 use super::status::{Draft, goal_name};
 use super::step_context::{Next, StepContext, Wait};
 use super::{Decision, GrAction, PodState};
@@ -255,7 +256,7 @@ impl Recreate<'_> {
                 format!("{cause}; nothing had been touched"),
             );
         }
-        let why = &format!("rolling back: {cause}");
+        let why = &rolling_back(cause);
         // The gr for the target may have been made and gone again, unseen: its pods count as well.
         let draft =
             self.draft().back_because(cause).with(|s| add(&mut s.workloads, self.workloads_of_target()));

@@ -46,6 +46,7 @@ use serde_json::Value;
 
 use super::Decision;
 use super::impact::{self, ScopedSet};
+use super::news::{giving_up, rolling_back};
 use super::status::End;
 use super::step_context::{Next, StepContext};
 use crate::gr;
@@ -153,21 +154,21 @@ impl Rollout<'_> {
         }
         // What has been let go of meanwhile is held again before the gr changes.
         let draft = self.draft().back_because(cause).with(head_back);
-        let why = format!("rolling back: {cause}");
+        let why = rolling_back(cause);
         Decision::Record(draft.step(Step::Locking, self.seconds_for(Step::Locking), why))
     }
 
     /// The upgrade cannot go on as it is: the old spec back, the nodes too, and an end that says why.
     fn give_up(&self, reason: Reason, why: String) -> Next {
-        let giving_up = GivingUp { reason, message: why.clone(), abandon: false };
+        let gives_up = GivingUp { reason, message: why.clone(), abandon: false };
         let first_steps = matches!(self.status.step, Step::Recorded | Step::Locking);
         let patched = !first_steps || self.status.rolling.as_ref().is_some_and(|r| r.gr_changed);
         let draft = self.draft().with(|s| {
-            s.rolling.get_or_insert_default().giving_up = Some(giving_up);
+            s.rolling.get_or_insert_default().giving_up = Some(gives_up);
             head_back(s);
         });
         let step = if patched { Step::Locking } else { Step::Restoring };
-        Next::Do(Decision::Record(draft.step(step, self.seconds_for(step), format!("giving up: {why}"))))
+        Next::Do(Decision::Record(draft.step(step, self.seconds_for(step), giving_up(&why))))
     }
 
     /// The gr is no longer ours to change: nodes are released and strategies restored, all else is left.
@@ -186,9 +187,9 @@ impl Rollout<'_> {
             };
             return self.fail(Reason::Conflict, message);
         }
-        let giving_up = GivingUp { reason: Reason::Conflict, message: why.to_owned(), abandon: true };
-        let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(giving_up));
-        Next::Do(Decision::Record(draft.step(Step::Rolling, 0, format!("giving up: {why}"))))
+        let gives_up = GivingUp { reason: Reason::Conflict, message: why.to_owned(), abandon: true };
+        let draft = self.draft().with(|s| s.rolling.get_or_insert_default().giving_up = Some(gives_up));
+        Next::Do(Decision::Record(draft.step(Step::Rolling, 0, giving_up(why))))
     }
 
     /// A person accepts the present state: nodes are released as they are, and DaemonSets stay held while they have

@@ -4,7 +4,7 @@
 use crate::record::TimelineEntry;
 
 /// What a hold begins with in the timeline.
-const HELD: &str = "held: ";
+pub(super) const HELD: &str = "held: ";
 /// What it says of a pause.
 pub(super) const PAUSED: &str = "paused; call resume to continue";
 const OF_CANARY: AtGate = AtGate {

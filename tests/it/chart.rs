@@ -19,7 +19,7 @@ use crate::skip::skipped;
 const VERSIONS: [&str; 2] = ["v1.20.0", "v1.36.0"];
 
 /// Values worth a look, in the form of `--set`.
-const VALUES: [&str; 15] = [
+const VALUES: [&str; 16] = [
     "",
     "auth=kubernetes",
     "tls.secret=gum-tls",
@@ -34,6 +34,7 @@ const VALUES: [&str; 15] = [
      auth=kubernetes,tls.secret=t",
     "networkPolicy.enabled=true,networkPolicy.from[0].ipBlock.cidr=10.0.0.0/8",
     "keeper.enabled=false,networkPolicy.enabled=true",
+    "notifications.secret=receivers,networkPolicy.enabled=true,fullnameOverride=other",
     "crd.manage=false,serviceAccount.create=false,serviceAccount.name=theirs",
     "fullnameOverride=other,image.registry=mirror.test:5000,imagePullSecrets[0]=pull,\
      affinity.nodeAffinity.x=1,extraEnv[0].name=A",

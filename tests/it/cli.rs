@@ -153,7 +153,7 @@ fn raw(address: &str, request: &[u8]) -> (u16, String) {
 #[test]
 fn help_tells_every_flag_and_its_environment_twin() {
     let all = text(&run(&["--help"]).stdout);
-    for word in ["serve", "sandbox", "validate", "crd", "probe"] {
+    for word in ["serve", "sandbox", "validate", "crd", "probe", "notify"] {
         assert!(all.contains(word), "{word}: {all}");
     }
     for (command, flags) in [
@@ -180,6 +180,7 @@ fn help_tells_every_flag_and_its_environment_twin() {
                 "stop-delay",
                 "node-name",
                 "maintenance",
+                "notifications",
                 "log",
                 "log-format",
             ][..],
@@ -202,6 +203,7 @@ fn help_tells_every_flag_and_its_environment_twin() {
         ("validate", &[]),
         ("crd", &[]),
         ("probe", &[]),
+        ("notify", &[]),
     ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success());

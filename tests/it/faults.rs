@@ -276,7 +276,7 @@ impl Faults {
         }
     }
 
-    fn die(&self) {
+    pub(crate) fn die(&self) {
         self.dead.send_replace(true);
     }
 }

@@ -99,7 +99,7 @@ pub(crate) struct Harness {
     pub(crate) oracle: Oracle,
     pub(crate) blueprints: TempDir,
     /// What is different about the services that are started.
-    pub(crate) adjust: fn(&mut ServiceDeps),
+    pub(crate) adjust: Box<dyn Fn(&mut ServiceDeps) + Send + Sync>,
     /// CRDs that somebody has deleted, by name.
     pub(crate) taken: BTreeMap<String, CustomResourceDefinition>,
     /// Milliseconds by which the service's clock is off.
@@ -180,7 +180,7 @@ impl Harness {
             faults,
             oracle,
             blueprints,
-            adjust: |_| {},
+            adjust: Box::new(|_| {}),
             taken: BTreeMap::new(),
             clock_off: Box::leak(Box::default()),
             own_node: None,
@@ -219,7 +219,7 @@ impl Harness {
     }
 
     async fn another_service(&self) -> Service {
-        self.service_with(&self.faults, self.adjust).await
+        self.service_with(&self.faults, &self.adjust).await
     }
 
     /// One more process, with faults and settings of its own.

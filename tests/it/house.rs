@@ -30,8 +30,9 @@ fn room(name: &str) -> Vec<(String, String)> {
 fn rooms_import_only_what_they_may() {
     let forbidden: &[(&str, &[&str])] = &[
         ("api", &["crate::controller", "super::controller"]),
-        ("controller", &["crate::api", "super::api"]),
+        ("controller", &["crate::api", "super::api", "crate::notifications"]),
         ("plan", &["tokio", "axum", "kube::Client", "kube::Api", "crate::controller", "crate::api", "Clock"]),
+        ("plan", &["crate::notifications"]),
         (
             "explain",
             &["tokio", "axum", "kube::Client", "kube::Api", "crate::controller", "crate::api", "Clock"],

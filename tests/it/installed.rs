@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chart::check;
 use crate::cli::{Running, curl, curl_as};
 use crate::kube::{ALONE, RealCluster, TOKEN, real, token_of};
-use rights::{compare, rights};
+use rights::{compare, receiver, rights};
 
 const NAME: &str = "gcu-upgrade-manager";
 const NAMESPACE: &str = "kube-system";
@@ -58,8 +58,8 @@ fn helm(cluster: &RealCluster, action: &str, options: &[&str]) -> Option<()> {
     Some(())
 }
 
-/// With its access control on: those rights have to be there, too.
-const WITH_AUTH: [&str; 2] = ["--set", "auth=kubernetes"];
+/// With its access control on, and somebody to notify: those rights have to be there, too.
+const WITH_AUTH: [&str; 2] = ["--set", "auth=kubernetes,notifications.secret=receivers"];
 
 /// The CRD as 2.0.0 shipped it, written by somebody else than Helm and this version.
 async fn leave_an_older_crd(client: &Client) {
@@ -107,6 +107,7 @@ async fn environment(client: &Client, blueprints: &str) -> Vec<(String, String)>
         "GUM_BLUEPRINTS" => Some(blueprints.to_owned()),
         "GUM_NODE_NAME" => Some(format!("{PREFIX}-node-2")),
         "GUM_POD_NAME" => Some("pod-1".to_owned()),
+        "GUM_NOTIFICATIONS" => Some(format!("{blueprints}/receivers")),
         "GUM_KEEPER_LISTEN" => Some("127.0.0.1:0".to_owned()),
         _ => None,
     };
@@ -287,6 +288,7 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
         target["spec"][component]["version"] = json!("2.1.0");
         std::fs::write(blueprints.join(file), target.to_string()).unwrap();
     }
+    receiver(&blueprints).await;
     let installed = Installed {
         kubeconfig: kubeconfig_of_the_account(cluster, dir.path()).await,
         env: environment(&client, blueprints.to_str().unwrap()).await,

@@ -30,6 +30,7 @@ mod kube;
 mod kubectl;
 mod lease;
 mod metrics;
+mod notifications;
 mod openapi;
 mod oracle;
 mod outages;

@@ -307,7 +307,7 @@ async fn what_is_open_to_all_asks_for_no_token_and_all_else_does() {
     )
     .await
     .unwrap();
-    harness.adjust = |parts| parts.auth = gcu_upgrade_manager::api::auth::Mode::Kubernetes;
+    harness.adjust = Box::new(|parts| parts.auth = gcu_upgrade_manager::api::auth::Mode::Kubernetes);
     harness.start_service().await;
     harness.ready().await;
     let document = document(&harness).await;

@@ -8,6 +8,7 @@ use super::stop::Stop;
 use crate::plan::Decision;
 use crate::plan::fleet::NodeState;
 use crate::plan::maintenance::{Verdict, Windows, windows};
+use crate::plan::news::{WINDOWS_NOT_MINDED, WINDOWS_OVERRIDDEN};
 use crate::record::rolling::{Claim, ClaimState, RollingStatus};
 use crate::record::{GcuUpgrade, Phase, Reason};
 
@@ -30,8 +31,8 @@ impl Rollout<'_> {
             let reason = self.record.spec.override_window.as_ref();
             let news = || {
                 reason.map_or_else(
-                    || "maintenance windows are no longer minded".to_owned(),
-                    |reason| format!("maintenance windows are overridden: {reason}"),
+                    || WINDOWS_NOT_MINDED.to_owned(),
+                    |reason| format!("{WINDOWS_OVERRIDDEN}{reason}"),
                 )
             };
             return Mind { news: was_closed.then(news), ..Mind::default() };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gcu_upgrade_manager::metrics::Metrics;
+use gcu_upgrade_manager::metrics::{Metrics, Notified};
 use gcu_upgrade_manager::record::{GcuUpgradeStatus, Step, Strategy};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -24,6 +24,7 @@ fn metrics() -> BTreeSet<String> {
     metrics.api_call("get", 200, Duration::ZERO);
     metrics.blueprints(0, 0);
     metrics.held(0, 0);
+    metrics.notified("ops", Notified::Sent, 1);
     metrics.request(&http::Method::GET, 200, Duration::ZERO);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
@@ -69,7 +70,7 @@ fn every_alert_tells_what_is_wrong_and_what_to_do() {
             metrics_in(rule["expr"].as_str().unwrap()).into_iter().filter(|m| !metrics.contains(m)).collect();
         assert!(unknown.is_empty(), "{name}: there is no {unknown:?}");
     }
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 11);
 }
 
 #[test]

@@ -132,6 +132,29 @@ fn the_notes_say_how_to_get_the_command_line_and_where_the_page_is() {
 }
 
 #[test]
+fn a_secret_with_receivers_is_mounted_and_they_can_be_reached() {
+    let Some(documents) = rendered(VERSIONS[0], VALUES[13]) else { return };
+    let deployment = only(&documents, "Deployment");
+    assert!(
+        environment(deployment).contains(&("GUM_NOTIFICATIONS", &json!("/notifications/notifications.yaml")))
+    );
+    let pod = &deployment["spec"]["template"]["spec"];
+    let volume = array(&pod["volumes"]).iter().find(|v| v["name"] == "notifications").unwrap();
+    assert_eq!(volume["secret"]["secretName"], "receivers");
+    let mounts = array(&pod["containers"][0]["volumeMounts"]);
+    let mount = mounts.iter().find(|m| m["name"] == "notifications").unwrap();
+    assert_eq!((&mount["mountPath"], &mount["readOnly"]), (&json!("/notifications"), &json!(true)));
+    let egress = array(&only(&documents, "NetworkPolicy")["spec"]["egress"]);
+    assert_eq!(egress.last().unwrap()["ports"], json!([{ "port": 443, "protocol": "TCP" }]));
+    let roles = documents.iter().filter(|d| d["kind"] == "Role").flat_map(|d| array(&d["rules"]));
+    let maps: Vec<&Value> = roles.filter(|rule| rule["resources"] == json!(["configmaps"])).collect();
+    assert_eq!(maps.len(), 2);
+    assert_eq!(maps[0]["resourceNames"], json!(["other-notifications"]), "named after the Lease");
+    let Some(documents) = rendered(VERSIONS[0], "") else { return };
+    assert!(!json!(*documents).to_string().contains("configmaps"), "no right without a receiver");
+}
+
+#[test]
 fn maintenance_windows_in_the_values_are_what_the_service_is_started_with() {
     let windows = r#"maintenance={"timeZone":"Asia/Shanghai","windows":[{"name":"night","days":["fri"],"start":"22:00","duration":"8h"}]}"#;
     let Some(output) = check(&["render", "--set-json", windows]) else { return };

@@ -21,7 +21,9 @@ pub(super) async fn rights(client: &Client) -> BTreeSet<Right> {
     let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
     let role = cluster_roles.get(NAME).await.unwrap();
     let mut all: BTreeSet<Right> = each_right(None, role.rules.unwrap());
-    for (namespace, suffix) in [(NAMESPACE, "lease"), (NAMESPACE, "keeper"), ("default", "events")] {
+    for (namespace, suffix) in
+        [(NAMESPACE, "lease"), (NAMESPACE, "keeper"), (NAMESPACE, "notifications"), ("default", "events")]
+    {
         let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
         let role = roles.get(&format!("{NAME}-{suffix}")).await.unwrap();
         all.extend(each_right(Some(namespace), role.rules.unwrap()));
@@ -91,4 +93,13 @@ pub(super) fn compare(rights: &BTreeSet<Right>, audit: &Path) {
         .filter(|r| !on_resources.iter().any(|e| r.allows(e)))
         .collect();
     assert!(unused.is_empty(), "granted and never used: {unused:#?}");
+}
+
+/// Somebody who takes every notification, named in a file beside the blueprints.
+pub(super) async fn receiver(blueprints: &Path) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, axum::Router::new().fallback(|| async {})).await });
+    let text = format!("sinks: [{{ name: it, type: webhook, url: '{url}' }}]");
+    std::fs::write(blueprints.join("receivers"), text).unwrap();
 }

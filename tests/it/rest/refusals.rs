@@ -228,7 +228,7 @@ async fn bodies_that_are_too_large_encoded_or_late_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn pages_of_others_are_refused_and_programs_are_not() {
     let mut harness = harness().await;
-    harness.adjust = |parts| parts.limits.hosts = vec!["gum.example.com".to_owned()];
+    harness.adjust = Box::new(|parts| parts.limits.hosts = vec!["gum.example.com".to_owned()]);
     harness.start_service().await;
     harness.ready().await;
     let browser = &[("user-agent", "Mozilla/5.0 (X11)")][..];
