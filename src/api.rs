@@ -10,6 +10,7 @@ mod blueprints;
 mod body;
 mod browser;
 mod commands;
+mod drawn;
 mod envelope;
 mod etag;
 mod events;

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod change;
 pub mod fleet;
+pub mod obstacles;
 pub mod preview;
 pub mod progress;
 pub mod risk;

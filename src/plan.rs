@@ -7,6 +7,7 @@ pub mod basis;
 pub mod budget;
 mod clock_rewind;
 pub mod commands;
+pub mod drain;
 pub mod fleet;
 pub mod gangs;
 pub mod hold;
@@ -23,6 +24,7 @@ mod running;
 pub mod standstill;
 mod status;
 mod step_context;
+pub mod tenant;
 
 use std::collections::BTreeSet;
 use std::fmt;

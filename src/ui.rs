@@ -9,6 +9,7 @@ pub mod assets;
 mod attention;
 mod fleet;
 mod gr;
+mod gr_page;
 mod history;
 mod notice;
 mod plan;
@@ -19,10 +20,9 @@ pub mod words;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-pub use fleet::{Sort, TableQuery};
-pub use gr::{GrPage, gr_page};
+pub use gr::gr_page;
+pub use gr_page::{GrPage, PlanForm, Planned, Sort, TableQuery};
 pub use notice::{SignIn, notice_page, sign_in_page};
-pub use plan::{PlanForm, Planned};
 pub use start::{Listed, StartPage, start_page};
 use words::{Language, Words};
 

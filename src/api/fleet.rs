@@ -8,8 +8,9 @@ use super::auth::{self, May};
 use super::envelope::{ApiError, Reply};
 use super::query::FleetQuery;
 use super::request::Name;
-use crate::explain::fleet::{FleetView, MODEL_LABEL, ZONE_LABEL, fleet_view};
-use crate::explain::why::{Why, why};
+use crate::explain::fleet::{FleetView, fleet_view};
+use crate::explain::obstacles::Why;
+use crate::explain::why::why;
 use crate::gr::{LiveGr, workloads};
 use crate::observe::fleet::Interest;
 use crate::plan::budget::Budget;
@@ -141,14 +142,5 @@ impl Context {
         let deployed = live.map(|l| workloads(&l.manifest, &l.status)).unwrap_or_default();
         let options = rollout.and_then(|r| r.spec.rolling_update.clone()).unwrap_or_default();
         self.fleet_of(&interest.with_workloads(deployed), &options).await
-    }
-}
-
-/// The label that a word stands for; any other is a label itself.
-pub(super) fn label_of(word: &str) -> &str {
-    match word {
-        "" | "zone" => ZONE_LABEL,
-        "model" => MODEL_LABEL,
-        label => label,
     }
 }

@@ -3,15 +3,9 @@
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::envelope::{ApiError, Reply};
-use crate::frame::{Look, view};
 
 /// The form of an answer that has two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,24 +29,6 @@ impl Form {
             }
         });
         named.unwrap_or_default()
-    }
-}
-
-impl Form {
-    /// The content in this form: as it is, or drawn for people.
-    pub(super) fn reply<T: DeserializeOwned>(
-        self,
-        content: &impl Serialize,
-        now: Timestamp,
-        draw: impl Fn(T, &Look) -> String,
-    ) -> Result<Reply, ApiError> {
-        if self == Self::Json {
-            return Ok(Reply::with(content));
-        }
-        let unreadable =
-            |e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("this cannot be drawn: {e}"));
-        let view = view::read(content).map_err(unreadable)?;
-        Ok(Reply::text(draw(view, &Look::plain(now))))
     }
 }
 

@@ -17,7 +17,8 @@ use tokio::time::{sleep, timeout};
 use super::envelope::{ApiError, Reply};
 use super::fleet::WholeFleet;
 use super::nodes::Nodes;
-use super::planning::Seen;
+use crate::plan::budget::Budget;
+use crate::plan::fleet::{Fleet, NodeState};
 
 /// Live reads at once.
 const AT_ONCE: usize = 2;
@@ -232,5 +233,20 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Cell<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is seen of the cluster for a plan.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) fleet: Fleet,
+    /// `None` when they cannot be read, or when nothing is evicted.
+    pub(super) budgets: Option<Vec<Budget>>,
+}
+
+impl Seen {
+    /// What is seen of a node.
+    pub(super) fn node(&self, name: &str) -> Option<&NodeState> {
+        self.fleet.node(name)
     }
 }

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 
 use super::Context;
 use super::envelope::ApiError;
-use super::planning::Seen;
+use super::live_reads::Seen;
 use super::request::JobBody;
 use super::upgrade_request::{Call, UpgradeRequest};
 use crate::explain::preview::Preview;

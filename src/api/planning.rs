@@ -12,6 +12,7 @@ use super::body::Json;
 use super::envelope::{ApiError, Reply};
 use super::form::Form;
 use super::gr::Found;
+use super::live_reads::Seen;
 use super::maintenance::Schedule;
 use super::query::{JobQuery, PlanQuery};
 use super::repeat::Key;
@@ -21,8 +22,7 @@ use crate::explain::preview::{Ask, Preview, preview};
 use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::Interest;
 use crate::observe::live;
-use crate::plan::budget::Budget;
-use crate::plan::fleet::{Fleet, NodeState};
+use crate::plan::fleet::Fleet;
 use crate::plan::pins;
 use crate::record::rolling::RollingUpdate;
 use crate::record::{GcuUpgrade, Strategy};
@@ -41,21 +41,6 @@ pub(super) async fn plan(
     let query = JobQuery { wait: None, dry_run: true, form };
     let planned = Box::pin(context.upgrade(&name, &body, query, Key(None)));
     context.shares.looks.reply_of_the_moment("plan", &words, planned).await
-}
-
-/// What is seen of the cluster for a plan.
-#[derive(Debug)]
-pub(super) struct Seen {
-    fleet: Fleet,
-    /// `None` when they cannot be read, or when nothing is evicted.
-    budgets: Option<Vec<Budget>>,
-}
-
-impl Seen {
-    /// What is seen of a node.
-    pub(super) fn node(&self, name: &str) -> Option<&NodeState> {
-        self.fleet.node(name)
-    }
 }
 
 impl Context {

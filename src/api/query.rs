@@ -9,11 +9,11 @@ use axum::http::request::Parts;
 use jiff::SignedDuration;
 
 use super::envelope::ApiError;
-use super::fleet::label_of;
 use super::form::Form;
-use super::request::{REASON_LIMIT, bad, duration, is_dns_subdomain};
+use super::request::{REASON_LIMIT, bad, duration, is_label_key};
 use super::words::unknown;
 use crate::explain::fleet::NodeRolloutState;
+use crate::explain::fleet::{MODEL_LABEL, ZONE_LABEL};
 use crate::record::Strategy;
 use crate::ui::{PlanForm, Sort, TableQuery};
 
@@ -226,15 +226,6 @@ fn label_key(given: &Given) -> Result<String, ApiError> {
     Ok(by.to_owned())
 }
 
-/// Whether this can be the key of a label.
-fn is_label_key(key: &str) -> bool {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let named = name.len() <= 63 && name.chars().all(inner);
-    named && ends(name.chars().next()) && ends(name.chars().last()) && prefix.is_none_or(is_dns_subdomain)
-}
-
 /// The parameters of a request: each is known to the call, and is given once.
 struct Given(Vec<(String, String)>);
 
@@ -294,5 +285,14 @@ impl Given {
             Some("true" | "") => Ok(true),
             Some(other) => Err(bad(name, &format!("must be true or false, not {other:?}"))),
         }
+    }
+}
+
+/// The label that a word stands for; any other is a label itself.
+fn label_of(word: &str) -> &str {
+    match word {
+        "" | "zone" => ZONE_LABEL,
+        "model" => MODEL_LABEL,
+        label => label,
     }
 }

@@ -68,6 +68,15 @@ async fn name_at<S: Send + Sync>(place: usize, parts: &mut Parts, state: &S) -> 
     )))
 }
 
+/// Whether this can be the key of a label.
+pub(super) fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let named = name.len() <= 63 && name.chars().all(inner);
+    named && ends(name.chars().next()) && ends(name.chars().last()) && prefix.is_none_or(is_dns_subdomain)
+}
+
 /// Whether Kubernetes can have an object of this name.
 pub(super) fn is_dns_subdomain(name: &str) -> bool {
     let label = |l: &str| {

@@ -1,30 +1,11 @@
 //! What a person should look at: what stands in the way, what that does to the upgrade, and what helps. Worst first.
 
-use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::Serialize;
-
+use super::obstacles::{Attention, Stuck, Why};
 use super::progress::{held, window_waited_for};
-use super::why::{Stuck, Why};
 use crate::plan::commands::{Command, State, effect};
 use crate::plan::rolling::node::Stage;
 use crate::record::rolling::TroubleKind;
 use crate::record::{GcuUpgrade, Phase};
-
-/// One thing to look at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Attention {
-    /// Since when it is so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// What it is.
-    pub about: String,
-    /// What it does to the upgrade.
-    pub effect: String,
-    /// What helps: the arguments of `kubectl gcu-upgrade`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub r#try: Option<String>,
-}
 
 /// What of this upgrade a person should look at.
 pub fn attention(record: &GcuUpgrade, why: &Why) -> Vec<Attention> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::gangs::KnownGangs;
 use crate::record::rolling::{Hold, Labels, LockedSet, NodeMark};
 
+pub use super::tenant::{RecreatedBy, Tenant, matches};
 pub use pods::DaemonPods;
 
 /// Why a call is not repeated that was done: a watch has yet to show it.
@@ -98,46 +99,6 @@ pub struct DaemonPod {
     pub ready_since: Option<Timestamp>,
     /// Why it visibly cannot start, if so.
     pub failure: Option<String>,
-}
-
-/// A pod that may have to leave a node before its components restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tenant {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Only this very pod is evicted.
-    pub uid: String,
-    /// The node it is bound to.
-    pub node: String,
-    /// Its labels.
-    pub labels: Labels,
-    /// GCUs that it holds.
-    pub gcus: i64,
-    /// Its deletion has been asked for.
-    pub deleting: bool,
-    /// The name of the workload that it belongs to.
-    pub workload: String,
-    /// Who makes another when it is gone.
-    pub recreated_by: RecreatedBy,
-    /// It keeps data in an emptyDir volume on disk.
-    pub empty_dir: bool,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// It tolerates a cordon: the scheduler may bind its successor to the same node.
-    pub tolerates_cordon: bool,
-}
-
-/// Who makes another pod when one is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecreatedBy {
-    /// Nobody: evicting it loses it.
-    Nobody,
-    /// A DaemonSet, or the kubelet itself, on the same node again: evicting it is useless.
-    Node,
-    /// A controller that makes another one anywhere.
-    Controller,
 }
 
 /// A DaemonSet of the gr.
@@ -280,9 +241,4 @@ impl Fleet {
         let found = self.nodes.binary_search_by(|n| n.name.as_str().cmp(name)).ok()?;
         self.nodes.get(found).map(Arc::as_ref)
     }
-}
-
-/// Whether all of `wanted` is among `labels`.
-pub fn matches(labels: &Labels, wanted: &Labels) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -6,8 +6,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::fleet::Tenant;
-use super::rolling::node::is_evicted;
+use super::drain::is_evicted;
+use super::tenant::Tenant;
 use crate::record::rolling::{Gangs, RollingUpdate};
 
 /// The labels whose value names a gang within a namespace, in the order in which they are looked for. Each is set by a

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::fleet::Fleet;
 use super::gangs::Gang;
-use super::rolling::index::Sets;
+use super::rolling::sets::Sets;
 use super::rolling::standing::{Standings, Touched};
 use crate::record::rolling::{Claim, RollingUpdate};
 use crate::record::size::Reserved;

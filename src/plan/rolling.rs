@@ -21,7 +21,6 @@
 //! its UID: a stale view makes calls fail, never hit something else.
 
 mod claims;
-mod drain;
 mod emptying;
 mod gang;
 pub mod index;
@@ -29,6 +28,7 @@ mod lock;
 mod maintenance;
 pub mod node;
 mod promotion;
+pub mod sets;
 pub mod standing;
 mod steps;
 mod stop;

@@ -233,6 +233,13 @@ pub struct RollingStatus {
     pub giving_up: Option<GivingUp>,
 }
 
+impl RollingStatus {
+    /// The names of the nodes in work.
+    pub fn in_work(&self) -> impl Iterator<Item = &str> {
+        self.active.iter().map(|claim| claim.node.as_str())
+    }
+}
+
 /// Why an upgrade is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GivingUp {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::fleet::shape;
-use super::gr::{GrPage, held_since, of_node};
+use super::gr_page::{GrPage, held_since, of_node};
 use super::{Shell, moment, told};
 use crate::explain::fleet::NodeRolloutState;
-use crate::explain::why::{Stuck, Why};
+use crate::explain::obstacles::{Stuck, Why};
 use crate::plan::commands::Command;
 use crate::record::rolling::TroubleKind;
 use crate::record::{GcuUpgrade, Phase};

@@ -3,69 +3,11 @@
 use maud::{Markup, html};
 
 use super::Shell;
-use super::gr::GrPage;
+use super::gr_page::{GrPage, Sort, TableQuery};
 use crate::explain::fleet::{FleetView, MODEL_LABEL, NodeRolloutState, ZONE_LABEL};
 
 /// Rows of the table that are shown at once.
 const ROWS: usize = 100;
-
-/// By which column the table is sorted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// By condition, those to look at first.
-    #[default]
-    Condition,
-    /// By name.
-    Node,
-    /// By the label that nodes are grouped by.
-    Group,
-}
-
-impl Sort {
-    /// Every one, in the order of the columns.
-    pub const ALL: [Self; 3] = [Self::Node, Self::Condition, Self::Group];
-
-    /// As it stands in a query.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Condition => "state",
-            Self::Node => "node",
-            Self::Group => "group",
-        }
-    }
-}
-
-/// Which part of the table is shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableQuery {
-    /// The label that nodes are grouped by.
-    pub by: String,
-    /// By which column.
-    pub sort: Sort,
-    /// This condition alone.
-    pub only: Option<NodeRolloutState>,
-    /// Nodes whose name contains this.
-    pub find: String,
-    /// Which page, from 1.
-    pub page: usize,
-}
-
-impl TableQuery {
-    /// The query of a link that changes something about the table.
-    fn link(&self, sort: Sort, only: Option<NodeRolloutState>, page: usize) -> String {
-        let mut pairs = vec![("by", self.by.clone()), ("sort", sort.word().to_owned())];
-        if let Some(only) = only {
-            pairs.push(("state", format!("{only:?}")));
-        }
-        if !self.find.is_empty() {
-            pairs.push(("find", self.find.clone()));
-        }
-        if page > 1 {
-            pairs.push(("page", page.to_string()));
-        }
-        format!("?{}#nodes", serde_urlencoded::to_string(pairs).unwrap_or_default())
-    }
-}
 
 /// Each condition has a shape of its own, for those who see no difference between its colour and another's.
 fn outline(condition: NodeRolloutState) -> &'static str {

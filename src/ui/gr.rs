@@ -1,73 +1,19 @@
 //! The page of one gr, in the order in which people look: how it stands and how to stop it, what blocks, the fleet,
 //! time, and what was before.
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 use maud::{Markup, html};
 
 use super::attention::attention;
-use super::fleet::{TableQuery, fleet};
+use super::fleet::fleet;
+use super::gr_page::GrPage;
 use super::history::history;
-use super::plan::{PlanForm, Planned, plan};
+use super::plan::plan;
 use super::start::phase_badge;
 use super::time::time;
 use super::{Shell, moment, nothing, told};
-use crate::blueprint::catalog::Set;
-use crate::explain::fleet::FleetView;
 use crate::explain::progress::{Progress, progress};
-use crate::explain::why::Why;
 use crate::plan::commands::Command;
-use crate::record::GcuUpgrade;
-
-/// What the page of a gr shows.
-#[derive(Debug)]
-pub struct GrPage<'a> {
-    /// The gr's name.
-    pub gr: &'a str,
-    /// How it stands, in one line.
-    pub sentence: &'a str,
-    /// Its records, newest first.
-    pub records: &'a [GcuUpgrade],
-    /// Why the upgrade under way is not progressing; `None` without one.
-    pub why: Option<&'a Why>,
-    /// How every node stands.
-    pub fleet: &'a FleetView,
-    /// What is held though no upgrade is under way, in a sentence.
-    pub held: Option<&'a str>,
-    /// The commands that are legal now.
-    pub legal: &'a [Command],
-    /// The caller may give them.
-    pub may_change: bool,
-    /// A command has just been given.
-    pub asked: bool,
-    /// Which part of the table of nodes is shown.
-    pub table: &'a TableQuery,
-    /// What can be upgraded to.
-    pub blueprints: &'a Set,
-    /// What was filled in to plan an upgrade.
-    pub form: &'a PlanForm,
-    /// What that would do, or why it cannot be.
-    pub planned: Option<&'a Result<Planned, String>>,
-    /// When it was read.
-    pub now: Timestamp,
-}
-
-impl GrPage<'_> {
-    /// The record under way.
-    pub(super) fn active(&self) -> Option<&GcuUpgrade> {
-        self.records.iter().find(|r| !r.phase().is_final())
-    }
-
-    /// The record under way, or the last.
-    pub(super) fn record(&self) -> Option<&GcuUpgrade> {
-        self.active().or(self.records.first())
-    }
-
-    /// Whether this can be asked for now, by this caller.
-    pub(super) fn offers(&self, command: Command) -> bool {
-        self.may_change && self.legal.contains(&command)
-    }
-}
 
 /// The page of a gr.
 pub fn gr_page(shell: &Shell<'_>, page: &GrPage<'_>) -> String {
@@ -139,14 +85,4 @@ fn commands(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
             }
         }
     }
-}
-
-/// What goes with a form about one node.
-pub(super) fn of_node(node: &str) -> Markup {
-    html! { input type="hidden" name="node" value=(node); }
-}
-
-/// A sentence of the record with the moment since which it holds.
-pub(super) fn held_since(shell: &Shell<'_>, text: &str, since: Timestamp) -> Markup {
-    html! { (told(text)) " (" (shell.words().since) " " (moment(since)) ")" }
 }

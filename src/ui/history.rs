@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use maud::{Markup, html};
 
-use super::gr::GrPage;
+use super::gr_page::GrPage;
 use super::start::phase_badge;
 use super::{Shell, moment, told};
 use crate::plan::impact::{ChangeKind, changes};

@@ -3,30 +3,8 @@
 use maud::{Markup, html};
 
 use super::Shell;
-use super::gr::GrPage;
+use super::gr_page::{GrPage, Planned};
 use crate::record::Strategy;
-
-/// What was filled in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlanForm {
-    /// The blueprint.
-    pub file: String,
-    /// How.
-    pub strategy: Strategy,
-    /// So many nodes at once: a number or a percentage; empty for the default.
-    pub at_once: String,
-    /// So many nodes first: a number or a percentage; empty for none.
-    pub canary: String,
-}
-
-/// A plan that can be begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// What `POST …/plan` answers as text.
-    pub text: String,
-    /// The body of the request that begins it.
-    pub body: String,
-}
 
 pub(super) fn plan(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
     let words = shell.words();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::fleet::shape;
-use super::gr::GrPage;
+use super::gr_page::GrPage;
 use super::{Shell, between, moment, span};
 use crate::explain::fleet::{NodeRolloutState, condition_of};
 use crate::explain::progress::Progress;

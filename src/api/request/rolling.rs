@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use super::{Seconds, SecondsOrNone};
+use super::{Seconds, SecondsOrNone, is_label_key};
 use crate::record::rolling::{
     Amount, Asked, Canary, Drain, Gangs, Labels, OnTimeout, Order, RollingUpdate, TooBig, WaitForJobs,
 };
@@ -122,22 +122,6 @@ impl GangsBody {
 
 /// So many further keys may name gangs.
 const GANG_KEYS: usize = 16;
-
-/// Whether Kubernetes takes it for the key of a label: a name of up to 63 characters, after a domain and a slash.
-fn is_label_key(key: &str) -> bool {
-    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
-    let ends = |text: &str| {
-        let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        end(text.chars().next()) && end(text.chars().last())
-    };
-    let name_is = name.len() <= 63
-        && ends(name)
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    let part = |part: &str| {
-        ends(part) && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    name_is && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
-}
 
 /// How long jobs are waited for unless the caller says otherwise: an hour.
 const JOBS_TIMEOUT: u32 = 3600;

@@ -9,7 +9,6 @@ use super::Rollout;
 use super::index::Index;
 use super::node::{Move, Node, NodeAssessment, Stage, is_ours};
 use super::stop::Stop;
-use super::window::in_work;
 use crate::plan::fleet::{NodeState, Tenant};
 use crate::plan::gangs::{Gang, in_words};
 use crate::plan::impact::Impact;
@@ -72,7 +71,7 @@ impl<'c> Rollout<'c> {
     ) -> Units<'f, 'r, 'c> {
         let settled = self
             .minds_gangs(index)
-            .then(|| in_work(rolling).chain(self.left_out_by_record(rolling)).map(str::to_owned).collect());
+            .then(|| rolling.in_work().chain(self.left_out_by_record(rolling)).map(str::to_owned).collect());
         let windows = self.record.spec.maintenance.is_some() && settled.is_some();
         Units {
             rollout: self,

@@ -14,8 +14,8 @@ use super::index::Index;
 use super::maintenance::is_returned;
 use super::trouble::opted_out;
 
-pub use super::drain::{cannot_be_evicted, is_evicted, must_leave, needs_tenants};
 use crate::plan::FleetAction;
+pub use crate::plan::drain::{cannot_be_evicted, is_evicted, must_leave, needs_tenants};
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
 use crate::plan::gangs::Gang;
 use crate::plan::impact::Impact;

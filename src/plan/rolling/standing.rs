@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::index::Sets;
+use super::sets::Sets;
 use crate::plan::fleet::{DaemonPod, Fleet, NodeState};
 use crate::record::rolling::{Labels, Order, RollingUpdate};
 

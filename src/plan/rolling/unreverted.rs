@@ -8,7 +8,8 @@
 use jiff::Timestamp;
 
 use super::Rollout;
-use super::index::{Index, Sets};
+use super::index::Index;
+use super::sets::Sets;
 use crate::gr::LiveGr;
 use crate::plan::Decision;
 use crate::plan::fleet::SetState;

@@ -165,7 +165,7 @@ impl Rollout<'_> {
         index: &'f Index<'f>,
         rolling: &'r RollingStatus,
     ) -> impl Iterator<Item = &'f NodeState> + use<'f, 'r> {
-        let taken: HashSet<&str> = in_work(rolling).chain(self.left_out_by_record(rolling)).collect();
+        let taken: HashSet<&str> = rolling.in_work().chain(self.left_out_by_record(rolling)).collect();
         let free = index.standings.to_do().filter(move |name| !taken.contains(name));
         free.filter_map(|name| index.fleet.node(name))
     }
@@ -193,7 +193,7 @@ impl Rollout<'_> {
 
     pub(super) fn count(&self, index: &Index<'_>, rolling: &mut RollingStatus) {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let claimed: HashSet<&str> = in_work(rolling).collect();
+        let claimed: HashSet<&str> = rolling.in_work().collect();
         let Counts { done, to_do, left_out } = index.standings.counts_without(claimed.iter().copied());
         let by_record: HashSet<&str> = self.left_out_by_record(rolling).collect();
         let skipped =
@@ -293,11 +293,6 @@ fn in_work_message(gang_waits: bool) -> &'static str {
     } else {
         "nodes are in work"
     }
-}
-
-/// The names of the nodes in work.
-pub(super) fn in_work(rolling: &RollingStatus) -> impl Iterator<Item = &str> {
-    rolling.active.iter().map(|claim| claim.node.as_str())
 }
 
 /// Puts nodes into the order in which they are taken: the one that this service runs on comes last.

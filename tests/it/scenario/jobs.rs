@@ -15,6 +15,8 @@ use super::tenants::{NAMESPACE, api};
 use super::world::named;
 use crate::harness::Harness;
 
+/// How often its controller looks after a job.
+const POLL: Duration = Duration::from_millis(500);
 /// How often a job was restarted, on the object that stands for it.
 const RESTARTS: &str = "example.com/restarts";
 
@@ -130,7 +132,7 @@ impl Running {
                 let _ = self.owners.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
                 self.restart().await;
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(POLL).await;
         }
         for pod in self.there().await {
             let _ = self.pods.delete(&pod.name_any(), &DeleteParams::default()).await;
@@ -150,7 +152,7 @@ impl Running {
             if let Ok(None) = self.owners.get_opt(&self.name).await {
                 return;
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(POLL).await;
         }
     }
 

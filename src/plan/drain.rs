@@ -1,7 +1,7 @@
 //! Which pods leave a node before its components restart, and which cannot.
 
-use crate::plan::fleet::{RecreatedBy, Tenant, matches};
-use crate::plan::impact::{Impact, impact_of};
+use super::impact::{Impact, impact_of};
+use super::tenant::{RecreatedBy, Tenant, matches};
 use crate::record::rolling::{Claim, ClaimState, Drain, RollingUpdate};
 
 /// Whether a drain concerns this pod: it holds a GCU or is selected, and another one would be made elsewhere.
