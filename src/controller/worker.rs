@@ -157,8 +157,11 @@ impl Worker {
         self.take_newer_record();
         let gr = self.views.gr();
         self.views.follow(&self.record, gr.as_ref());
-        if self.counts_tenants() {
-            self.order.count(&self.context.client, &self.record).await?;
+        if self.counts_tenants()
+            && let Err(error) = self.order.count(&self.context.client, &self.record).await
+        {
+            self.say_that_it_cannot_look(&error).await;
+            return Err(error);
         }
         let mut called = false;
         match self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo) {

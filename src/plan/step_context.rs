@@ -140,14 +140,16 @@ impl StepContext<'_> {
         self.status.deadline.map(|d| again.map_or(d, |again| d.max(again)))
     }
 
-    /// A step without a deadline is late when one of its nodes is; before the first step, it counts from the
-    /// record's creation.
+    /// A step without a deadline is late when one of its nodes is, and without any when a node would be that was taken
+    /// when the cluster could not be read any more; before the first step, it counts from the record's creation.
     pub(super) fn cannot_look(&self, why: &str) -> Decision {
         let nodes = self.status.rolling.iter().flat_map(|r| &r.active).map(|c| c.deadline);
         let created =
             self.record.meta().creation_timestamp.as_ref().filter(|_| self.status.step == Step::Recorded);
         let first = created.map(|at| after(at.0, self.seconds_for(Step::Recorded)));
-        let late = self.status.deadline.or(nodes.min()).or(first).is_some_and(|d| self.now >= d);
+        let unread = self.status.waiting_on.as_ref().filter(|w| w.reason == WaitReason::CallRefused);
+        let unread = unread.map(|w| after(w.since, self.record.spec.deadlines.node_seconds));
+        let late = self.status.deadline.or(nodes.min()).or(first).or(unread).is_some_and(|d| self.now >= d);
         if late && self.status.phase != Phase::Held {
             let message = format!("the cluster cannot be read: {why}");
             return Decision::Record(self.draft().hold(Reason::DeadlineExceeded, &message));
