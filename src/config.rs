@@ -174,7 +174,7 @@ pub struct ServeArgs {
     /// Whom to notify of upgrades (YAML); read again when it changes; default: nobody
     #[arg(long, env = "GUM_NOTIFICATIONS", value_name = "FILE")]
     pub notifications: Option<PathBuf>,
-    /// What to log: error, warn, info, debug, trace, or tracing's filter form
+    /// What to log: error, warn, info, debug, trace, off, or levels by target
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER", value_parser = telemetry::filter)]
     pub log: String,
     /// How log lines look on stdout; the operations log is always text
@@ -265,7 +265,7 @@ pub struct SandboxArgs {
     /// The gr to start with, instead of the documented one
     #[arg(long, env = "GUM_GR", value_name = "FILE")]
     pub gr: Option<PathBuf>,
-    /// What to log: error, warn, info, debug, trace, or tracing's filter form
+    /// What to log: error, warn, info, debug, trace, off, or levels by target
     #[arg(long, env = "GUM_LOG", default_value = "info", value_name = "FILTER", value_parser = telemetry::filter)]
     pub log: String,
 }

@@ -42,7 +42,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `filter` is in tracing's form, for example `info` or `gcu_upgrade_manager=debug`. A log
+/// Starts logging. `filter` has levels by target, for example `info` or `gcu_upgrade_manager=debug`. A log
 /// directory that cannot be written costs one warning, nothing else.
 pub fn start(filter: &str, format: LogFormat, log_dir: Option<&Path>) {
     let (oplog, failure) = match log_dir.map(|dir| OpLog::open(dir, FILE)) {

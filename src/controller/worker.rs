@@ -160,8 +160,7 @@ impl Worker {
         if self.counts_tenants()
             && let Err(error) = self.order.count(&self.context.client, &self.record).await
         {
-            self.say_that_it_cannot_look(&error).await;
-            return Err(error);
+            return Err(self.say_that_it_cannot_look(error).await);
         }
         let mut called = false;
         match self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo) {
@@ -186,8 +185,7 @@ impl Worker {
             Ok(Look::Gone) => return Ok(self.gone().await),
             Err(error) => {
                 self.undisturbed_since = None;
-                self.say_that_it_cannot_look(&error).await;
-                return Err(error);
+                return Err(self.say_that_it_cannot_look(error).await);
             }
         };
         self.views.follow(&self.record, seen.gr.as_ref());

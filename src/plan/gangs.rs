@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::drain::is_evicted;
 use super::tenant::Tenant;
-use crate::record::rolling::{Gangs, RollingUpdate};
+use crate::record::rolling::RollingUpdate;
 
 /// The labels whose value names a gang within a namespace, in the order in which they are looked for. Each is set by a
 /// framework that restarts the job as a whole: Volcano, Kubeflow's training operator and MPI, JobSet and Trainer,
@@ -40,19 +40,18 @@ impl fmt::Display for Gang {
 }
 
 impl Gang {
-    /// The gang that a pod belongs to, if any.
-    pub fn of(pod: &Tenant, gangs: &Gangs) -> Option<Self> {
-        let keys = KEYS.into_iter().chain(gangs.keys.iter().map(String::as_str));
-        let found =
-            keys.filter_map(|key| Some((key, pod.labels.get(key)?))).find(|(_, name)| !name.is_empty());
-        let (key, name) = found.filter(|_| gangs.enabled)?;
+    /// The gang that a pod belongs to, if any; `more` are keys beside those of the frameworks known.
+    fn of(pod: &Tenant, more: &[String]) -> Option<Self> {
+        let keys = KEYS.into_iter().chain(more.iter().map(String::as_str));
+        let mut found = keys.filter_map(|key| Some((key, pod.labels.get(key)?)));
+        let (key, name) = found.find(|(_, name)| !name.is_empty())?;
         Some(Self { namespace: pod.namespace.clone(), key: key.to_owned(), name: name.clone() })
     }
 
     /// The gang of a pod that would have to leave its node. Of others nothing is asked.
     pub fn of_leaving(pod: &Tenant, options: &RollingUpdate) -> Option<Self> {
-        let leaves = options.drain.enabled && is_evicted(pod, &options.drain);
-        Self::of(pod, &options.gangs).filter(|_| leaves)
+        let asked = options.minds_gangs() && is_evicted(pod, &options.drain);
+        asked.then(|| Self::of(pod, &options.gangs.keys)).flatten()
     }
 }
 

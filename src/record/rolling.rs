@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Reason;
+use super::{Reason, SkipNode};
 
 pub use super::amount::{Amount, Asked};
 pub use super::claim::*;
@@ -72,6 +72,11 @@ impl Default for RollingUpdate {
 }
 
 impl RollingUpdate {
+    /// Whether all nodes of a gang are taken together: where nothing is evicted, no gang is restarted.
+    pub fn minds_gangs(&self) -> bool {
+        self.gangs.enabled && self.drain.enabled
+    }
+
     /// All nodes in one sliding window: no canary, nobody and nothing to wait for in between.
     pub fn without_steps(&mut self) {
         (self.canary, self.manual, self.pause_between_seconds) = (None, false, 0);
@@ -237,6 +242,12 @@ impl RollingStatus {
     /// The names of the nodes in work.
     pub fn in_work(&self) -> impl Iterator<Item = &str> {
         self.active.iter().map(|claim| claim.node.as_str())
+    }
+
+    /// The names of the nodes that the record itself leaves out: those in `skip`, its request, and those given up.
+    pub fn left_out<'r>(&'r self, skip: &'r [SkipNode]) -> impl Iterator<Item = &'r str> {
+        let by_request = skip.iter().map(|skip| skip.node.as_str());
+        by_request.chain(self.skipped.iter().map(|skipped| skipped.node.as_str()))
     }
 }
 

@@ -18,6 +18,7 @@ mod conformance;
 mod connections;
 mod contact;
 mod crashes;
+mod dice;
 mod faults;
 mod frames;
 mod garbage;

@@ -80,28 +80,29 @@ impl Worker {
         let Some(trouble) = self.views.trouble() else { return Ok(LoopOutcome::Until(None)) };
         self.undisturbed_since = None;
         let error = kube::Error::Service(trouble.into());
-        self.say_that_it_cannot_look(&error).await;
-        Err(error)
+        Err(self.say_that_it_cannot_look(error).await)
     }
 
     /// A read that keeps failing is said in the record, which can be written all the same where it is only that
     /// a right was taken away or an API is not served; and it is held like any other wait.
-    pub(super) async fn say_that_it_cannot_look(&mut self, error: &kube::Error) {
-        let (Outcome::Refused(why) | Outcome::Unavailable(why)) = Outcome::of(error) else { return };
+    /// Hands the error on.
+    pub(super) async fn say_that_it_cannot_look(&mut self, error: kube::Error) -> kube::Error {
+        let (Outcome::Refused(why) | Outcome::Unavailable(why)) = Outcome::of(&error) else { return error };
         if self.failures < FAILURES_SAID {
-            return;
+            return error;
         }
         let status = match cannot_look(&self.record, &why, self.context.clock.now()) {
             Decision::Record(status) => *status,
             Decision::Wait { status, .. } if *status != self.record.status_or_default() => *status,
-            _ => return,
+            _ => return error,
         };
         let failures = self.failures;
-        if let Err(error) = self.write(status).await {
-            let why = cluster::error_text(&error);
+        if let Err(unwritten) = self.write(status).await {
+            let why = cluster::error_text(&unwritten);
             debug!(record = %self.record.name_any(), "what is waited for was not recorded: {why}");
         }
         self.failures = failures;
+        error
     }
 
     /// A clock that is put forward takes none of the operator's time.

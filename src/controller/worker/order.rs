@@ -60,10 +60,7 @@ impl Worker {
                 read.into_iter().for_each(|(gang, members)| known.put(gang, members));
                 Ok(LoopOutcome::Again)
             }
-            Err(error) => {
-                self.say_that_it_cannot_look(&error).await;
-                Err(error)
-            }
+            Err(error) => Err(self.say_that_it_cannot_look(error).await),
         }
     }
 
@@ -73,6 +70,6 @@ impl Worker {
         let options = spec.rolling_options();
         spec.strategy == Strategy::RollingUpdate
             && status.as_ref().is_some_and(|s| s.step == Step::Rolling)
-            && (options.order == Wanted::IdleFirst || (options.gangs.enabled && options.drain.enabled))
+            && (options.order == Wanted::IdleFirst || options.minds_gangs())
     }
 }

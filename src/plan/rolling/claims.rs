@@ -221,8 +221,7 @@ impl Rollout<'_> {
         rolling: &mut RollingStatus,
     ) -> Claim {
         let first = index.first_outdated(&node.name).unwrap_or(usize::MAX);
-        let impact = index.sets.iter().skip(first).map(|(s, _)| s.impact).max().unwrap_or(Impact::None);
-        let cordon = impact >= Impact::Cordon;
+        let cordon = index.impact_on(&node.name) >= Impact::Cordon;
         let state = if cordon { ClaimState::Emptying } else { ClaimState::Swapping };
         let seconds = if cordon { self.drain_seconds() } else { self.record.spec.deadlines.node_seconds };
         let earliest = rolling.slots.iter().enumerate().min_by_key(|(_, at)| **at).map(|(i, _)| i);

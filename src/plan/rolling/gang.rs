@@ -58,8 +58,7 @@ pub(super) struct Units<'f, 'r, 'c> {
 impl<'c> Rollout<'c> {
     /// Whether any gang is known for whose sake nodes are taken together.
     pub(super) fn minds_gangs(&self, index: &Index<'_>) -> bool {
-        let options = self.options();
-        options.gangs.enabled && options.drain.enabled && !index.gangs.is_empty()
+        self.options().minds_gangs() && !index.gangs.is_empty()
     }
 
     /// The units of the nodes that are left.
@@ -69,9 +68,9 @@ impl<'c> Rollout<'c> {
         rolling: &RollingStatus,
         left: &[&'f NodeState],
     ) -> Units<'f, 'r, 'c> {
-        let settled = self
-            .minds_gangs(index)
-            .then(|| rolling.in_work().chain(self.left_out_by_record(rolling)).map(str::to_owned).collect());
+        let settled = self.minds_gangs(index).then(|| {
+            rolling.in_work().chain(rolling.left_out(&self.record.spec.skip)).map(str::to_owned).collect()
+        });
         let windows = self.record.spec.maintenance.is_some() && settled.is_some();
         Units {
             rollout: self,
@@ -186,8 +185,7 @@ impl<'f> Units<'f, '_, '_> {
 
 /// Whether pods have to leave a node before its outdated components restart.
 fn is_drained(index: &Index<'_>, node: &str) -> bool {
-    let first = index.first_outdated(node).unwrap_or(usize::MAX);
-    index.sets.iter().skip(first).any(|(set, _)| set.impact == Impact::Evict)
+    index.impact_on(node) == Impact::Evict
 }
 
 /// How a node with pods of the same gang stands.
@@ -258,12 +256,12 @@ impl Node<'_> {
         if ours || !self.index.standings.is_to_do(name) || !is_drained(self.index, name) {
             return Other::Ready;
         }
-        let by_request = self.record.spec.skip.iter().any(|skip| skip.node == name);
-        let given_up = || rolling.is_some_and(|rolling| rolling.skipped.iter().any(|s| s.node == name));
+        let skip = &self.record.spec.skip;
+        let left_out = || rolling.is_some_and(|rolling| rolling.left_out(skip).any(|node| node == name));
         match claim {
             Some(claim) if claim.cordon => Other::Claimed,
             Some(_) => Other::Ready,
-            None if by_request || given_up() => Other::Ready,
+            None if left_out() => Other::Ready,
             None => Other::Free,
         }
     }

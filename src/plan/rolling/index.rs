@@ -7,7 +7,7 @@ use super::sets::Sets;
 use super::standing::{Standings, Touched};
 use crate::plan::fleet::{DaemonPod, Fleet, Tenant};
 use crate::plan::gangs::KnownGangs;
-use crate::plan::impact::ScopedSet;
+use crate::plan::impact::{Impact, ScopedSet};
 use crate::record::GcuUpgradeSpec;
 use crate::record::rolling::{RollingStatus, RollingUpdate};
 use crate::record::size::{Reserved, Room};
@@ -87,6 +87,12 @@ impl<'a> Index<'a> {
     /// On how many nodes a DaemonSet has outdated pods.
     pub fn outdated_nodes(&self, set: usize) -> usize {
         self.standings.outdated_nodes(set)
+    }
+
+    /// What replacing the outdated pods of this node does to it, with the pods that are replaced after them.
+    pub(super) fn impact_on(&self, node: &str) -> Impact {
+        let first = self.first_outdated(node).unwrap_or(usize::MAX);
+        self.sets.iter().skip(first).map(|(set, _)| set.impact).max().unwrap_or(Impact::None)
     }
 
     /// The first DaemonSet, in order, with an outdated pod on this node.

@@ -165,7 +165,8 @@ impl Rollout<'_> {
         index: &'f Index<'f>,
         rolling: &'r RollingStatus,
     ) -> impl Iterator<Item = &'f NodeState> + use<'f, 'r> {
-        let taken: HashSet<&str> = rolling.in_work().chain(self.left_out_by_record(rolling)).collect();
+        let taken: HashSet<&str> =
+            rolling.in_work().chain(rolling.left_out(&self.record.spec.skip)).collect();
         let free = index.standings.to_do().filter(move |name| !taken.contains(name));
         free.filter_map(|name| index.fleet.node(name))
     }
@@ -182,20 +183,11 @@ impl Rollout<'_> {
         self.free(index, rolling).filter(wanted).take(enough).collect()
     }
 
-    /// The nodes that the record itself leaves out.
-    pub(super) fn left_out_by_record<'r>(
-        &'r self,
-        rolling: &'r RollingStatus,
-    ) -> impl Iterator<Item = &'r str> {
-        let by_request = self.record.spec.skip.iter().map(|skip| skip.node.as_str());
-        by_request.chain(rolling.skipped.iter().map(|skipped| skipped.node.as_str()))
-    }
-
     pub(super) fn count(&self, index: &Index<'_>, rolling: &mut RollingStatus) {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let claimed: HashSet<&str> = rolling.in_work().collect();
         let Counts { done, to_do, left_out } = index.standings.counts_without(claimed.iter().copied());
-        let by_record: HashSet<&str> = self.left_out_by_record(rolling).collect();
+        let by_record: HashSet<&str> = rolling.left_out(&self.record.spec.skip).collect();
         let skipped =
             by_record.iter().filter(|node| index.standings.is_to_do(node) && !claimed.contains(*node));
         let skipped = skipped.count();

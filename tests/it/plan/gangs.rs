@@ -13,21 +13,12 @@ use gcu_upgrade_manager::record::rolling::{Gangs, Labels, TooBig};
 
 use super::rolling_properties::{Thrown, cluster};
 use super::*;
+use crate::dice::Dice;
 
 const WORLDS: u64 = 1_000;
 const KEY: &str = "volcano.sh/job-name";
 /// More decisions than any of these clusters takes.
 const DECISIONS: usize = 2_000;
-
-/// Numbers as if thrown; the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
 
 struct World {
     record: GcuUpgrade,
@@ -65,18 +56,18 @@ fn member(job: &str, node: &str, serial: usize, created_at: Timestamp) -> Arc<Te
 
 impl World {
     fn of(seed: u64) -> Self {
-        let mut dice = Dice(seed);
-        let nodes = 3 + dice.throw(6);
-        let at_once = 1 + dice.throw(4);
+        let mut dice = Dice::new(seed);
+        let nodes = 3 + dice.below(6) as usize;
+        let at_once = 1 + dice.below(4) as u32;
         let thrown: Vec<Thrown> = (0..nodes).map(|_| Thrown::idle()).collect();
-        let (mut record, mut seen) = cluster(&thrown, u32::try_from(at_once).unwrap(), Intent::Run);
-        let too_big = [TooBig::Wait, TooBig::Wait, TooBig::Split, TooBig::Exceed][dice.throw(4)];
+        let (mut record, mut seen) = cluster(&thrown, at_once, Intent::Run);
+        let too_big = dice.pick(&[TooBig::Wait, TooBig::Wait, TooBig::Split, TooBig::Exceed]);
         let gangs = Gangs { too_big, ..Gangs::default() };
         record.spec.rolling_update.as_mut().unwrap().gangs = gangs;
         let mut serial = 0;
-        for job in 0..dice.throw(4) {
+        for job in 0..dice.below(4) {
             for node in 0..nodes {
-                if dice.throw(nodes) < 2 {
+                if dice.below(nodes as u64) < 2 {
                     let pod = member(&format!("job-{job}"), &format!("n{node}"), serial, ago(5000));
                     seen.fleet.tenants.entry(format!("n{node}")).or_default().push(pod);
                     serial += 1;
@@ -86,16 +77,16 @@ impl World {
         let mut known = KnownGangs::default();
         for pod in seen.fleet.tenants.values().flatten() {
             // What is known is from before: of some it is not known, and others have been elsewhere.
-            if dice.throw(4) > 0 {
+            if dice.below(4) > 0 {
                 known.see(pod, record.spec.rolling_options());
             }
-            if dice.throw(8) == 0 {
-                let moved = Tenant { node: format!("n{}", dice.throw(nodes)), ..pod.as_ref().clone() };
+            if dice.below(8) == 0 {
+                let moved = Tenant { node: format!("n{}", dice.below(nodes as u64)), ..pod.as_ref().clone() };
                 known.see(&moved, record.spec.rolling_options());
             }
         }
         seen.fleet.gangs = Arc::new(known);
-        let comes_back = dice.throw(2) == 0;
+        let comes_back = dice.below(2) == 0;
         let restarts = BTreeMap::new();
         let memo = Memo::default();
         Self { record, seen, memo, now: now(), seed, restarts, too_big, dice, comes_back }
@@ -186,7 +177,7 @@ impl World {
             let pods = self.seen.fleet.tenants.values().flatten();
             let mut members = Members { read_at: Some(self.now), ..Members::default() };
             let options = self.record.spec.rolling_options();
-            for pod in pods.filter(|pod| Gang::of(pod, &options.gangs).as_ref() == Some(&gang)) {
+            for pod in pods.filter(|pod| Gang::of_leaving(pod, options).as_ref() == Some(&gang)) {
                 members.add(&pod.node, pod.created_at);
             }
             Arc::make_mut(&mut self.seen.fleet.gangs).put(gang, members);
@@ -210,7 +201,7 @@ impl World {
                     let held = status.phase == Phase::Held;
                     let over = status.step != Step::Rolling;
                     self.record.status = Some(*status);
-                    if over || (held && self.dice.throw(4) == 0) {
+                    if over || (held && self.dice.below(4) == 0) {
                         return held;
                     }
                 }

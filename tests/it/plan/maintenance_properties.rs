@@ -11,6 +11,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::rolling_properties::{Thrown, cluster};
 use super::*;
+use crate::dice::Dice;
 
 const SCHEDULES: u64 = 10_000;
 /// So long is looked at.
@@ -37,27 +38,6 @@ const ZONES: [&str; 14] = [
     "Antarctica/Troll",
 ];
 
-/// Numbers as if thrown; the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.throw(all.len() as u64)).unwrap()]
-    }
-
-    fn minutes(&mut self, from: i64, to: i64) -> i64 {
-        from + i64::try_from(self.throw((to - from + 1) as u64)).unwrap()
-    }
-}
-
 /// A schedule, and the minutes that are looked at.
 struct Schedule {
     maintenance: Maintenance,
@@ -66,12 +46,12 @@ struct Schedule {
 }
 
 fn schedule(dice: &mut Dice) -> Schedule {
-    let name = dice.of(&ZONES);
+    let name = dice.pick(&ZONES);
     let zone = TimeZoneDatabase::bundled().get(name).unwrap();
-    let year = 2005 + i16::try_from(dice.throw(40)).unwrap();
-    let mut day = jiff::civil::date(year, 1, 1).saturating_add(jiff::Span::new().days(dice.minutes(0, 364)));
+    let year = 2005 + i16::try_from(dice.below(40)).unwrap();
+    let mut day = jiff::civil::date(year, 1, 1).saturating_add(jiff::Span::new().days(dice.between(0, 364)));
     // Where clocks are changed, leap days and the turn of the year are what matters.
-    match dice.throw(10) {
+    match dice.below(10) {
         0..=5 => {
             let from = day.to_zoned(zone.clone()).unwrap().timestamp();
             if let Some(change) = zone.following(from).next() {
@@ -84,21 +64,21 @@ fn schedule(dice: &mut Dice) -> Schedule {
     }
     let first = day.saturating_sub(jiff::Span::new().days(2)).to_zoned(zone.clone()).unwrap().timestamp();
     let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let windows: Vec<Value> = (0..=dice.throw(3))
+    let windows: Vec<Value> = (0..=dice.below(3))
         .map(|number| {
-            let mut begins: Vec<&str> = days.iter().copied().filter(|_| dice.throw(2) == 0).collect();
+            let mut begins: Vec<&str> = days.iter().copied().filter(|_| dice.below(2) == 0).collect();
             if begins.is_empty() {
-                begins.push(dice.of(&days));
+                begins.push(dice.pick(&days));
             }
             // Clocks are changed in the night.
-            let hour = if dice.throw(2) == 0 { dice.throw(5) } else { dice.throw(24) };
-            let minute = dice.of(&[0, 1, 15, 29, 30, 45, 59]);
-            let minutes = match dice.throw(4) {
-                0 => dice.minutes(1, 90),
-                1 => dice.of(&[60, 24 * 60, 23 * 60, 25 * 60, 8 * 60]),
-                _ => dice.minutes(1, LONGEST),
+            let hour = if dice.below(2) == 0 { dice.below(5) } else { dice.below(24) };
+            let minute = dice.pick(&[0, 1, 15, 29, 30, 45, 59]);
+            let minutes = match dice.below(4) {
+                0 => dice.between(1, 90),
+                1 => dice.pick(&[60, 24 * 60, 23 * 60, 25 * 60, 8 * 60]),
+                _ => dice.between(1, LONGEST),
             };
-            let selector = dice.of(&[None, None, Some("a"), Some("b")]);
+            let selector = dice.pick(&[None, None, Some("a"), Some("b")]);
             json!({
                 "name": number.to_string(),
                 "days": begins,
@@ -108,20 +88,20 @@ fn schedule(dice: &mut Dice) -> Schedule {
             })
         })
         .collect();
-    let exclusions: Vec<Value> = (0..dice.throw(3))
+    let exclusions: Vec<Value> = (0..dice.below(3))
         .map(|number| {
             let local = |minutes: i64| {
                 let at = day.to_datetime(jiff::civil::time(0, 0, 0, 0));
                 at.saturating_add(jiff::Span::new().minutes(minutes)).strftime("%Y-%m-%dT%H:%M").to_string()
             };
-            let from = dice.minutes(-DAYS * 1440, 2 * 1440);
+            let from = dice.between(-DAYS * 1440, 2 * 1440);
             // Longer than clocks are ever put back by: else it might end before it begins.
-            let to = from + dice.minutes(1, 3 * 1440);
+            let to = from + dice.between(1, 3 * 1440);
             json!({ "name": number.to_string(), "from": local(from), "to": local(to) })
         })
         .collect();
-    let fit = dice.of(&["p50", "p90", "None"]);
-    let at_end = dice.of(&["Finish", "Return"]);
+    let fit = dice.pick(&["p50", "p90", "None"]);
+    let at_end = dice.pick(&["Finish", "Return"]);
     let maintenance = json!({
         "timeZone": name, "windows": windows, "exclusions": exclusions, "fit": fit, "atEnd": at_end,
     });
@@ -212,10 +192,10 @@ fn no_node_is_taken_outside_of_its_window() {
         let pools = [None, Some("a"), Some("b")];
         let open = clocks.open(&thrown.maintenance, pools);
         for _ in 0..4 {
-            let minute = dice.minutes(0, DAYS * 1440 - 1);
-            let second = dice.of(&[0, 0, 1, 59]);
+            let minute = dice.between(0, DAYS * 1440 - 1);
+            let second = dice.pick(&[0, 0, 1, 59]);
             let now = thrown.first + SignedDuration::from_secs(minute * 60 + second);
-            let need = u32::try_from(dice.minutes(0, 600)).unwrap() * 60;
+            let need = u32::try_from(dice.between(0, 600)).unwrap() * 60;
             let told = format!("seed {seed} at {now} with {need}s: {:?}", thrown.maintenance);
             for (open, pool) in open.iter().zip(pools) {
                 agrees(&thrown, open, pool, minute, now, &told);
