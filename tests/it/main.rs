@@ -19,6 +19,7 @@ mod connections;
 mod contact;
 mod crashes;
 mod dice;
+mod executable;
 mod faults;
 mod frames;
 mod garbage;

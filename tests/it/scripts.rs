@@ -4,7 +4,6 @@ mod deleting;
 mod desk;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::chart::repository;

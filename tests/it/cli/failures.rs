@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::*;
+use crate::executable;
 
 #[test]
 fn what_keeps_it_from_starting_is_one_line_and_exit_code_1() {
@@ -107,7 +108,7 @@ fn what_may_not_be_read_any_more_is_served_as_it_was_read_last() {
     std::fs::write(&kubeconfig, nowhere.to_string()).unwrap();
     // Its path may lead through directories that nobody else may enter.
     let binary = dir.path().join("gum");
-    std::fs::copy(env!("CARGO_BIN_EXE_gcu-upgrade-manager"), &binary).unwrap();
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_gcu-upgrade-manager")), &binary);
     let mut command = Command::new(&binary);
     let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
     if is_root {

@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::executable;
+
 /// A copy of what the script needs, so that nothing is written into the repository.
 fn release() -> TempDir {
     let (dir, repository) = (TempDir::new().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
@@ -24,7 +26,8 @@ fn release() -> TempDir {
     ] {
         fs::copy(repository.join(file), dir.path().join(file)).unwrap();
     }
-    fs::copy(env!("CARGO_BIN_EXE_kubectl-gcu_upgrade"), deploy.join("kubectl-gcu_upgrade")).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_kubectl-gcu_upgrade"));
+    executable::copy(program, &deploy.join("kubectl-gcu_upgrade"));
     dir
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::world::named;
 use crate::chart::repository;
+use crate::executable;
 use crate::harness::{Backend, Harness};
 
 const NAMESPACE: &str = "kube-system";
@@ -118,10 +119,8 @@ pub(super) async fn uninstall(harness: &mut Harness) {
 
 /// Whether `delete.sh --force` ends well, and what it says.
 fn script(harness: &Harness, state: &TempDir) -> impl Future<Output = (bool, String)> + use<> {
-    use std::os::unix::fs::PermissionsExt;
     let helm = state.path().join("helm");
-    std::fs::write(&helm, HELM).unwrap();
-    std::fs::set_permissions(&helm, std::fs::Permissions::from_mode(0o755)).unwrap();
+    executable::write(&helm, HELM);
     let Backend::Real(plane) = harness.backend else { panic!("the script needs a real API server") };
     let state = state.path().to_owned();
     async move {

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use tempfile::TempDir;
 
 use super::*;
+use crate::executable;
 
 /// What the scripts may use of the machine.
 pub(super) const REAL: [&str; 20] = [
@@ -112,8 +113,7 @@ impl Desk {
 
     pub(super) fn stand_in(&self, name: &str, body: &str) {
         let file = self.path("bin").join(name);
-        fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        executable::write(&file, &format!("#!/bin/sh\n{body}\n"));
     }
 
     pub(super) fn without(self, program: &str) -> Self {
