@@ -256,6 +256,10 @@ pub struct SandboxArgs {
     /// Number of simulated users: pods on the first nodes that hold a GCU and have to leave during a drain
     #[arg(long, env = "GUM_TENANTS", default_value_t = 0, value_name = "N")]
     pub tenants: u16,
+    /// Number of simulated training jobs: each is on two nodes and restarted as a whole. The nodes are then in three
+    /// zones, and every fifth has an older kernel
+    #[arg(long, env = "GUM_JOBS", default_value_t = 0, value_name = "N")]
+    pub jobs: u16,
     /// Images whose reference contains this cannot be pulled
     #[arg(long, env = "GUM_BAD_IMAGE", default_value = "broken", value_name = "TEXT")]
     pub bad_image: String,

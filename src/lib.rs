@@ -93,6 +93,8 @@
 //! * Maintenance windows are minded before the first step and before each node ([`plan::maintenance`]), in time zones
 //!   that are in the program; on the way back they are not. How long a node takes is in the record from the
 //!   beginning: what fits into a window is decided without a look at other records.
+//! * The canary that tries every class of nodes is chosen once ([`plan::coverage`]) and kept in the record: what is
+//!   tried does not change with what is idle.
 //! * Nodes with pods of one gang ([`plan::gangs`]) are claimed in one write and cordoned before its first pod is
 //!   evicted. Which they are is known from a list of all pods that may be old; after the claim each gang's own pods are
 //!   read, and what is not known then is waited for.

@@ -7,6 +7,7 @@ mod intern;
 pub mod live;
 pub mod refusals;
 mod sets;
+pub mod volcano;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};

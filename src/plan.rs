@@ -7,6 +7,7 @@ pub mod basis;
 pub mod budget;
 mod clock_rewind;
 pub mod commands;
+pub mod coverage;
 pub mod drain;
 pub mod fleet;
 pub mod gangs;

@@ -15,6 +15,7 @@ mod request;
 pub mod rolling;
 pub mod size;
 mod status;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -41,7 +42,7 @@ pub const FINALIZER: &str = "gum.enflame.com/upgrade";
 /// Ended records kept for each gr: the revisions that can be returned to.
 pub const HISTORY_LIMIT: usize = 10;
 /// Grows with every change of the CRD's schema, so that an older replica never takes a newer CRD back.
-pub const CRD_REVISION: u32 = 9;
+pub const CRD_REVISION: u32 = 10;
 /// Annotation on the CRD that carries [`CRD_REVISION`].
 pub const CRD_REVISION_ANNOTATION: &str = "gum.enflame.com/crd-revision";
 

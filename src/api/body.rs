@@ -84,7 +84,7 @@ fn about(field: &str, error: &str) -> String {
 }
 
 /// The fields that are lists.
-const LISTS: [&str; 6] = ["components", "accept", "windows", "exclusions", "days", "keys"];
+const LISTS: [&str; 7] = ["components", "accept", "windows", "exclusions", "days", "keys", "batches"];
 
 /// Where in an object there is a list that does not belong there.
 fn list_in(value: &Value) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -21,11 +22,15 @@ use super::upgrade_request::UpgradeRequest;
 use crate::explain::preview::{Ask, Preview, preview};
 use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::Interest;
-use crate::observe::live;
+use crate::observe::{live, volcano};
 use crate::plan::fleet::Fleet;
+use crate::plan::gangs::{Gang, KnownGangs};
 use crate::plan::pins;
 use crate::record::rolling::RollingUpdate;
 use crate::record::{GcuUpgrade, Strategy};
+
+/// So many jobs are asked how many restarts they survive.
+const RESTARTS_READ: usize = 64;
 
 /// `POST /gum/v1/gr/{name}/plan`: what `PUT` with this body would do.
 pub(super) async fn plan(
@@ -71,10 +76,30 @@ impl Context {
                 }
             };
             let (fleet, budgets) = tokio::join!(fleet, budgets);
-            let fleet = Fleet { own_node: self.own_node.clone(), ..fleet? };
+            let fleet = fleet?;
+            let gangs = match job.options.strategy {
+                Strategy::RollingUpdate => Arc::new(self.gangs(&fleet, &options).await),
+                Strategy::Recreate => Arc::default(),
+            };
+            let fleet = Fleet { own_node: self.own_node.clone(), gangs, ..fleet };
             Ok(Seen { fleet, budgets })
         };
         self.shares.looks.fleet(&words, Box::pin(look)).await
+    }
+
+    /// The gangs of the pods that would have to leave, with the restarts that they survive as far as these can be read.
+    async fn gangs(&self, fleet: &Fleet, options: &RollingUpdate) -> KnownGangs {
+        let pods = fleet.tenants.values().flatten().map(AsRef::as_ref);
+        let mut gangs = KnownGangs::among(pods, options, self.clock.now());
+        let counted: Vec<Gang> =
+            gangs.all().filter(|gang| gang.counts_restarts()).take(RESTARTS_READ).cloned().collect();
+        let reads = counted.iter().map(|gang| volcano::restarts_left(&self.client, gang));
+        for (gang, restarts) in counted.iter().zip(join_all(reads).await) {
+            if let Ok(Some(restarts)) = restarts {
+                gangs.survives(gang, restarts);
+            }
+        }
+        gangs
     }
 
     /// All nodes and the pods on them: as watches show them, else as they are read now.

@@ -3,6 +3,7 @@
 
 mod components;
 mod duration;
+mod steps;
 mod summary;
 mod text;
 mod units;
@@ -29,7 +30,9 @@ use crate::plan::rolling::window;
 use crate::record::maintenance::Maintenance;
 use crate::record::rolling::{LockedSet, RollingStatus, RollingUpdate, SkippedNode, WINDOW_LIMIT};
 use crate::record::{GcuUpgrade, Strategy};
+use steps::Canaries;
 
+pub use steps::{PlannedClass, PlannedCoverage, Steps};
 pub use units::PlannedUnit;
 pub use windows::PlannedWindows;
 
@@ -78,6 +81,9 @@ pub struct Preview {
     /// The steps, when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
+    /// Which canary nodes try which classes of nodes, where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<PlannedCoverage>,
     /// The nodes, in the order in which they are taken.
     pub nodes: Vec<PlannedNode>,
     /// Nodes that are taken together, since pods of one gang are on them.
@@ -120,23 +126,6 @@ pub struct PlannedComponent {
     pub because: Option<String>,
     /// What its restart does to a node.
     pub impact: Impact,
-}
-
-/// The steps of a rollout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Steps {
-    /// How many there are.
-    pub count: usize,
-    /// So many nodes first, then `promote`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub canary: Option<usize>,
-    /// So many nodes in each of the others; absent when there is one for all the rest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<usize>,
-    /// What comes between the others: `promote`, or so many seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub between: Option<String>,
 }
 
 /// A node that is taken.
@@ -200,18 +189,24 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
     let index = Index::of(ask.fleet, &scope, ask.options);
     let components = components::components(ask, &changes, &index);
     let (taken, skipped, concerned) = nodes(ask, &index);
-    let gangs = units::gangs(ask);
-    let mut taken = units::in_order(taken, &gangs);
+    let gangs = &ask.fleet.gangs;
+    let mut taken = units::in_order(taken, gangs);
     let rolls = ask.strategy == Strategy::RollingUpdate;
     let at_once = if rolls { ask.options.max_unavailable.of(concerned) } else { taken.len() };
     let max_unavailable = if rolls { at_once.min(WINDOW_LIMIT) } else { at_once };
-    let canaries = if rolls { canaries(ask.options, &mut taken, concerned) } else { None };
-    let steps = if rolls { steps(ask.options, taken.len(), max_unavailable, canaries) } else { None };
+    let canaries = match rolls {
+        true => steps::canaries(ask, &index, &mut taken, gangs, max_unavailable, concerned),
+        false => Canaries::default(),
+    };
+    let steps = match rolls {
+        true => steps::steps(ask.options, taken.len(), concerned, max_unavailable, canaries.count),
+        false => None,
+    };
+    let step_of = |place| steps.as_ref().map_or(0, |steps| steps.of(place));
     let planned = taken.iter().enumerate();
-    let nodes: Vec<PlannedNode> = planned
-        .map(|(place, node)| planned_node(ask, &index, node, step_of(place, steps.as_ref())))
-        .collect();
-    let units = units::units(ask, &nodes, &gangs, max_unavailable);
+    let nodes: Vec<PlannedNode> =
+        planned.map(|(place, node)| planned_node(ask, &index, node, step_of(place))).collect();
+    let units = units::units(ask, &nodes, gangs, max_unavailable);
     let starts = starts(ask, &index, &nodes);
     let expected = duration::expected(ask, nodes.len(), max_unavailable, steps.as_ref(), starts);
     let windows = windows::windows(ask, &nodes, max_unavailable, starts, &expected);
@@ -223,6 +218,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         risks.extend(pins.unmanaged.iter().map(|why| Risk::new(RiskName::UnmanagedDaemonSet, why.clone())));
     }
     risks.extend(units::risks(&units));
+    risks.extend(canaries.risks);
     risks.extend(warnings::warnings(ask, &changes, &nodes, &skipped, at_once));
     Preview {
         gr: ask.gr.to_owned(),
@@ -231,6 +227,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         components,
         max_unavailable,
         steps,
+        coverage: canaries.coverage,
         nodes,
         units,
         skipped,
@@ -304,51 +301,9 @@ fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<Skipp
     (all, skipped, concerned)
 }
 
-/// How many nodes are the canary; those that are so by their labels come first.
-fn canaries(options: &RollingUpdate, nodes: &mut [&NodeState], concerned: usize) -> Option<usize> {
-    let canary = options.canary.as_ref()?;
-    if !canary.node_selector.is_empty() {
-        nodes.sort_by_key(|n| !n.labels.match_all(&canary.node_selector));
-        return Some(nodes.iter().filter(|n| n.labels.match_all(&canary.node_selector)).count());
-    }
-    Some(canary.nodes.map_or(nodes.len(), |n| n.of(concerned)).min(nodes.len()))
-}
-
-fn steps(options: &RollingUpdate, nodes: usize, at_once: usize, canary: Option<usize>) -> Option<Steps> {
-    let size = (options.manual || options.pause_between_seconds > 0).then_some(at_once);
-    if canary.is_none() && size.is_none() {
-        return None;
-    }
-    let rest = nodes.saturating_sub(canary.unwrap_or_default());
-    let count = usize::from(canary.is_some()).saturating_add(rest.div_ceil(size.unwrap_or(rest).max(1)));
-    let between = if options.manual {
-        Some("promote".to_owned())
-    } else {
-        size.map(|_| format!("{} s", options.pause_between_seconds))
-    };
-    Some(Steps { count, canary, size, between })
-}
-
-fn step_of(place: usize, steps: Option<&Steps>) -> usize {
-    let Some(steps) = steps else { return 0 };
-    let first = steps.canary.unwrap_or_default();
-    if place < first {
-        return 0;
-    }
-    let later = steps.size.map_or(0, |size| place.saturating_sub(first) / size.max(1));
-    later.saturating_add(usize::from(steps.canary.is_some()))
-}
-
 fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize) -> PlannedNode {
-    let pods: Vec<(usize, &DaemonPod)> = index.pods(&node.name).collect();
-    let begins = || pods.iter().filter(|(set, pod)| restarts_for(index, *set, pod));
-    let first = begins().map(|(set, _)| *set).min().unwrap_or(usize::MAX);
-    let restarts: BTreeMap<usize, &ScopedSet> = pods
-        .iter()
-        .filter(|(set, _)| *set >= first)
-        .filter_map(|(set, _)| Some((*set, index.sets.get(*set)?.0)))
-        .collect();
-    let impact = restarts.values().map(|s| s.impact).max().unwrap_or(Impact::None);
+    let (begins, restarts) = restarts_on(index, &node.name);
+    let impact = impact_on(&restarts);
     let drains =
         ask.strategy == Strategy::RollingUpdate && ask.options.drain.enabled && impact == Impact::Evict;
     let tenants = index.tenants(&node.name).unwrap_or_default();
@@ -363,10 +318,29 @@ fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize)
         step,
         impact,
         uncertain: ask.strategy == Strategy::RollingUpdate
-            && begins().min_by_key(|(set, _)| *set).is_some_and(uncertain),
+            && begins.iter().min_by_key(|(set, _)| *set).is_some_and(uncertain),
         restarts: names,
         evicts: leaving.map(|pod| eviction(ask, pod)).collect(),
     }
+}
+
+/// The pods of a node that are a reason to replace pods there, and the DaemonSets whose pods are replaced.
+fn restarts_on<'i>(
+    index: &'i Index<'_>,
+    node: &str,
+) -> (Vec<(usize, &'i DaemonPod)>, BTreeMap<usize, &'i ScopedSet>) {
+    let pods: Vec<(usize, &DaemonPod)> = index.pods(node).collect();
+    let begins: Vec<(usize, &DaemonPod)> =
+        pods.iter().filter(|(set, pod)| restarts_for(index, *set, pod)).copied().collect();
+    let first = begins.iter().map(|(set, _)| *set).min().unwrap_or(usize::MAX);
+    let restarts = pods.iter().filter(|(set, _)| *set >= first);
+    let restarts = restarts.filter_map(|(set, _)| Some((*set, index.sets.get(*set)?.0))).collect();
+    (begins, restarts)
+}
+
+/// What the restarts on a node do to it.
+fn impact_on(restarts: &BTreeMap<usize, &ScopedSet>) -> Impact {
+    restarts.values().map(|set| set.impact).max().unwrap_or(Impact::None)
 }
 
 /// Whether a pod is a reason to replace pods of its node: its template changes, or has changed before.

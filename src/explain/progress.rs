@@ -124,11 +124,28 @@ fn estimated_end(
         // The last node takes its whole time, however many there are at once.
         left = left.max(each);
     }
-    let step_left = u64::from(rolling.step_left.unwrap_or(u32::MAX));
-    let pauses = waiting.saturating_sub(step_left).div_ceil(at_once);
+    let pauses = pauses(rolling, options, waiting);
     left = left
         .saturating_add(pauses.saturating_mul(u64::from(options.pause_between_seconds)).saturating_mul(1000));
     now.saturating_add(SignedDuration::from_secs(i64::try_from(left / 1000).ok()?)).ok()
+}
+
+/// How many steps are still to begin.
+fn pauses(rolling: &RollingStatus, options: &RollingUpdate, waiting: u64) -> u64 {
+    let total = usize::try_from(rolling.nodes.total).unwrap_or(usize::MAX);
+    let size = |step| options.batch(step).map(|size| u64::try_from(size.of(total)).unwrap_or(u64::MAX));
+    let mut left = waiting.saturating_sub(u64::from(rolling.step_left.unwrap_or(u32::MAX)));
+    let mut pauses = 0_u64;
+    let mut step = rolling.step.saturating_add(1);
+    for _ in &options.batches {
+        if left == 0 {
+            return pauses;
+        }
+        left = left.saturating_sub(size(step).unwrap_or(u64::MAX));
+        (pauses, step) = (pauses.saturating_add(1), step.saturating_add(1));
+    }
+    let each = size(step).unwrap_or_else(|| u64::from(rolling.max_unavailable)).max(1);
+    pauses.saturating_add(left.div_ceil(each))
 }
 
 /// Whether the controller has taken the last change of the request into account. An end takes in no more.

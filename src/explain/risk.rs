@@ -56,6 +56,10 @@ pub enum RiskName {
     NodesLeftOut,
     /// A gang is on more nodes than may be in work at once.
     GangTooBig,
+    /// A gang would not survive another restart.
+    GangOutOfRestarts,
+    /// The canary does not try every class of nodes.
+    CoverageGap,
     /// Fewer nodes are in work at once than asked for.
     WindowCapped,
     /// Which disruption budgets would block is not known.

@@ -29,6 +29,8 @@ pub struct Plan {
     pub max_unavailable: u32,
     /// The steps, when there are several.
     pub steps: Option<Steps>,
+    /// Which canary nodes try which classes of nodes.
+    pub coverage: Option<Coverage>,
     /// The nodes, in order.
     pub nodes: Vec<Node>,
     /// The nodes that would be left out.
@@ -75,16 +77,28 @@ pub struct Windows {
     pub message: String,
 }
 
-/// The steps of a rollout.
+/// Which canary nodes try which classes of nodes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+pub struct Coverage {
+    /// In a sentence.
+    pub message: String,
+}
+
+/// The steps of a rollout.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Steps {
     /// How many.
     pub count: u32,
     /// So many nodes first.
     pub canary: Option<u32>,
+    /// How long these soak.
+    pub soak_seconds: Option<u32>,
     /// So many in each of the others.
     pub size: Option<u32>,
+    /// The sizes of the others, where there are several; the last one repeats.
+    pub batches: Vec<u32>,
     /// What comes between them.
     pub between: Option<String>,
 }
@@ -155,6 +169,9 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
         text.push_str(&format!("{}\n", wrapped(&clean(&line), look.width, "        ")));
     };
     line("Nodes", &nodes(plan));
+    if let Some(coverage) = &plan.coverage {
+        line("Canary", &coverage.message);
+    }
     line("Time", &expected(&plan.expected));
     if let Some(windows) = &plan.windows {
         line("Windows", &windows.message);
@@ -248,8 +265,13 @@ fn nodes(plan: &Plan) -> String {
     let mut text = format!("{all}, {at_once} at once (at least {} stay up)", all - at_once);
     if let Some(steps) = &plan.steps {
         text.push_str(&steps.canary.map(|n| format!("; canary {n}")).unwrap_or_default());
-        if let (Some(size), Some(between)) = (steps.size, &steps.between) {
-            text.push_str(&format!("; {} steps of {size}, {between} between", steps.count));
+        text.push_str(
+            &steps.soak_seconds.map(|s| format!(", {} of soak", time::long(s))).unwrap_or_default(),
+        );
+        let sizes: Vec<String> = steps.batches.iter().chain(&steps.size).map(ToString::to_string).collect();
+        if !sizes.is_empty() {
+            let between = steps.between.as_ref().map(|b| format!(", {b} between")).unwrap_or_default();
+            text.push_str(&format!("; {} steps of {}{between}", steps.count, sizes.join(", ")));
         }
     }
     text

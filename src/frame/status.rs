@@ -129,7 +129,7 @@ fn message(upgrade: &Upgrade) -> &str {
 fn steps(upgrade: &Upgrade) -> Option<u32> {
     let options = upgrade.rolling_update.as_ref()?;
     let is = |field: &str| options.get(field).is_some_and(|v| !v.is_null() && v != false && v != 0);
-    (is("canary") && !is("manual") && !is("pauseBetweenSeconds")).then_some(2)
+    (is("canary") && !is("manual") && !is("batches") && !is("pauseBetweenSeconds")).then_some(2)
 }
 
 fn nodes(status: &Status, look: &Look) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeSystemInfo, Pod, Toleration};
 use kube::ResourceExt;
 
 use super::intern::intern;
@@ -175,12 +175,14 @@ pub fn parse_node(node: &Node) -> Arc<NodeState> {
     let spec = node.spec.as_ref();
     let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     let gcus = allocatable.into_iter().flatten().filter(|(name, _)| name.starts_with(GCU_PREFIX));
+    let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
     Arc::new(NodeState {
         name: node.name_any(),
         resource_version: node.resource_version().unwrap_or_default(),
         ready: dead_node(node).is_none(),
         cordoned: spec.and_then(|s| s.unschedulable).unwrap_or_default(),
         opted_out: node.labels().get(SKIP_LABEL).is_some_and(|v| v == "true"),
+        info: info.into_iter().flat_map(info_of).collect(),
         labels: node.labels().iter().map(|(key, value)| (intern(key), intern(value))).collect(),
         mark: node
             .annotations()
@@ -188,6 +190,19 @@ pub fn parse_node(node: &Node) -> Arc<NodeState> {
             .map(|text| serde_json::from_str(text).map_or(Mark::Unreadable, Mark::Claimed)),
         gcus: gcus.map(|(_, quantity)| quantity.0.parse::<i64>().unwrap_or_default()).sum(),
     })
+}
+
+/// What a node runs on, as its kubelet says.
+fn info_of(info: &NodeSystemInfo) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+    let fields = [
+        ("architecture", &info.architecture),
+        ("containerRuntimeVersion", &info.container_runtime_version),
+        ("kernelVersion", &info.kernel_version),
+        ("kubeletVersion", &info.kubelet_version),
+        ("osImage", &info.os_image),
+    ];
+    let known = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    known.map(|(field, value)| (intern(field), intern(value)))
 }
 
 /// A pod that was selected as a component's, unless it has ended.

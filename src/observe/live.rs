@@ -15,6 +15,7 @@ use super::fleet::{
     Interest, SeenSet, Template, parse_component_pod, parse_node, parse_seen_set, parse_template,
     parse_tenant, with_hashes,
 };
+use super::volcano;
 use crate::cluster::Pages;
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant, matches};
 use crate::plan::gangs::{Gang, KnownGangs, Members};
@@ -112,6 +113,7 @@ pub async fn gang(
         }
     })
     .await?;
+    members.restarts_left = volcano::restarts_left(client, gang).await?;
     Ok(members)
 }
 

@@ -59,6 +59,8 @@ pub struct NodeState {
     pub opted_out: bool,
     /// Its labels.
     pub labels: NodeLabels,
+    /// What it runs on, by the names of its `status.nodeInfo`, as far as coverage may ask for it.
+    pub info: NodeLabels,
     /// Who has claimed it, if anyone.
     pub mark: Option<Mark>,
     /// Extended resources under `enflame.com/` that it offers, summed up.
@@ -189,17 +191,23 @@ impl FromIterator<(Arc<str>, Arc<str>)> for NodeLabels {
 impl NodeState {
     /// Whether nothing but its version tells them apart.
     pub fn is_alike(&self, other: &Self) -> bool {
-        let Self { name, resource_version: _, ready, cordoned, opted_out, labels, mark, gcus } = self;
-        (name, ready, cordoned, opted_out, labels, mark, gcus)
+        let Self { name, resource_version: _, ready, cordoned, opted_out, labels, info, mark, gcus } = self;
+        (name, ready, cordoned, opted_out, labels, info, mark, gcus)
             == (
                 &other.name,
                 &other.ready,
                 &other.cordoned,
                 &other.opted_out,
                 &other.labels,
+                &other.info,
                 &other.mark,
                 &other.gcus,
             )
+    }
+
+    /// Its value of this field of `status.nodeInfo`, or of this label.
+    pub fn value_of(&self, key: &str) -> Option<&str> {
+        self.info.get(key).or_else(|| self.labels.get(key))
     }
 
     /// What answers to calls on it, as it was seen, are remembered by.

@@ -14,13 +14,16 @@ use crate::record::rolling::RollingUpdate;
 /// framework that restarts the job as a whole: Volcano, Kubeflow's training operator and MPI, JobSet and Trainer,
 /// LeaderWorkerSet, Kueue's pod groups.
 pub const KEYS: [&str; 6] = [
-    "volcano.sh/job-name",
+    VOLCANO,
     "training.kubeflow.org/job-name",
     "jobset.sigs.k8s.io/jobset-uid",
     "jobset.sigs.k8s.io/jobset-name",
     "leaderworkerset.sigs.k8s.io/group-key",
     "kueue.x-k8s.io/pod-group-name",
 ];
+
+/// The label that names a job of Volcano.
+const VOLCANO: &str = "volcano.sh/job-name";
 
 /// A gang.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +51,11 @@ impl Gang {
         Some(Self { namespace: pod.namespace.clone(), key: key.to_owned(), name: name.clone() })
     }
 
+    /// Whether its framework counts its restarts where they can be read: it is a job of Volcano.
+    pub fn counts_restarts(&self) -> bool {
+        self.key == VOLCANO
+    }
+
     /// The gang of a pod that would have to leave its node. Of others nothing is asked.
     pub fn of_leaving(pod: &Tenant, options: &RollingUpdate) -> Option<Self> {
         let asked = options.minds_gangs() && is_evicted(pod, &options.drain);
@@ -62,6 +70,8 @@ pub struct Members {
     pub nodes: BTreeMap<String, Timestamp>,
     /// When its pods, and no others, were last read. `None`: they were seen among all pods, and may have moved.
     pub read_at: Option<Timestamp>,
+    /// So many restarts it survives; `None`: that is not known, or not limited.
+    pub restarts_left: Option<u32>,
 }
 
 impl Members {
@@ -115,6 +125,22 @@ impl KnownGangs {
             self.by_node.entry(node.clone()).or_default().insert(gang.clone());
         }
         self.members.insert(gang, members);
+    }
+
+    /// The gangs.
+    pub fn all(&self) -> impl Iterator<Item = &Gang> {
+        self.members.keys()
+    }
+
+    /// A gang on these nodes that is known not to survive another restart.
+    pub fn spent<'g>(&'g self, mut nodes: impl Iterator<Item = &'g str>) -> Option<&'g Gang> {
+        let is_spent = |gang: &&Gang| self.members(gang).is_some_and(|m| m.restarts_left == Some(0));
+        nodes.find_map(|node| self.on(node).find(is_spent))
+    }
+
+    /// Notes how many restarts a gang survives.
+    pub fn survives(&mut self, gang: &Gang, restarts: u32) {
+        self.members.get_mut(gang).into_iter().for_each(|members| members.restarts_left = Some(restarts));
     }
 
     /// The nodes of a gang.

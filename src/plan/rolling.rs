@@ -20,6 +20,8 @@
 //! What is done to a node is guarded by the version of the node that was looked at, and every pod is deleted by
 //! its UID: a stale view makes calls fail, never hit something else.
 
+pub mod breaker;
+pub mod canary;
 mod claims;
 mod emptying;
 mod gang;
@@ -279,6 +281,7 @@ fn head_back(status: &mut GcuUpgradeStatus) {
         rolling.gr_changed |= status.step != Step::Locking;
         rolling.step_left = None;
         rolling.step_ended_at = None;
+        rolling.canaries.clear();
         rolling.locked_since = None;
     }
 }

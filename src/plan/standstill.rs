@@ -39,7 +39,8 @@ impl Standstill {
     /// Why an upgrade stands still from this entry of its timeline on; `None` where it goes on, or ends.
     pub fn from(entry: &TimelineEntry) -> Option<Self> {
         let message = entry.message.as_str();
-        let at_gate = |gate: &AtGate| message == gate.done || message == gate.none;
+        // Why may follow.
+        let at_gate = |gate: &AtGate| message.starts_with(gate.done) || message.starts_with(gate.none);
         match message {
             PAUSED => Some(Self::Paused),
             _ if message.starts_with(HELD) => Some(Self::Held),

@@ -12,6 +12,8 @@ pub struct Gangs {
     pub enabled: bool,
     /// What happens to a gang on more nodes than `maxUnavailable`.
     pub too_big: TooBig,
+    /// What happens to a gang that would not survive another restart.
+    pub no_restart_left: NoRestartLeft,
     /// Further label keys whose value names a gang, beside those of the frameworks known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(max = 317)), length(max = 16))]
@@ -20,7 +22,12 @@ pub struct Gangs {
 
 impl Default for Gangs {
     fn default() -> Self {
-        Self { enabled: true, too_big: TooBig::default(), keys: Vec::new() }
+        Self {
+            enabled: true,
+            too_big: TooBig::default(),
+            no_restart_left: NoRestartLeft::default(),
+            keys: Vec::new(),
+        }
     }
 }
 
@@ -34,4 +41,15 @@ pub enum TooBig {
     Split,
     /// All its nodes are taken together, though these are more than `maxUnavailable`.
     Exceed,
+}
+
+/// What happens to a gang that would not survive another restart: its framework would give it up. That is known of the
+/// jobs of Volcano, by their `maxRetry` and `retryCount`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NoRestartLeft {
+    /// Its nodes wait until it has ended; when no other node is left, the upgrade is held.
+    #[default]
+    Wait,
+    /// Its nodes are taken like others, and it ends.
+    Restart,
 }

@@ -39,6 +39,8 @@ pub enum Reason {
     WouldOutlastWindow,
     /// Only nodes are left whose gang is on more nodes than `maxUnavailable`.
     GangTooBig,
+    /// The nodes that are left have pods of gangs that would not survive another restart.
+    GangOutOfRestarts,
     /// The gr is somebody else's now.
     Conflict,
     /// A person closed it.
@@ -51,6 +53,8 @@ pub enum Reason {
     OperatorUnknown,
     /// The operator does not put a change into its DaemonSets.
     OperatorDoesNotRoll,
+    /// Several nodes failed in the same way.
+    SameCause,
     /// The operator recreates its DaemonSets for every change.
     OperatorRecreates,
     /// The operator writes its own update strategy.

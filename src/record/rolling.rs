@@ -14,6 +14,7 @@ pub use super::amount::{Amount, Asked};
 pub use super::claim::*;
 pub use super::gangs::*;
 pub use super::marks::*;
+pub use super::steps::*;
 
 /// Labels that all have to be there.
 pub type Labels = BTreeMap<String, String>;
@@ -28,9 +29,14 @@ pub struct RollingUpdate {
     /// These nodes first, then wait for `promote`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// Every step of `maxUnavailable` nodes waits for `promote`.
+    /// The sizes of the steps after the canary, as numbers or percentages of the nodes concerned; the last one repeats.
+    /// Without them a step has `maxUnavailable` nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub batches: Vec<Amount>,
+    /// Every step waits for `promote`.
     pub manual: bool,
-    /// Time between two steps of `maxUnavailable` nodes; 0 for no steps at all.
+    /// Time between two steps; 0 for none. Without it, `manual` and `batches` there are no steps.
     #[schemars(range(max = 604800))]
     pub pause_between_seconds: u32,
     /// How long a node's new pods have to be ready before the node counts as done.
@@ -41,6 +47,10 @@ pub struct RollingUpdate {
     pub node_selector: Labels,
     /// Which nodes come first.
     pub order: Order,
+    /// With the order Topology: the label by whose values nodes come one group after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub topology_key: Option<String>,
     /// How a node is emptied before a component restarts that its users cannot live through.
     pub drain: Drain,
     /// Wait for these pods of a node to end before it is drained.
@@ -51,6 +61,9 @@ pub struct RollingUpdate {
     /// The rollout stops when this number or percentage of nodes has failed or is late. Below it the others go on; when
     /// they are done, the upgrade is held.
     pub failure_threshold: Amount,
+    /// Stops the rollout earlier when several nodes fail in the same way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
 }
 
 impl Default for RollingUpdate {
@@ -58,15 +71,18 @@ impl Default for RollingUpdate {
         Self {
             max_unavailable: Amount::Number(1),
             canary: None,
+            batches: Vec::new(),
             manual: false,
             pause_between_seconds: 0,
             min_ready_seconds: 10,
             node_selector: Labels::new(),
             order: Order::default(),
+            topology_key: None,
             drain: Drain::default(),
             wait_for_jobs: None,
             gangs: Gangs::default(),
             failure_threshold: Amount::Number(1),
+            breaker: None,
         }
     }
 }
@@ -80,20 +96,25 @@ impl RollingUpdate {
     /// All nodes in one sliding window: no canary, nobody and nothing to wait for in between.
     pub fn without_steps(&mut self) {
         (self.canary, self.manual, self.pause_between_seconds) = (None, false, 0);
+        self.batches.clear();
+    }
+
+    /// The size of this step, which is not the canary, where sizes are asked for; the last one repeats.
+    pub fn batch(&self, step: u32) -> Option<Amount> {
+        let place = step.saturating_sub(u32::from(self.canary.is_some()));
+        let size = self.batches.get(usize::try_from(place).unwrap_or(usize::MAX));
+        size.or(self.batches.last()).copied()
+    }
+
+    /// By whose values nodes come one group after the other, where that is asked for.
+    pub fn topology(&self) -> Option<&str> {
+        let key = || self.topology_key.as_deref().unwrap_or(ZONE_LABEL);
+        (self.order == Order::Topology).then(key)
     }
 }
 
-/// The nodes that come first: so many, or those with these labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Canary {
-    /// A number or a percentage of the nodes concerned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nodes: Option<Amount>,
-    /// Nodes with these labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: Labels,
-}
+/// The label with a node's zone.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// Which nodes come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +124,9 @@ pub enum Order {
     IdleFirst,
     /// By name.
     Name,
+    /// The nodes of one zone, or of another `topologyKey`, after those of another, those without any last; among them
+    /// as with IdleFirst. Where one group ends and the next begins, nodes of both are in work.
+    Topology,
 }
 
 /// How a node is emptied.
@@ -199,6 +223,9 @@ pub struct RollingStatus {
     /// How many nodes this step may still take; absent when it may take all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_left: Option<u32>,
+    /// The canary nodes that were chosen for `coverage`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<String>,
     /// When the step ended, while the next waits for its time or for `promote`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

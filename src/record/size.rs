@@ -44,6 +44,8 @@ pub const LOCKED: usize = 14 * KIB;
 pub const WORKLOADS: usize = 200 * KIB;
 /// The nodes that were done last.
 const RECENT: usize = 6 * KIB;
+/// The canary nodes that were chosen: part of the room that the nodes in work have.
+pub const CANARIES: usize = 4 * KIB;
 const TIMELINE: usize = 16 * KIB;
 const CONDITIONS: usize = CONDITIONS_KEPT * (MESSAGE + 256);
 /// The message, the same where something is waited for, and where the upgrade is given up; why it turned back.
@@ -166,7 +168,7 @@ impl Room {
     ) -> Self {
         let pods = components.map(|component| stored(&component) + POD).sum();
         let claims: usize = rolling.active.iter().map(|claim| known.of(claim, pods)).sum();
-        let taken = claims + stored(&rolling.skipped) + stored(&rolling.slots);
+        let taken = claims + of_others(rolling);
         known.forget(&rolling.active);
         Self { left: share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(taken), pods }
     }
@@ -214,7 +216,12 @@ fn share(spec: &GcuUpgradeSpec, requests: usize) -> usize {
 /// What nodes in work and given up take up, and may yet.
 fn nodes(rolling: &RollingStatus, pods: usize) -> usize {
     let claims: usize = rolling.active.iter().map(|claim| reserved(claim, pods)).sum();
-    claims + stored(&rolling.skipped) + stored(&rolling.slots)
+    claims + of_others(rolling)
+}
+
+/// What is kept of nodes beside those in work.
+fn of_others(rolling: &RollingStatus) -> usize {
+    stored(&rolling.skipped) + stored(&rolling.slots) + stored(&rolling.canaries)
 }
 
 /// The most that a claim can come to. One that is being released changes no more.
@@ -258,10 +265,11 @@ fn bound_rolling(rolling: &mut RollingStatus, spec: &GcuUpgradeSpec) {
     }
     keep_newest(&mut rolling.recent, DONE_NODES, RECENT);
     rolling.slots.truncate(WINDOW_LIMIT);
+    keep_newest(&mut rolling.canaries, usize::MAX, CANARIES);
     bound_troubles(rolling);
     rolling.skipped.iter_mut().for_each(|skipped| cut(&mut skipped.reason, SKIP_REASON));
     if !rolling.skipped.is_empty() {
-        let others = stored(&rolling.active) + stored(&rolling.slots);
+        let others = stored(&rolling.active) + stored(&rolling.slots) + stored(&rolling.canaries);
         let left = share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(others);
         keep_newest(&mut rolling.skipped, usize::MAX, left);
     }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use crate::blueprint;
 use crate::clock::Clock;
 use crate::config::SandboxArgs;
 use crate::metrics::Metrics;
+use crate::sandbox::actors::jobs::Job;
 use crate::sandbox::actors::kubelet::KubeletBehaviour;
 use crate::sandbox::actors::operator::OperatorBehaviour;
 use crate::sandbox::apiserver::ApiServer;
@@ -61,6 +63,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
         k.pod_stop = KubeletBehaviour::default().pod_stop;
     });
     create_tenants(&world, args.tenants.min(args.nodes)).await?;
+    start_jobs(&world, args.jobs.min(args.nodes / 2), args.nodes).await?;
     let stop = CancellationToken::new();
     let kube_address = kube_listener.local_addr()?;
     let kube = tokio::spawn(http::serve(
@@ -122,6 +125,34 @@ async fn create_tenants(world: &Running, count: u16) -> Result<(), Failure> {
             },
         });
         api.create(&PostParams::default(), &serde_json::from_value(tenant)?).await?;
+    }
+    Ok(())
+}
+
+/// Jobs of two nodes each, `job-1` on `node-1` and `node-2` and so on, on nodes that differ.
+async fn start_jobs(world: &Running, count: u16, nodes: u16) -> Result<(), Failure> {
+    if count == 0 {
+        return Ok(());
+    }
+    let api: Api<Node> = Api::all(world.client());
+    for number in 1..=nodes {
+        let name = format!("node-{number}");
+        let zone = ["zone-a", "zone-b", "zone-c"].into_iter().cycle().nth(usize::from(number - 1));
+        let labels = json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } });
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(&labels)).await?;
+        let kernel = if number % 5 == 0 { "4.19.0-91" } else { "5.15.0-105" };
+        let info = json!({ "status": { "nodeInfo": { "kernelVersion": kernel } } });
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&info)).await?;
+    }
+    for number in 1..=count {
+        let job = Job {
+            namespace: "default".to_owned(),
+            name: format!("job-{number}"),
+            label: "volcano.sh/job-name".to_owned(),
+            nodes: [number * 2 - 1, number * 2].map(|node| format!("node-{node}")).to_vec(),
+            gcus: 4,
+        };
+        tokio::spawn(job.start(world.client()).await?.run());
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod daemonsets;
 pub mod deployments;
 pub mod garbage;
+pub mod jobs;
 pub mod kubelet;
 pub mod operator;
 

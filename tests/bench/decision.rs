@@ -132,6 +132,7 @@ impl Rollout {
                 cordoned: false,
                 opted_out: false,
                 labels: NodeLabels::default(),
+                info: NodeLabels::default(),
                 mark: None,
                 gcus: 8,
             }));

@@ -179,6 +179,7 @@ fn a_changed_crd_has_a_new_revision() {
         (7, include_str!("../data/crd-revision-7.sha256").trim()),
         (8, include_str!("../data/crd-revision-8.sha256").trim()),
         (9, include_str!("../data/crd-revision-9.sha256").trim()),
+        (10, include_str!("../data/crd-revision-10.sha256").trim()),
     ];
     let digest = format!("{:x}", Sha256::digest(serde_json::to_string(&crd().spec).unwrap()));
     assert!(known.contains(&(CRD_REVISION, digest.as_str())), "revision {CRD_REVISION} has digest {digest}");

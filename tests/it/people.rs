@@ -221,7 +221,12 @@ fn a_blueprint_of_ones_own_is_checked_before_it_is_sent_and_upgraded_to() {
     let said = desk.cluster(&["plan", "-f", &mistake]).ends(2);
     assert!(said.err.contains("gr.yaml:5:23: error: this must be true or false"), "{}", said.err);
     let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("blueprints/gr.json").display().to_string();
+    let options = r#"{"batches": [1, 2], "drain": {"onTimeout": "Skip"}, "maxUnavailable": 3}"#;
+    let options = desk.file("options.json", options);
     for ask in [Desk::cluster, Desk::server] {
+        let beside = ["--rolling-update", &options, "--max-unavailable", "2", "--drain-timeout", "1h"];
+        let steps = ask(&desk, &[&["plan", "-f", &good], &beside[..]].concat()).ends(0);
+        assert!(steps.out.contains("2 at once") && steps.out.contains("steps of 1, 2"), "{}", steps.out);
         let plan = ask(&desk, &["plan", "-f", &good]).ends(0);
         assert!(plan.out.contains("all at once: the whole stack is down meanwhile"), "{}", plan.out);
         let dry = ask(&desk, &["upgrade", "-f", &good, "--dry-run"]).ends(0);

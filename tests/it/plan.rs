@@ -14,9 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 
 mod basis;
+mod breaker;
 mod claims;
 mod commands;
 mod components;
+mod coverage;
 mod gangs;
 mod maintenance;
 mod maintenance_properties;

@@ -97,9 +97,19 @@ fn walk(name: &str, readme: &str) {
     let home = TempDir::new().unwrap();
     // On a terminal curl shows no progress beside an answer; into a file it does, unless told otherwise.
     fs::write(home.path().join(".curlrc"), "silent\nshow-error\n").unwrap();
-    let (address, _sandbox) = sandbox(readme, home.path());
+    let starts = starts(readme);
+    let documented = format!("--kubeconfig-out {}", kubeconfig());
+    assert!(starts[0].1.contains(&documented), "{name} starts the sandbox with `{documented}`");
+    let mut running: Option<(usize, String, Started)> = None;
     for example in examples.iter().filter(|e| with_kubectl || !e.command.contains("kubectl")) {
-        let command = example.command.replace(DOCUMENTED, &address);
+        let (line, options) = starts.iter().rev().find(|(line, _)| *line < example.line).unwrap();
+        if running.as_ref().is_none_or(|(of, ..)| of != line) {
+            drop(running.take());
+            let (address, started) = sandbox(options, home.path());
+            running = Some((*line, address, started));
+        }
+        let address = running.as_ref().unwrap().1.as_str();
+        let command = example.command.replace(DOCUMENTED, address);
         let wanted: Vec<String> = example.answer.iter().map(|line| normal(line)).collect();
         let as_shown = |answer: &str| matches(&wanted, &answer.lines().map(normal).collect::<Vec<_>>());
         let mut answer = run(&command, home.path());
@@ -147,13 +157,18 @@ fn has(program: &str) -> bool {
     asked.is_ok_and(|status| status.success())
 }
 
+/// Where the README has a sandbox started, for what follows, and with which options.
+fn starts(readme: &str) -> Vec<(usize, &str)> {
+    let lines = readme.lines().enumerate();
+    lines.filter_map(|(at, line)| Some((at + 1, line.strip_prefix("cargo run -- sandbox ")?))).collect()
+}
+
 /// Starts the sandbox as the README says, on a free port.
-fn sandbox(readme: &str, home: &Path) -> (String, Started) {
-    let documented = format!("sandbox --kubeconfig-out {}", kubeconfig());
-    assert!(readme.contains(&documented), "the README starts the sandbox with `{documented}`");
+fn sandbox(options: &str, home: &Path) -> (String, Started) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let child = Command::new(BINARY)
-        .args(documented.split(' '))
+        .arg("sandbox")
+        .args(options.split(' '))
         .args(["--listen", &address])
         .current_dir(home)
         .env_remove("KUBECONFIG")

@@ -15,6 +15,7 @@ mod reads;
 mod refusals;
 mod repeat;
 mod sight;
+mod steps;
 mod text;
 mod unavailable;
 mod unreadable;

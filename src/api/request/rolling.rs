@@ -1,13 +1,17 @@
 //! The body's `rollingUpdate`: what callers write, made into the record's own type with every default filled in.
 
+mod canary;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use super::{Seconds, SecondsOrNone, is_label_key};
 use crate::record::rolling::{
-    Amount, Asked, Canary, Drain, Gangs, Labels, OnTimeout, Order, RollingUpdate, TooBig, WaitForJobs,
+    Amount, Asked, Breaker, Drain, Gangs, Labels, NoRestartLeft, OnTimeout, Order, RollingUpdate, TooBig,
+    WaitForJobs,
 };
+use canary::CanaryBody;
 
 /// How a RollingUpdate proceeds. BCS's names `rollingManually` and `upgradeDuration` are taken too.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -19,10 +23,14 @@ pub(super) struct RollingBody {
     max_unavailable: Option<Asked>,
     /// These nodes first, then wait for `promote`.
     canary: Option<CanaryBody>,
-    /// Every `maxUnavailable` nodes wait for `promote`.
+    /// The sizes of the steps after the canary, at most 16; the last one repeats. By default `maxUnavailable` nodes,
+    /// and no steps at all without `manual` and `pauseBetween`.
+    #[schemars(length(max = 16))]
+    batches: Vec<Asked>,
+    /// Every step waits for `promote`.
     #[serde(alias = "rollingManually")]
     manual: Option<bool>,
-    /// So long between every `maxUnavailable` nodes.
+    /// So long between every two steps.
     #[serde(alias = "upgradeDuration")]
     pause_between: Option<Seconds>,
     /// How long a node's new pods have to be ready before the node counts as done; by default 10s, `0` for no time.
@@ -31,6 +39,10 @@ pub(super) struct RollingBody {
     node_selector: Option<Selector>,
     /// Which nodes come first; by default IdleFirst.
     order: Option<Order>,
+    /// With the order Topology: the label by whose values nodes come one group after the other; by default
+    /// topology.kubernetes.io/zone.
+    #[schemars(length(max = 317))]
+    topology_key: Option<String>,
     /// How a node is emptied before a component restarts that its users cannot live through.
     drain: DrainBody,
     /// These pods of a node may end before it is drained.
@@ -39,6 +51,8 @@ pub(super) struct RollingBody {
     gangs: GangsBody,
     /// The rollout stops when this number or percentage of nodes has failed or is late; by default 1.
     failure_threshold: Option<Asked>,
+    /// Stops the rollout earlier when several nodes fail in the same way.
+    breaker: Option<BreakerBody>,
 }
 
 /// serde knows the other names, and schemars does not.
@@ -88,16 +102,43 @@ struct GangsBody {
     enabled: Option<bool>,
     /// What happens to a gang on more nodes than `maxUnavailable`; by default Wait.
     too_big: Option<TooBig>,
+    /// What happens to a gang that would not survive another restart; by default Wait.
+    no_restart_left: Option<NoRestartLeft>,
     /// Further label keys whose value names a gang, at most 16.
     #[schemars(length(max = 16), inner(length(min = 1, max = 317)))]
     keys: Vec<String>,
+}
+
+/// When nodes that fail in the same way stop a rollout.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct BreakerBody {
+    /// When so many do, from 2 to 10.
+    #[schemars(range(min = 2, max = 10))]
+    same_cause: u32,
+}
+
+impl BreakerBody {
+    fn resolve(&self, threshold: Amount) -> Result<Breaker, String> {
+        match self.same_cause {
+            number if matches!(threshold, Amount::Number(limit) if limit < number) => Err(format!(
+                "rollingUpdate.breaker.sameCause: {number}, and failureThreshold {threshold} stops the rollout before \
+                 so many nodes fail: raise failureThreshold"
+            )),
+            2..=10 => Ok(Breaker { same_cause: self.same_cause }),
+            number => Err(format!(
+                "rollingUpdate.breaker.sameCause: {number}, and it can be from 2 to 10: failureThreshold is for other \
+                 numbers"
+            )),
+        }
+    }
 }
 
 impl GangsBody {
     fn resolve(&self) -> Result<Gangs, String> {
         let usual = Gangs::default();
         let enabled = self.enabled.unwrap_or(usual.enabled);
-        if !enabled && (self.too_big.is_some() || !self.keys.is_empty()) {
+        if !enabled && (self.too_big.is_some() || self.no_restart_left.is_some() || !self.keys.is_empty()) {
             return Err(
                 "rollingUpdate.gangs: enabled is false, and the other fields say how gangs are treated: \
                         leave out one or the other"
@@ -116,19 +157,23 @@ impl GangsBody {
                  ray.io/cluster"
             ));
         }
-        Ok(Gangs { enabled, too_big: self.too_big.unwrap_or_default(), keys: self.keys.clone() })
+        Ok(Gangs {
+            enabled,
+            too_big: self.too_big.unwrap_or_default(),
+            no_restart_left: self.no_restart_left.unwrap_or_default(),
+            keys: self.keys.clone(),
+        })
     }
 }
+
+/// So many sizes of steps are kept.
+const BATCHES: usize = 16;
 
 /// So many further keys may name gangs.
 const GANG_KEYS: usize = 16;
 
 /// How long jobs are waited for unless the caller says otherwise: an hour.
 const JOBS_TIMEOUT: u32 = 3600;
-
-/// A number, a percentage, or the labels of the nodes.
-#[derive(Debug)]
-struct CanaryBody(Canary);
 
 /// Labels: `{"pool": "a"}` or `"pool=a,zone=b"`.
 #[derive(Debug)]
@@ -171,84 +216,49 @@ impl RollingBody {
                     .to_owned(),
             );
         }
+        if self.batches.len() > BATCHES {
+            return Err(format!(
+                "rollingUpdate.batches: {} sizes, and at most {BATCHES} are kept",
+                self.batches.len()
+            ));
+        }
+        let order = self.order.unwrap_or_default();
+        let threshold = self.failure_threshold.map_or(usual.failure_threshold, |a| a.0);
         Ok(RollingUpdate {
             max_unavailable: self.max_unavailable.map_or(usual.max_unavailable, |a| a.0),
-            canary: self.canary.as_ref().map(|c| c.0.clone()),
+            canary: self.canary.as_ref().map(|canary| canary.resolve(manual)).transpose()?,
+            batches: self.batches.iter().map(|size| size.0).collect(),
             manual,
             pause_between_seconds: self.pause_between.map_or(0, |s| s.0),
             min_ready_seconds: self.min_ready_seconds.map_or(usual.min_ready_seconds, |s| s.0.0),
             node_selector: self.node_selector.as_ref().map(|s| s.0.clone()).unwrap_or_default(),
-            order: self.order.unwrap_or_default(),
+            order,
+            topology_key: self.topology_key(order)?,
             drain,
             wait_for_jobs: self.wait_for_jobs.as_ref().map(|jobs| WaitForJobs {
                 selector: jobs.selector.0.clone(),
                 timeout_seconds: jobs.timeout.map_or(JOBS_TIMEOUT, |s| s.0),
             }),
             gangs: self.gangs.resolve()?,
-            failure_threshold: self.failure_threshold.map_or(usual.failure_threshold, |a| a.0),
+            failure_threshold: threshold,
+            breaker: self.breaker.as_ref().map(|b| b.resolve(threshold)).transpose()?,
         })
     }
-}
 
-impl<'de> Deserialize<'de> for CanaryBody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CanaryVisitor)
-    }
-}
-
-impl JsonSchema for CanaryBody {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "CanaryNodes".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A number of nodes, a percentage of those concerned, or the labels of nodes.",
-            "anyOf": [generator.subschema_for::<Amount>(), generator.subschema_for::<Selector>()],
-            "examples": [1, "10%", { "pool": "canary" }],
-        })
-    }
-}
-
-impl CanaryBody {
-    fn of(asked: Asked) -> Self {
-        Self(Canary { nodes: Some(asked.0), node_selector: Labels::new() })
-    }
-}
-
-struct CanaryVisitor;
-
-impl<'de> Visitor<'de> for CanaryVisitor {
-    type Value = CanaryBody;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "a number of nodes such as 1, a percentage such as \"10%\", or the labels of nodes such as \
-                     {\"pool\": \"canary\"}",
-        )
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<CanaryBody, E> {
-        Asked::deserialize(number.into_deserializer()).map(CanaryBody::of)
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<CanaryBody, E> {
-        Asked::deserialize(number.into_deserializer()).map(CanaryBody::of)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<CanaryBody, E> {
-        if Amount::parse(text).is_some() {
-            return Asked::deserialize(text.into_deserializer()).map(CanaryBody::of);
+    fn topology_key(&self, order: Order) -> Result<Option<String>, String> {
+        let Some(key) = &self.topology_key else { return Ok(None) };
+        if order != Order::Topology {
+            return Err(
+                "rollingUpdate.topologyKey: it is for the order Topology: ask for that too".to_owned()
+            );
         }
-        match labels(text) {
-            Some(node_selector) => Ok(CanaryBody(Canary { nodes: None, node_selector })),
-            None => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        if !is_label_key(key) {
+            return Err(format!(
+                "rollingUpdate.topologyKey: {key:?} is no label key: write it as it stands on the nodes, such as \
+                 topology.kubernetes.io/zone"
+            ));
         }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CanaryBody, A::Error> {
-        let node_selector = not_empty(Labels::deserialize(MapAccessDeserializer::new(map))?)?;
-        Ok(CanaryBody(Canary { nodes: None, node_selector }))
+        Ok(Some(key.clone()))
     }
 }
 

@@ -70,6 +70,6 @@ impl Worker {
         let options = spec.rolling_options();
         spec.strategy == Strategy::RollingUpdate
             && status.as_ref().is_some_and(|s| s.step == Step::Rolling)
-            && (options.order == Wanted::IdleFirst || options.minds_gangs())
+            && (options.order != Wanted::Name || options.minds_gangs())
     }
 }

@@ -59,13 +59,20 @@ fn rolling(
 ) -> Expected {
     let Some((each, basis)) = each(ask, starts) else { return unknown(Strategy::RollingUpdate) };
     let rounds = u64::try_from(nodes.div_ceil(at_once.max(1))).unwrap_or(u64::MAX);
-    let gaps = steps.filter(|s| s.size.is_some()).map_or(0, |s| s.count.saturating_sub(1));
+    let gaps = steps.filter(|s| s.between.is_some()).map_or(0, |s| s.count.saturating_sub(1));
     let pauses =
         u64::try_from(gaps).unwrap_or(u64::MAX).saturating_mul(u64::from(ask.options.pause_between_seconds));
-    let waits = steps.is_some_and(|s| s.canary.is_some() || s.between.as_deref() == Some("promote"));
+    let soak = steps.and_then(|s| s.soak_seconds);
+    let promoted =
+        |s: &Steps| (s.canary.is_some() && soak.is_none()) || s.between.as_deref() == Some("promote");
+    let waits = steps.is_some_and(promoted);
     let people = if waits { "; without the waits for promote" } else { "" };
     Expected {
-        seconds: Some(each.saturating_mul(rounds).saturating_add(pauses)),
+        seconds: Some(
+            each.saturating_mul(rounds)
+                .saturating_add(pauses)
+                .saturating_add(u64::from(soak.unwrap_or_default())),
+        ),
         basis: format!("{basis}{people}"),
     }
 }

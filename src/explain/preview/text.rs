@@ -31,6 +31,9 @@ impl fmt::Display for Preview {
         if let Some(steps) = self.steps_in_words() {
             writeln!(f, "Steps   {steps}")?;
         }
+        if let Some(coverage) = &self.coverage {
+            writeln!(f, "Canary  {}", coverage.message)?;
+        }
         if let Some(windows) = &self.windows {
             writeln!(f, "Windows {}", windows.message)?;
         }
@@ -92,21 +95,7 @@ impl Preview {
     }
 
     fn steps_in_words(&self) -> Option<String> {
-        let steps = self.steps.as_ref()?;
-        let mut text = format!("{}", steps.count);
-        if let Some(canary) = steps.canary {
-            text.push_str(&format!(": a canary of {canary}, then promote"));
-        }
-        match (steps.size, &steps.between) {
-            (Some(size), Some(between)) => {
-                text.push_str(&format!(
-                    "{} {size} nodes each, {between} between",
-                    if steps.canary.is_some() { "; then" } else { ":" }
-                ));
-            }
-            _ => text.push_str(&format!("; then the rest, {} at once", self.max_unavailable)),
-        }
-        Some(text)
+        Some(self.steps.as_ref()?.in_words(self.max_unavailable))
     }
 }
 

@@ -10,8 +10,7 @@ use crate::explain::risk::{Risk, RiskName};
 use crate::plan::fleet::NodeState;
 use crate::plan::gangs::KnownGangs;
 use crate::plan::impact::Impact;
-use crate::record::Strategy;
-use crate::record::rolling::TooBig;
+use crate::record::rolling::{NoRestartLeft, TooBig};
 
 /// Nodes named in a message.
 const NAMED: usize = 5;
@@ -24,19 +23,13 @@ pub struct PlannedUnit {
     pub gangs: Vec<String>,
     /// The nodes, by name.
     pub nodes: Vec<String>,
+    /// So many restarts the jobs on them survive; absent where that is not known, or not limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts_left: Option<u32>,
     /// They are more than `maxUnavailable`.
     pub too_big: bool,
     /// In a sentence.
     pub message: String,
-}
-
-/// The gangs of the pods that would have to leave.
-pub(super) fn gangs(ask: &Ask<'_>) -> KnownGangs {
-    if ask.strategy != Strategy::RollingUpdate {
-        return KnownGangs::default();
-    }
-    let pods = ask.fleet.tenants.values().flatten().map(AsRef::as_ref);
-    KnownGangs::among(pods, ask.options, ask.now)
 }
 
 /// Puts nodes that are taken together after one another, where the first of them is.
@@ -83,10 +76,12 @@ pub(super) fn units(
         let names: BTreeSet<String> =
             unit.iter().flat_map(|node| gangs.on(node)).map(ToString::to_string).collect();
         let too_big = unit.len() > at_once;
+        let left = unit.iter().flat_map(|node| gangs.on(node)).filter_map(|gang| gangs.members(gang));
+        let restarts_left = left.filter_map(|members| members.restarts_left).min();
         let (gangs, nodes): (Vec<String>, Vec<String>) =
             (names.into_iter().collect(), unit.into_iter().collect());
-        let message = sentence(ask, &gangs, &nodes, at_once);
-        all.push(PlannedUnit { gangs, nodes, too_big, message });
+        let message = format!("{}{}", sentence(ask, &gangs, &nodes, at_once), survives(ask, restarts_left));
+        all.push(PlannedUnit { gangs, nodes, restarts_left, too_big, message });
     }
     all
 }
@@ -118,8 +113,26 @@ fn sentence(ask: &Ask<'_>, gangs: &[String], nodes: &[String], at_once: usize) -
     }
 }
 
+fn survives(ask: &Ask<'_>, restarts: Option<u32>) -> String {
+    match restarts {
+        None => String::new(),
+        Some(0) if ask.options.gangs.no_restart_left == NoRestartLeft::Wait => {
+            "; it would not survive another restart: its nodes wait until it has ended".to_owned()
+        }
+        Some(0) => "; it does not survive that".to_owned(),
+        Some(1) => "; it survives one more restart".to_owned(),
+        Some(restarts) => format!("; it survives {restarts} more restarts"),
+    }
+}
+
 /// What is to be thought of before.
 pub(super) fn risks(units: &[PlannedUnit]) -> impl Iterator<Item = Risk> {
-    let too_big = units.iter().filter(|unit| unit.too_big);
-    too_big.map(|unit| Risk::new(RiskName::GangTooBig, unit.message.clone()))
+    units.iter().filter_map(|unit| {
+        let name = match (unit.too_big, unit.restarts_left) {
+            (true, _) => RiskName::GangTooBig,
+            (false, Some(0)) => RiskName::GangOutOfRestarts,
+            _ => return None,
+        };
+        Some(Risk::new(name, unit.message.clone()))
+    })
 }

@@ -12,7 +12,10 @@ use super::stop::Stop;
 use crate::plan::fleet::{NodeState, Tenant};
 use crate::plan::gangs::{Gang, in_words};
 use crate::plan::impact::Impact;
-use crate::record::rolling::{ClaimState, OnTimeout, RollingStatus, RollingUpdate, TooBig, WINDOW_LIMIT};
+use crate::plan::maintenance::{Verdict, Windows, windows};
+use crate::record::rolling::{
+    ClaimState, NoRestartLeft, OnTimeout, RollingStatus, RollingUpdate, TooBig, WINDOW_LIMIT,
+};
 use crate::record::size::Room;
 use crate::record::{Phase, Reason};
 
@@ -48,8 +51,8 @@ pub(super) struct Units<'f, 'r, 'c> {
     index: &'f Index<'f>,
     /// Nodes that are in work, left out by the record, or in a unit that was looked at; `None`: there are no gangs.
     settled: Option<HashSet<String>>,
-    /// The nodes that may be taken now, where windows are minded.
-    open: Option<HashSet<&'f str>>,
+    /// Where they are minded.
+    windows: Option<Windows>,
     waiting_since: Option<Timestamp>,
     waiting: usize,
     pub(super) passed: Passed,
@@ -66,17 +69,16 @@ impl<'c> Rollout<'c> {
         &'r self,
         index: &'f Index<'f>,
         rolling: &RollingStatus,
-        left: &[&'f NodeState],
     ) -> Units<'f, 'r, 'c> {
         let settled = self.minds_gangs(index).then(|| {
             rolling.in_work().chain(rolling.left_out(&self.record.spec.skip)).map(str::to_owned).collect()
         });
-        let windows = self.record.spec.maintenance.is_some() && settled.is_some();
+        let windows = settled.as_ref().and_then(|_| windows(self.record, self.now));
         Units {
             rollout: self,
             index,
             settled,
-            open: windows.then(|| left.iter().map(|node| node.name.as_str()).collect()),
+            windows,
             waiting_since: rolling.gang_waits_since,
             waiting: 0,
             passed: Passed::default(),
@@ -104,25 +106,29 @@ impl<'f> Units<'f, '_, '_> {
         let limit = usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let free = limit.saturating_sub(rolling.active.len());
         let options = self.rollout.options();
+        if self.is_spent(node, &names) {
+            self.settle(names);
+            return Fit::Waits;
+        }
         if unit.len() > limit && unit.len() > 1 && options.gangs.too_big == TooBig::Split {
-            settled.insert(node.name.clone());
+            self.settle([node.name.clone()]);
             return Fit::Takes(vec![node]);
         }
-        settled.extend(names.iter().cloned());
+        self.settle(names.iter().cloned());
         let exceeds =
             unit.len() > limit && options.gangs.too_big == TooBig::Exceed && unit.len() <= WINDOW_LIMIT;
         if unit.len() > limit && !exceeds {
             self.is_too_big(node, &names, limit);
             return Fit::Waits;
         }
-        if let Some(closed) = self.closed(&names) {
+        if let Some(closed) = self.closed(&unit) {
             let what = in_words(index.gangs.on(&node.name));
             let message = format!(
                 "node {} is taken together with node {closed}, on which gang {what} is too and for which no \
                  maintenance window is open",
                 node.name
             );
-            let stop = Stop { phase: Phase::Running, reason: Reason::OutsideWindow, message };
+            let stop = Stop::new(Phase::Running, Reason::OutsideWindow, message);
             self.passed.stop.get_or_insert(stop);
             return Fit::Waits;
         }
@@ -131,6 +137,12 @@ impl<'f> Units<'f, '_, '_> {
             return Fit::Takes(unit);
         }
         self.waits_for_slots()
+    }
+
+    fn settle(&mut self, nodes: impl IntoIterator<Item = String>) {
+        if let Some(settled) = &mut self.settled {
+            settled.extend(nodes);
+        }
     }
 
     fn waits_for_slots(&mut self) -> Fit<'f> {
@@ -146,34 +158,65 @@ impl<'f> Units<'f, '_, '_> {
     }
 
     /// A node of the unit for which no window is open.
-    fn closed<'n>(&self, unit: &'n BTreeSet<String>) -> Option<&'n String> {
-        let open = self.open.as_ref()?;
-        unit.iter().find(|name| !open.contains(name.as_str()))
+    fn closed<'n>(&self, unit: &[&'n NodeState]) -> Option<&'n String> {
+        let windows = self.windows.as_ref()?;
+        let is_closed = |node: &&&NodeState| !matches!(windows.of_node(&node.labels), Verdict::Open { .. });
+        unit.iter().find(is_closed).map(|node| &node.name)
+    }
+
+    /// A gang of the unit would not survive another restart, or it is not known yet whether it would.
+    fn is_spent(&mut self, node: &NodeState, unit: &BTreeSet<String>) -> bool {
+        if self.rollout.options().gangs.no_restart_left == NoRestartLeft::Restart {
+            return false;
+        }
+        let gangs = &self.index.gangs;
+        let counted: BTreeSet<&Gang> =
+            unit.iter().flat_map(|node| gangs.on(node)).filter(|gang| gang.counts_restarts()).collect();
+        let mut unknown = false;
+        for gang in counted {
+            let members = gangs.members(gang);
+            let unread = members.is_none_or(|members| members.read_at.is_none());
+            if unread || members.is_some_and(|members| members.restarts_left == Some(0)) {
+                self.read_again(gang);
+            }
+            unknown |= unread;
+        }
+        let Some(gang) = gangs.spent(unit.iter().map(String::as_str)) else { return unknown };
+        let message = format!(
+            "node {} is taken together with all nodes of gang {gang}, which would not survive another restart: \
+             they are taken when it has ended; skip leaves them out, and gangs.noRestartLeft Restart in a new \
+             request takes them",
+            node.name
+        );
+        self.passed.stop = Some(Stop::new(Phase::Held, Reason::GangOutOfRestarts, message));
+        true
+    }
+
+    /// Looks where a gang is, unless that was done a moment ago.
+    fn read_again(&mut self, gang: &Gang) {
+        let read_at = self.index.gangs.members(gang).and_then(|members| members.read_at);
+        let again_at = read_at.and_then(|at| at.saturating_add(READ_AGAIN_AFTER).ok());
+        let mut memo = self.rollout.memo.borrow_mut();
+        match again_at.filter(|at| *at > self.rollout.now) {
+            Some(at) => self.passed.until = self.passed.until.into_iter().chain([at]).min(),
+            None if memo.unread.len() < LOOKED_AT => drop(memo.unread.insert(gang.clone())),
+            None => {}
+        }
     }
 
     fn is_too_big(&mut self, node: &NodeState, unit: &BTreeSet<String>, limit: usize) {
-        let now = self.rollout.now;
-        let gangs = &self.index.gangs;
-        let mut memo = self.rollout.memo.borrow_mut();
-        for gang in unit.iter().flat_map(|node| gangs.on(node)) {
-            let read_at = gangs.members(gang).and_then(|members| members.read_at);
-            let again_at = read_at.and_then(|at| at.saturating_add(READ_AGAIN_AFTER).ok());
-            match again_at.filter(|at| *at > now) {
-                Some(at) => self.passed.until = self.passed.until.into_iter().chain([at]).min(),
-                None if memo.unread.len() < LOOKED_AT => drop(memo.unread.insert(gang.clone())),
-                None => {}
-            }
-        }
+        let index = self.index;
+        unit.iter().flat_map(|node| index.gangs.on(node)).for_each(|gang| self.read_again(gang));
         let message = format!(
             "node {} is taken together with all nodes of gang {}: {} nodes, and maxUnavailable is {limit}; \
              they are taken when the gang has ended or is on fewer nodes; skip leaves them out, and \
              gangs.tooBig Split or Exceed in a new request takes them",
             node.name,
-            in_words(gangs.on(&node.name)),
+            in_words(index.gangs.on(&node.name)),
             unit.len()
         );
         // It outweighs a window that opens by itself.
-        self.passed.stop = Some(Stop { phase: Phase::Held, reason: Reason::GangTooBig, message });
+        self.passed.stop = Some(Stop::new(Phase::Held, Reason::GangTooBig, message));
     }
 
     /// Remembers since when a unit waits for slots.
@@ -184,7 +227,7 @@ impl<'f> Units<'f, '_, '_> {
 }
 
 /// Whether pods have to leave a node before its outdated components restart.
-fn is_drained(index: &Index<'_>, node: &str) -> bool {
+pub(super) fn is_drained(index: &Index<'_>, node: &str) -> bool {
     index.impact_on(node) == Impact::Evict
 }
 
@@ -198,42 +241,91 @@ enum Other {
     Free,
 }
 
+/// How a gang stands whose pods would be evicted.
+enum GangIs {
+    /// It may be restarted.
+    Ready,
+    /// Where its pods are is not known well enough.
+    Unread,
+    /// The nodes are given back.
+    NotToRestart(String),
+    /// Another node has to be cordoned first, or given back.
+    Waiting(String),
+}
+
 impl Node<'_> {
-    /// Why pods of gangs are not evicted yet: all nodes of a gang are cordoned first, or it would be started on those
-    /// that come next and be restarted again.
+    /// Why pods of gangs are not evicted yet: all nodes of a unit are cordoned first, and every gang on them is known
+    /// to survive a restart. Otherwise a gang would be started on those that come next, or on those that are given
+    /// back, and be restarted again.
     pub(super) fn waits_for_gangs(&self, leaving: &[&Tenant]) -> Option<NodeAssessment> {
         let options = self.options();
         let evicted = leaving.iter().filter(|pod| !pod.deleting);
-        let gangs: BTreeSet<Gang> = evicted.filter_map(|pod| Gang::of_leaving(pod, options)).collect();
-        gangs.into_iter().find_map(|gang| self.waits_for(gang, options))
+        let own: BTreeSet<Gang> = evicted.filter_map(|pod| Gang::of_leaving(pod, options)).collect();
+        let mut wait: Option<NodeAssessment> = None;
+        let mut unread = BTreeSet::new();
+        for gang in self.gangs_of_unit(own, options) {
+            match self.is_ready(&gang, options) {
+                GangIs::Ready => {}
+                GangIs::Unread => drop(unread.insert(gang)),
+                GangIs::NotToRestart(why) => {
+                    return Some(NodeAssessment::new(Stage::Releasing, why, Move::Return));
+                }
+                GangIs::Waiting(why) => {
+                    let late = self.now >= self.claim.deadline && options.drain.on_timeout == OnTimeout::Skip;
+                    wait = wait.or_else(|| {
+                        Some(match late {
+                            true => NodeAssessment::new(Stage::Evicting, why.clone(), Move::Skip(why)),
+                            false => self.gang_wait(why),
+                        })
+                    });
+                }
+            }
+        }
+        let Some(gang) = unread.first() else { return wait };
+        let mut look = self.gang_wait(format!("the pods of gang {gang} are being read"));
+        look.unread = unread;
+        Some(look)
     }
 
-    fn waits_for(&self, gang: Gang, options: &RollingUpdate) -> Option<NodeAssessment> {
+    /// The gangs of this node, and those of the nodes that are taken with it.
+    fn gangs_of_unit(&self, own: BTreeSet<Gang>, options: &RollingUpdate) -> BTreeSet<Gang> {
+        // Where a gang may be split, its other nodes may come later.
+        if own.is_empty() || options.gangs.too_big == TooBig::Split {
+            return own;
+        }
+        let gangs = &self.index.gangs;
+        let is_in_work =
+            |name: &str| self.index.fleet.node(name).is_some_and(|node| is_ours(self.record, node));
+        let counts = |name: &str| is_drained(self.index, name) && is_in_work(name);
+        let unit = gangs.unit(&self.node.name, counts);
+        own.into_iter().chain(unit.iter().flat_map(|node| gangs.on(node)).cloned()).collect()
+    }
+
+    /// Whether the pods of a gang may be evicted.
+    fn is_ready(&self, gang: &Gang, options: &RollingUpdate) -> GangIs {
         let since = self.claim.since;
-        let members = self.index.gangs.members(&gang);
+        let members = self.index.gangs.members(gang);
         let Some(members) = members.filter(|members| members.read_at.is_some_and(|at| at >= since)) else {
-            let mut look = self.gang_wait(format!("the pods of gang {gang} are being read"));
-            look.unread.insert(gang);
-            return Some(look);
+            return GangIs::Unread;
         };
+        if members.restarts_left == Some(0) && options.gangs.no_restart_left == NoRestartLeft::Wait {
+            return GangIs::NotToRestart(format!("gang {gang} would not survive another restart"));
+        }
         // What has started since has been restarted, by us or by others.
         let before = members.nodes.iter().filter(|(node, at)| **at < since && **node != self.node.name);
         let others: Vec<(&str, Other)> = before.map(|(node, _)| (node.as_str(), self.other(node))).collect();
-        // Where a gang may be split, its other nodes may come later.
         let may_be_split = options.gangs.too_big == TooBig::Split;
         let free = others.iter().find(|(_, other)| matches!(other, Other::Free));
         if let Some((free, _)) = free.filter(|_| !may_be_split) {
             let why = format!("gang {gang} is on node {free} as well: all its nodes are taken together");
-            return Some(NodeAssessment::new(Stage::Releasing, why, Move::Return));
+            return GangIs::NotToRestart(why);
         }
-        let claimed = others.iter().find(|(_, other)| matches!(other, Other::Claimed));
-        claimed.map(|(node, _)| {
-            let why = format!("waiting for node {node} to be cordoned with it: gang {gang} is on it as well");
-            if self.now >= self.claim.deadline && options.drain.on_timeout == OnTimeout::Skip {
-                return NodeAssessment::new(Stage::Evicting, why.clone(), Move::Skip(why));
-            }
-            self.gang_wait(why)
-        })
+        match others.iter().find(|(_, other)| matches!(other, Other::Claimed)) {
+            None => GangIs::Ready,
+            Some((node, _)) => GangIs::Waiting(format!(
+                "waiting for node {node} to be cordoned with it: gang {gang} is on it as well"
+            )),
+        }
     }
 
     fn gang_wait(&self, why: String) -> NodeAssessment {

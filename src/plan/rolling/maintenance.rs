@@ -77,7 +77,7 @@ impl Rollout<'_> {
             Verdict::WouldOutlast { .. } => Reason::WouldOutlastWindow,
             Verdict::Open { .. } | Verdict::Outside { .. } => Reason::OutsideWindow,
         };
-        Mind { stop: Some(Stop { phase: Phase::Running, reason, message }), news, until }
+        Mind { stop: Some(Stop::new(Phase::Running, reason, message)), news, until }
     }
 
     /// Tells that a window has closed or opened.

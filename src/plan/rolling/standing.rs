@@ -1,7 +1,7 @@
 //! How every node stands: what is to be done on it, and whether that may begin. It is kept between decisions, which
 //! work out anew only what has changed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::sets::Sets;
@@ -29,8 +29,10 @@ struct Terms {
     sets: Vec<SetTerms>,
     selector: Labels,
     own: Option<String>,
+    /// The label by whose values nodes come one group after the other.
+    topology: Option<String>,
     /// For the order of nodes; `None` where it is by name.
-    busy: Option<Arc<std::collections::BTreeMap<String, usize>>>,
+    busy: Option<Arc<BTreeMap<String, usize>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +49,11 @@ struct SetTerms {
 struct Standing {
     /// The positions of the DaemonSets with outdated pods on it, in order.
     outdated: Vec<usize>,
-    group: Group,
+    state: State,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Group {
+enum State {
     /// The rollout does not concern it.
     #[default]
     Elsewhere,
@@ -64,7 +66,11 @@ enum Group {
 }
 
 /// The place of a node in the order in which nodes are taken: the one that this service runs on comes last.
-type Place = (bool, usize, Arc<str>);
+pub(super) type Place = (bool, Group, usize, Arc<str>);
+
+/// By which nodes come one group after the other: those without a value come last. The same for all where no order of
+/// groups is asked for.
+pub(super) type Group = (bool, Option<Arc<str>>);
 
 /// How every node stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,11 +132,11 @@ impl Standings {
         }
         if let Some((name, before)) = self.nodes.remove_entry(name) {
             before.outdated.iter().for_each(|set| add(&mut self.outdated, *set, -1));
-            match before.group {
-                Group::Elsewhere => {}
-                Group::Done => self.done = self.done.saturating_sub(1),
-                Group::ToDo(place) => drop(self.to_do.remove(&place)),
-                Group::LeftOut => drop(self.left_out.remove(&name)),
+            match before.state {
+                State::Elsewhere => {}
+                State::Done => self.done = self.done.saturating_sub(1),
+                State::ToDo(place) => drop(self.to_do.remove(&place)),
+                State::LeftOut => drop(self.left_out.remove(&name)),
             }
         }
         if standing == Standing::default() {
@@ -138,11 +144,11 @@ impl Standings {
         }
         standing.outdated.iter().for_each(|set| add(&mut self.outdated, *set, 1));
         let name: Arc<str> = name.into();
-        match &standing.group {
-            Group::Elsewhere => {}
-            Group::Done => self.done = self.done.saturating_add(1),
-            Group::ToDo(place) => drop(self.to_do.insert(place.clone())),
-            Group::LeftOut => drop(self.left_out.insert(name.clone())),
+        match &standing.state {
+            State::Elsewhere => {}
+            State::Done => self.done = self.done.saturating_add(1),
+            State::ToDo(place) => drop(self.to_do.insert(place.clone())),
+            State::LeftOut => drop(self.left_out.insert(name.clone())),
         }
         self.nodes.insert(name, standing);
     }
@@ -174,26 +180,37 @@ impl Standings {
 
     /// Nodes on which work may begin, but for what the record says, in the order in which they are taken.
     pub(super) fn to_do(&self) -> impl Iterator<Item = &str> {
-        self.to_do.iter().map(|(_, _, name)| name.as_ref())
+        self.to_do.iter().map(|(.., name)| name.as_ref())
     }
 
     /// How many nodes have nothing left to do, may be taken, and are left out as they are, without these ones.
     pub(super) fn counts_without<'n>(&self, nodes: impl IntoIterator<Item = &'n str>) -> Counts {
         let (mut done, mut to_do, mut left_out) = (self.done, self.to_do.len(), self.left_out.len());
         for node in nodes {
-            match self.nodes.get(node).map(|standing| &standing.group) {
-                Some(Group::Done) => done = done.saturating_sub(1),
-                Some(Group::ToDo(_)) => to_do = to_do.saturating_sub(1),
-                Some(Group::LeftOut) => left_out = left_out.saturating_sub(1),
-                Some(Group::Elsewhere) | None => {}
+            match self.nodes.get(node).map(|standing| &standing.state) {
+                Some(State::Done) => done = done.saturating_sub(1),
+                Some(State::ToDo(_)) => to_do = to_do.saturating_sub(1),
+                Some(State::LeftOut) => left_out = left_out.saturating_sub(1),
+                Some(State::Elsewhere) | None => {}
             }
         }
         Counts { done, to_do, left_out }
     }
 
+    /// The nodes that the rollout concerns, with whether nothing is left to do on them.
+    pub(super) fn concerned(&self) -> impl Iterator<Item = (&str, bool)> {
+        let concerned = self.nodes.iter().filter(|(_, standing)| standing.state != State::Elsewhere);
+        concerned.map(|(name, standing)| (name.as_ref(), standing.state == State::Done))
+    }
+
+    /// Whether nothing is left to do on this node.
+    pub(super) fn is_done(&self, node: &str) -> bool {
+        self.nodes.get(node).is_some_and(|standing| standing.state == State::Done)
+    }
+
     /// Whether work may begin on this node, but for what the record says.
     pub(super) fn is_to_do(&self, node: &str) -> bool {
-        matches!(self.nodes.get(node), Some(Standing { group: Group::ToDo(_), .. }))
+        matches!(self.nodes.get(node), Some(Standing { state: State::ToDo(_), .. }))
     }
 }
 
@@ -221,7 +238,8 @@ impl Terms {
             sets: (0..sets.len()).filter_map(of_set).collect(),
             selector: options.node_selector.clone(),
             own: fleet.own_node.clone(),
-            busy: fleet.busy.clone().filter(|_| options.order == Order::IdleFirst),
+            topology: options.topology().map(str::to_owned),
+            busy: fleet.busy.clone().filter(|_| options.order != Order::Name),
         }
     }
 
@@ -263,19 +281,31 @@ impl Terms {
         let node = fleet.node(name).filter(|node| node.labels.match_all(&self.selector));
         let node = node.filter(|_| fleet.pods.on(name).iter().any(concerns));
         let outdated = self.outdated(fleet, name, positions);
-        let group = match node {
-            None => Group::Elsewhere,
-            Some(_) if outdated.is_empty() => Group::Done,
-            Some(node) if is_left_out(node) => Group::LeftOut,
-            Some(_) => Group::ToDo(self.place(name)),
+        let state = match node {
+            None => State::Elsewhere,
+            Some(_) if outdated.is_empty() => State::Done,
+            Some(node) if is_left_out(node) => State::LeftOut,
+            Some(node) => State::ToDo(self.place(node)),
         };
-        Standing { outdated, group }
+        Standing { outdated, state }
     }
 
-    fn place(&self, name: &str) -> Place {
-        let leaving = self.busy.as_ref().and_then(|busy| busy.get(name)).copied().unwrap_or_default();
-        (self.own.as_deref() == Some(name), leaving, name.into())
+    fn place(&self, node: &NodeState) -> Place {
+        place(node, self.own.as_deref(), self.topology.as_deref(), self.busy.as_deref())
     }
+}
+
+/// Where a node comes in the order in which nodes are taken.
+pub(super) fn place(
+    node: &NodeState,
+    own: Option<&str>,
+    topology: Option<&str>,
+    busy: Option<&BTreeMap<String, usize>>,
+) -> Place {
+    let value = topology.and_then(|key| node.labels.get(key));
+    let group = (topology.is_some() && value.is_none(), value.map(Into::into));
+    let leaving = busy.and_then(|busy| busy.get(&node.name)).copied().unwrap_or_default();
+    (own == Some(node.name.as_str()), group, leaving, node.name.as_str().into())
 }
 
 /// Whether no work may begin on a node for what it is itself.

@@ -1,7 +1,10 @@
 //! Why no further node is taken: failures, interference, pauses, steps.
 
+use jiff::Timestamp;
+
 use super::RELOCK_LIMIT;
 use super::Rollout;
+use super::breaker::Alike;
 use super::index::Index;
 use super::lock::INSISTS;
 use super::trouble::{first_trouble, is};
@@ -22,6 +25,8 @@ pub(super) struct Failures {
     pub(super) holds: bool,
     /// So many visibly cannot work that the threshold is reached.
     pub(super) rolls_back: bool,
+    /// Those that fail in the same way, where these are too many.
+    pub(super) alike: Option<Alike>,
 }
 
 /// Why no further node may be taken, and how that is shown.
@@ -29,6 +34,19 @@ pub(super) struct Stop {
     pub(super) phase: Phase,
     pub(super) reason: Reason,
     pub(super) message: String,
+    /// When to look again though nothing has changed.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Stop {
+    pub(super) fn new(phase: Phase, reason: Reason, message: String) -> Self {
+        Self { phase, reason, message, until: None }
+    }
+
+    /// Until its time has come.
+    pub(super) fn until(at: Timestamp, message: String) -> Self {
+        Self { until: Some(at), ..Self::new(Phase::Running, Reason::PauseBetween, message) }
+    }
 }
 
 impl Rollout<'_> {
@@ -44,7 +62,13 @@ impl Rollout<'_> {
             && troubled == rolling.active.len()
             && (full || self.free(index, rolling).next().is_none() || !self.room(index, rolling).is_left());
         // Slowness alone never rolls back.
-        Failures { holds: troubled >= threshold || nothing_else, rolls_back: failed >= threshold }
+        let alike = self.alike(rolling);
+        let visibly = alike.as_ref().is_some_and(|alike| alike.kind == TroubleKind::Failed);
+        Failures {
+            holds: troubled >= threshold || nothing_else || alike.is_some(),
+            rolls_back: failed >= threshold || visibly,
+            alike,
+        }
     }
 
     /// A DaemonSet of which its controller counts more pods than are seen: nothing is known to be done then.
@@ -78,11 +102,15 @@ impl Rollout<'_> {
     /// Why no further node is taken now, if so.
     pub(super) fn stop(
         &self,
+        index: &Index<'_>,
         rolling: &mut RollingStatus,
         failures: &Failures,
         canaries: Option<usize>,
     ) -> Option<Stop> {
-        let held = |reason, message| Some(Stop { phase: Phase::Held, reason, message });
+        let held = |reason, message| Some(Stop::new(Phase::Held, reason, message));
+        if let Some(alike) = &failures.alike {
+            return held(Reason::SameCause, alike.in_words(index));
+        }
         if failures.holds {
             let failed = rolling.active.iter().any(|c| is(c, TroubleKind::Failed));
             let reason = if failed { Reason::NodesFailed } else { Reason::DeadlineExceeded };
@@ -109,8 +137,8 @@ impl Rollout<'_> {
             if rolling.active.is_empty() {
                 rolling.gated_since.get_or_insert(self.now);
             }
-            return Some(Stop { phase: Phase::Paused, reason: Reason::Paused, message: PAUSED.to_owned() });
+            return Some(Stop::new(Phase::Paused, Reason::Paused, PAUSED.to_owned()));
         }
-        self.stop_for_promotion(rolling, canaries)
+        self.stop_for_promotion(index, rolling, canaries)
     }
 }

@@ -14,10 +14,10 @@ use super::gang::{Fit, Passed};
 use super::index::Index;
 use super::node;
 use super::standing::Counts;
+use super::standing::place;
 use super::stop::Stop;
 use super::trouble::{first_trouble, is, opted_out};
 use crate::plan::fleet::{Mark, NodeState};
-use crate::plan::status::after;
 use crate::plan::{Decision, FleetAction};
 use crate::record::rolling::{
     Claim, NodeCounts, Order, RollingStatus, RollingUpdate, TroubleKind, WINDOW_LIMIT,
@@ -52,7 +52,8 @@ impl Rollout<'_> {
         let failures = self.failures(&index, &rolling);
         let may_turn = self.status.goal == Goal::Target && self.giving_up().is_none();
         if failures.rolls_back && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
-            return self.turn_back(&first_trouble(&rolling));
+            let why = failures.alike.as_ref().map(|alike| alike.in_words(&index));
+            return self.turn_back(&why.unwrap_or_else(|| first_trouble(&rolling)));
         }
         if rolling.active.is_empty() && (abandon || self.free(&index, &rolling).next().is_none()) {
             if let Some(set) = self.unreverted(&rolling).first().filter(|_| !abandon) {
@@ -63,8 +64,9 @@ impl Rollout<'_> {
             }
             return self.all_nodes_done(&index, rolling);
         }
+        self.choose_canaries(&index, &mut rolling);
         let canaries = self.canaries(&index, &rolling);
-        let mut stop = self.stop(&mut rolling, &failures, canaries);
+        let mut stop = self.stop(&index, &mut rolling, &failures, canaries);
         let mut until = until.into_iter().chain(self.window_ends(&index, &rolling)).min();
         let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
         if stop.is_none() && !stopping && !full && rolling.step_left != Some(0) {
@@ -104,6 +106,7 @@ impl Rollout<'_> {
             if let Some(canary) = &options.canary {
                 let size = canary.nodes.map_or(usize::MAX, |n| n.of(concerned));
                 rolling.step_left = Some(u32::try_from(size).unwrap_or(u32::MAX));
+                self.choose_canaries(index, &mut rolling);
             }
         }
         for pin in &mut rolling.locked {
@@ -124,7 +127,7 @@ impl Rollout<'_> {
 
     /// Takes as many of these as fit, those of one gang together.
     fn take_nodes(&self, index: &Index<'_>, rolling: &mut RollingStatus, left: &[&NodeState]) -> Passed {
-        let mut units = self.units(index, rolling, left);
+        let mut units = self.units(index, rolling);
         if left.is_empty() {
             return units.passed;
         }
@@ -174,8 +177,8 @@ impl Rollout<'_> {
     /// The nodes to take next: no more than there are free slots, but for maintenance windows, which are not open for
     /// all.
     fn candidates<'f>(&self, index: &'f Index<'f>, rolling: &RollingStatus) -> Vec<&'f NodeState> {
-        let canaries = self.canary_selector(rolling);
-        let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| node.labels.match_all(c));
+        let canaries = self.canaries_first(rolling);
+        let wanted = |node: &&NodeState| canaries.as_ref().is_none_or(|c| c.has(node));
         let slots = usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let free = slots.saturating_sub(rolling.active.len());
         let any = self.record.spec.maintenance.is_some() || self.minds_gangs(index);
@@ -245,8 +248,8 @@ impl Rollout<'_> {
             let draft = self.draft().with(|s| s.rolling = Some(rolling));
             return Decision::Record(match stop {
                 _ if shown => draft.quietly(),
-                Some(Stop { phase: Phase::Held, reason, message }) => draft.hold(reason, &message),
-                Some(Stop { phase: Phase::Paused, reason, message }) => draft.pause(reason, &message),
+                Some(Stop { phase: Phase::Held, reason, message, .. }) => draft.hold(reason, &message),
+                Some(Stop { phase: Phase::Paused, reason, message, .. }) => draft.pause(reason, &message),
                 _ => draft.go_on("going on"),
             });
         }
@@ -254,8 +257,7 @@ impl Rollout<'_> {
             return Decision::ActAll(calls);
         }
         let gang_waits = rolling.gang_waits_since.is_some();
-        let ended = rolling.step_ended_at.map(|at| after(at, self.options().pause_between_seconds));
-        let until = until.into_iter().chain(ended.filter(|at| *at > self.now)).min();
+        let until = until.into_iter().chain(stop.as_ref().and_then(|stop| stop.until)).min();
         let (reason, message) = match &stop {
             Some(s) if s.reason == Reason::AwaitingPromotion => {
                 (WaitReason::AwaitingPromotion, s.message.clone())
@@ -289,15 +291,9 @@ fn in_work_message(gang_waits: bool) -> &'static str {
 
 /// Puts nodes into the order in which they are taken: the one that this service runs on comes last.
 pub fn in_order(nodes: &mut [&NodeState], index: &Index<'_>, options: &RollingUpdate) {
-    let leaving = |n: &NodeState| index.fleet.busy.as_ref().and_then(|busy| busy.get(&n.name)).copied();
-    nodes.sort_by_cached_key(|n| {
-        let own = index.fleet.own_node.as_deref() == Some(n.name.as_str());
-        (
-            own,
-            if options.order == Order::IdleFirst { leaving(n).unwrap_or_default() } else { 0 },
-            n.name.clone(),
-        )
-    });
+    let fleet = index.fleet;
+    let busy = fleet.busy.as_deref().filter(|_| options.order != Order::Name);
+    nodes.sort_by_cached_key(|n| place(n, fleet.own_node.as_deref(), options.topology(), busy));
 }
 
 /// Why a node is left out now, if so. It is looked at anew each time: a node that comes back is taken.

@@ -184,6 +184,7 @@ pub(super) fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpg
             cordoned: thrown.cordoned,
             opted_out: thrown.opted_out,
             labels: NodeLabels::default(),
+            info: NodeLabels::default(),
             mark: [None, Some(mark("u")), Some(mark("other"))][usize::from(thrown.mark)].clone(),
             gcus: 8,
         }));

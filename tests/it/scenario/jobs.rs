@@ -1,27 +1,22 @@
-//! Jobs on several nodes, and a stand-in for the controllers that restart them as a whole: Volcano's, Kubeflow's,
-//! JobSet's.
+//! Jobs on several nodes, which are restarted as a whole.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use gcu_upgrade_manager::sandbox::actors::jobs::{self, RESTARTS};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::tenants::{NAMESPACE, api};
 use super::world::named;
 use crate::harness::Harness;
 
-/// How often its controller looks after a job.
-const POLL: Duration = Duration::from_millis(500);
-/// How often a job was restarted, on the object that stands for it.
-const RESTARTS: &str = "example.com/restarts";
-
-/// A job with a pod on each of its nodes. When one of them goes, all are ended, and started again on the same nodes
-/// when something can be scheduled on every one of them.
+/// A job with a pod on each of its nodes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Job {
@@ -30,58 +25,67 @@ pub(crate) struct Job {
     /// The label that its framework names it by.
     #[serde(default = "volcano")]
     pub(crate) key: String,
+    /// How often Volcano restarts it, if it is a job of that, and how often it has been.
+    #[serde(default)]
+    pub(crate) max_retry: Option<u32>,
+    #[serde(default)]
+    pub(crate) retry_count: u32,
 }
 
 fn volcano() -> String {
     "volcano.sh/job-name".to_owned()
 }
 
-struct Running {
-    name: String,
-    key: String,
-    nodes: Vec<String>,
-    owner: String,
-    owners: Api<DynamicObject>,
-    pods: Api<Pod>,
-    all_nodes: Api<Node>,
-}
-
 /// Starts these jobs, and looks after them for as long as they are there.
-pub(crate) async fn start(harness: &Harness, jobs: &[Job]) {
-    for job in jobs {
-        let prefix = harness.prefix();
-        let name = named(&prefix, &job.name);
-        let owners = api(harness, "apps", "v1", "ReplicaSet", "replicasets");
-        let labels = BTreeMap::from([("app", name.as_str())]);
-        let owner = json!({
-            "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": { "name": name },
-            "spec": {
-                "replicas": 0, "selector": { "matchLabels": labels },
-                "template": {
-                    "metadata": { "labels": labels },
-                    "spec": { "containers": [{ "name": "main", "image": "training:1" }] },
-                },
-            },
-        });
-        let made =
-            owners.create(&PostParams::default(), &serde_json::from_value(owner).unwrap()).await.unwrap();
-        let running = Running {
-            key: job.key.clone(),
-            nodes: job.nodes.iter().map(|node| named(&prefix, node)).collect(),
-            owner: made.uid().unwrap(),
-            owners,
-            pods: Api::namespaced(harness.client.clone(), NAMESPACE),
-            all_nodes: Api::all(harness.client.clone()),
-            name,
-        };
-        running.create().await;
-        while running.there().await.iter().filter(|pod| super::tenants::is_ready(pod)).count()
-            < job.nodes.len()
-        {
-            sleep(Duration::from_millis(50)).await;
+pub(crate) async fn start(harness: &Harness, all: &[Job]) {
+    let prefix = harness.prefix();
+    for job in all {
+        if let Some(max_retry) = job.max_retry {
+            volcano_job(harness, &named(&prefix, &job.name), max_retry, job.retry_count).await;
         }
+        let job = jobs::Job {
+            namespace: NAMESPACE.to_owned(),
+            name: named(&prefix, &job.name),
+            label: job.key.clone(),
+            nodes: job.nodes.iter().map(|node| named(&prefix, node)).collect(),
+            gcus: 2,
+        };
+        let running = job.start(harness.client.clone()).await.unwrap();
         tokio::spawn(running.run());
     }
+}
+
+/// The object that Volcano has for a job, as far as it says how often the job is restarted.
+async fn volcano_job(harness: &Harness, name: &str, max_retry: u32, retry_count: u32) {
+    let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let definition = json!({
+        "metadata": { "name": "jobs.batch.volcano.sh" },
+        "spec": {
+            "group": "batch.volcano.sh", "scope": "Namespaced",
+            "names": { "kind": "Job", "listKind": "JobList", "plural": "jobs", "singular": "job" },
+            "versions": [{
+                "name": "v1alpha1", "served": true, "storage": true, "subresources": { "status": {} },
+                "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": open, "status": open } } },
+            }],
+        },
+    });
+    let definitions: Api<CustomResourceDefinition> = Api::all(harness.client.clone());
+    // Worlds that share a cluster have it once.
+    let _ = definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await;
+    let served = await_condition(definitions, "jobs.batch.volcano.sh", is_crd_established());
+    timeout(Duration::from_secs(30), served).await.unwrap().unwrap();
+    let jobs = api(harness, "batch.volcano.sh", "v1alpha1", "Job", "jobs");
+    let job = json!({
+        "apiVersion": "batch.volcano.sh/v1alpha1", "kind": "Job", "metadata": { "name": name },
+        "spec": { "maxRetry": max_retry },
+    });
+    let job = serde_json::from_value(job).unwrap();
+    // It is served a moment after it is said to be.
+    while jobs.create(&PostParams::default(), &job).await.is_err() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let status = json!({ "status": { "retryCount": retry_count } });
+    jobs.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
 }
 
 /// How often this job was restarted.
@@ -89,81 +93,4 @@ pub(crate) async fn restarts(harness: &Harness, name: &str) -> usize {
     let owners = api(harness, "apps", "v1", "ReplicaSet", "replicasets");
     let job = owners.get(&named(&harness.prefix(), name)).await.unwrap();
     job.annotations().get(RESTARTS).map_or(0, |times| times.parse().unwrap())
-}
-
-impl Running {
-    async fn create(&self) {
-        for node in &self.nodes {
-            let pod = json!({
-                "metadata": {
-                    "name": format!("{}-{node}", self.name),
-                    "labels": { "app": self.name, self.key.as_str(): self.name },
-                    "ownerReferences": [{
-                        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": self.name, "uid": self.owner,
-                        "controller": true,
-                    }],
-                },
-                "spec": {
-                    "nodeName": node,
-                    "containers": [{
-                        "name": "main", "image": "training:1",
-                        "resources": { "limits": { "enflame.com/gcu": "2" } },
-                    }],
-                },
-            });
-            let _ = self.pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await;
-        }
-    }
-
-    async fn there(&self) -> Vec<Pod> {
-        let params = ListParams::default().labels(&format!("app={}", self.name));
-        self.pods.list(&params).await.map(|list| list.items).unwrap_or_default()
-    }
-
-    async fn run(self) {
-        let mut restarts = 0;
-        // Whoever ends it deletes what stands for it.
-        while let Ok(Some(_)) = self.owners.get_opt(&self.name).await {
-            let there = self.there().await;
-            let whole = there.len() == self.nodes.len();
-            if !whole || there.iter().any(|pod| pod.metadata.deletion_timestamp.is_some()) {
-                restarts += 1;
-                let patch = json!({ "metadata": { "annotations": { RESTARTS: restarts.to_string() } } });
-                let _ = self.owners.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-                self.restart().await;
-            }
-            sleep(POLL).await;
-        }
-        for pod in self.there().await {
-            let _ = self.pods.delete(&pod.name_any(), &DeleteParams::default()).await;
-        }
-    }
-
-    async fn restart(&self) {
-        loop {
-            let left = self.there().await;
-            let free = self.are_schedulable().await;
-            if left.is_empty() && free {
-                return self.create().await;
-            }
-            for pod in left.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-                let _ = self.pods.delete(&pod.name_any(), &DeleteParams::default()).await;
-            }
-            if let Ok(None) = self.owners.get_opt(&self.name).await {
-                return;
-            }
-            sleep(POLL).await;
-        }
-    }
-
-    async fn are_schedulable(&self) -> bool {
-        for node in &self.nodes {
-            let there = self.all_nodes.get_opt(node).await;
-            let spec = there.ok().flatten().and_then(|node| node.spec);
-            if spec.is_none_or(|spec| spec.unschedulable == Some(true)) {
-                return false;
-            }
-        }
-        true
-    }
 }

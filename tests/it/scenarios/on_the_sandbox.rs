@@ -5,7 +5,19 @@ scenarios! {
     api_server_away
     bad_image_holds
     bad_image_rolls_back
+    batches_follow_one_another
+    batches_grow
     blueprint_changes_meanwhile
+    breaker_names_what_failing_nodes_share
+    breaker_rolls_back
+    canary_avoids_a_job_out_of_restarts
+    canary_chosen_node_is_lost
+    canary_class_cannot_be_tried
+    canary_counts_a_gang_as_one
+    canary_covers_every_class
+    canary_crashes_while_soaking
+    canary_promoted_while_soaking
+    canary_soaks
     clock_jumps_back
     clock_jumps_back_after_a_refusal
     clock_jumps_forward
@@ -41,6 +53,8 @@ scenarios! {
     gang_is_taken_together
     gang_key_refused
     gang_of_two_jobs
+    gang_out_of_restarts_is_restarted
+    gang_out_of_restarts_waits
     gang_too_big_waits
     gitops_creates_the_same
     gitops_writes_back
@@ -232,6 +246,7 @@ scenarios! {
     status_cut
     stranger_between
     token_rotated
+    topology_one_zone_after_the_other
     topscloud
     undelete
     upgrade

@@ -233,6 +233,20 @@ fn request(dice: &mut Dice) -> Value {
         _ => None,
     };
     maybe(dice, 100, "drain", drain.unwrap_or(json!({})));
+    // Thrown apart, so that what was found with a seed before is found with it again.
+    let mut steps = Dice(dice.0 ^ 0x57E9);
+    let batches = steps.pick(&[json!([1, 2]), json!(["34%"]), json!([2, 1, "100%"])]);
+    maybe(&mut steps, 10, "batches", batches);
+    maybe(&mut steps, 10, "order", json!("Topology"));
+    let coverage = json!({ "keys": [steps.pick(&["kubernetes.io/os", "kubernetes.io/hostname"])] });
+    let canary = json!({ "coverage": coverage, "promote": "AfterSoak", "soak": "60s" });
+    let is_manual = rolling.get("manual").is_some();
+    if steps.chance(10) && !is_manual {
+        rolling["canary"] = canary;
+    }
+    if steps.chance(30) && [json!(2), json!(3)].contains(&rolling["failureThreshold"]) {
+        rolling["breaker"] = json!({ "sameCause": 2 });
+    }
     request["rollingUpdate"] = rolling;
     request
 }

@@ -96,6 +96,7 @@ impl World {
                 cordoned: machine.marked,
                 opted_out: false,
                 labels: NodeLabels::default(),
+                info: NodeLabels::default(),
                 mark: machine.marked.then_some(Mark::Claimed(mark)),
                 gcus: if serves { 8 } else { 0 },
             }));

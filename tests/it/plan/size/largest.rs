@@ -82,10 +82,15 @@ impl World {
                 Err(_) => break,
             }
         }
+        let canaries = (0..200).map(|number| name("canary", number)).collect();
         let status = record.status.get_or_insert_default();
         (status.phase, status.step, status.observed_generation) = (Phase::Running, Step::Rolling, 1);
-        let rolling =
-            RollingStatus { locked: locked.clone(), locked_since: Some(now()), ..Default::default() };
+        let rolling = RollingStatus {
+            locked: locked.clone(),
+            locked_since: Some(now()),
+            canaries,
+            ..Default::default()
+        };
         status.rolling = Some(rolling);
         let live =
             LiveGr { status: json!({ "phase": "Running" }), ..gr(RECORDED, &record.spec.target.manifest) };
@@ -128,6 +133,7 @@ impl World {
                 cordoned: false,
                 opted_out: false,
                 labels: NodeLabels::default(),
+                info: NodeLabels::default(),
                 mark: None,
                 gcus: 8,
             }));

@@ -35,6 +35,7 @@ fn usual(world: &mut World, components: &[&str]) {
 
 /// What is asked for as it usually is; nobody has said anything about a node.
 fn usual_request(world: &mut World, components: &[&str]) {
+    world.record.status.as_mut().unwrap().rolling.as_mut().unwrap().canaries.clear();
     let spec = &mut world.record.spec;
     let manifest = |version: &str| {
         let image = format!("registry.example.com/enflame/{}", "x".repeat(500));
