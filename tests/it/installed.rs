@@ -228,6 +228,8 @@ async fn start_a_tenant(client: &Client) {
         "spec": spec,
     });
     pod["spec"]["nodeName"] = json!(format!("{PREFIX}-node-1"));
+    // It may be of a job of Volcano, which is asked for.
+    pod["metadata"]["labels"]["volcano.sh/job-name"] = json!(name);
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     until("the tenant runs", async || {
