@@ -5,6 +5,7 @@ pub mod budgets;
 pub mod fleet;
 mod intern;
 pub mod live;
+pub mod pod_groups;
 pub mod refusals;
 mod sets;
 pub mod volcano;

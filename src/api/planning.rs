@@ -22,7 +22,7 @@ use super::upgrade_request::UpgradeRequest;
 use crate::explain::preview::{Ask, Preview, preview};
 use crate::gr::{self, LiveGr, Workload};
 use crate::observe::fleet::Interest;
-use crate::observe::{live, volcano};
+use crate::observe::{live, pod_groups, volcano};
 use crate::plan::fleet::Fleet;
 use crate::plan::gangs::{Gang, KnownGangs};
 use crate::plan::pins;
@@ -91,6 +91,9 @@ impl Context {
     async fn gangs(&self, fleet: &Fleet, options: &RollingUpdate) -> KnownGangs {
         let pods = fleet.tenants.values().flatten().map(AsRef::as_ref);
         let mut gangs = KnownGangs::among(pods, options, self.clock.now());
+        if pod_groups::keep_gangs(&self.client, &mut gangs).await.is_err() {
+            gangs.keep(|_| false);
+        }
         let counted: Vec<Gang> =
             gangs.all().filter(|gang| gang.counts_restarts()).take(RESTARTS_READ).cloned().collect();
         let reads = counted.iter().map(|gang| volcano::restarts_left(&self.client, gang));

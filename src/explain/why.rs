@@ -54,7 +54,10 @@ fn looked_at(
     if fleet.gangs.is_empty() {
         // Of the pods of users only those on nodes in work are looked at.
         let pods = fleet.tenants.values().flatten().map(AsRef::as_ref);
-        index.gangs = Arc::new(KnownGangs::among(pods, options, now));
+        let mut gangs = KnownGangs::among(pods, options, now);
+        // Which groups of a scheduler are gangs is not read for this.
+        gangs.keep(|_| false);
+        index.gangs = Arc::new(gangs);
     }
     let abandon = rolling.giving_up.as_ref().is_some_and(|g| g.abandon);
     let stopping = abandon || record.spec.intent == Intent::Pause;

@@ -13,6 +13,8 @@ pub use super::sets::{Template, parse_set, parse_template, with_hashes};
 use super::{controller_of, daemonset_state, dead_node, pod_state};
 use crate::gr::{LiveGr, Workload, candidate_workloads};
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, RecreatedBy, SetState, Tenant};
+use crate::plan::gangs::{COSCHEDULING_GROUP, KOORDINATOR_GROUP, VOLCANO_GROUP};
+use crate::plan::tenant::PodGroup;
 use crate::plan::{PodState, WorkloadState, workloads_concerned};
 use crate::record::GcuUpgrade;
 use crate::record::rolling::{NODE_ANNOTATION, SKIP_LABEL};
@@ -245,12 +247,28 @@ pub fn parse_tenant(pod: &Pod) -> Option<Arc<Tenant>> {
         empty_dir: spec.volumes.iter().flatten().any(on_disk),
         created_at: state.created_at,
         tolerates_cordon: spec.tolerations.iter().flatten().any(tolerates_cordon),
+        group: group_of(pod),
         node,
         namespace: state.namespace,
         name: state.name,
         workload: state.workload,
         deleting: state.deleting,
     }))
+}
+
+/// The group that a pod is scheduled with.
+fn group_of(pod: &Pod) -> Option<PodGroup> {
+    let [koordinator, minimum] = KOORDINATOR_GROUP;
+    let annotation = |key: &'static str| Some((key, pod.annotations().get(key)?));
+    let label = |key: &'static str| Some((key, pod.labels().get(key)?));
+    let in_object = annotation(VOLCANO_GROUP).or_else(|| label(COSCHEDULING_GROUP));
+    let named = |(key, name): (&str, &String), minimum| {
+        (!name.is_empty()).then(|| PodGroup { key: key.to_owned(), name: name.clone(), minimum })
+    };
+    match in_object {
+        Some(found) => named(found, None),
+        None => named(annotation(koordinator)?, Some(pod.annotations().get(minimum)?.parse().ok()?)),
+    }
 }
 
 pub(super) fn created_at(pod: &Pod) -> Timestamp {

@@ -15,7 +15,7 @@ use super::fleet::{
     Interest, SeenSet, Template, parse_component_pod, parse_node, parse_seen_set, parse_template,
     parse_tenant, with_hashes,
 };
-use super::volcano;
+use super::{pod_groups, volcano};
 use crate::cluster::Pages;
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant, matches};
 use crate::plan::gangs::{Gang, KnownGangs, Members};
@@ -91,10 +91,11 @@ pub async fn all_leaving(client: &Client, options: &RollingUpdate) -> Result<Lea
         }
     })
     .await?;
+    pod_groups::keep_gangs(client, &mut all.gangs).await?;
     Ok(all)
 }
 
-/// Where the pods of a gang are now.
+/// Where the pods of a gang are now; `None`: one of them may run without the others.
 ///
 /// # Errors
 /// The API server's, as they come.
@@ -103,9 +104,15 @@ pub async fn gang(
     gang: &Gang,
     options: &RollingUpdate,
     read_at: Timestamp,
-) -> Result<Members, kube::Error> {
+) -> Result<Option<Members>, kube::Error> {
+    if !pod_groups::is_gang(client, gang).await? {
+        return Ok(None);
+    }
     let mut members = Members { read_at: Some(read_at), ..Members::default() };
-    let params = ListParams::default().labels(&format!("{}={}", gang.key, gang.name));
+    let params = match gang.is_labelled() {
+        true => ListParams::default().labels(&format!("{}={}", gang.key, gang.name)),
+        false => ListParams::default(),
+    };
     each(Api::<Pod>::namespaced(client.clone(), &gang.namespace), params, |p| {
         let pod = parse_tenant(&p).filter(|pod| Gang::of_leaving(pod, options).as_ref() == Some(gang));
         if let Some(pod) = pod {
@@ -114,7 +121,7 @@ pub async fn gang(
     })
     .await?;
     members.restarts_left = volcano::restarts_left(client, gang).await?;
-    Ok(members)
+    Ok(Some(members))
 }
 
 /// Every DaemonSet of one namespace, or of all, now.

@@ -25,14 +25,22 @@ pub const KEYS: [&str; 6] = [
 /// The label that names a job of Volcano.
 const VOLCANO: &str = "volcano.sh/job-name";
 
+/// The annotation with the group that Volcano schedules a pod with, which every pod has that it schedules.
+pub const VOLCANO_GROUP: &str = "scheduling.k8s.io/group-name";
+/// The label with the group that the coscheduling plugin schedules a pod with.
+pub const COSCHEDULING_GROUP: &str = "scheduling.x-k8s.io/pod-group";
+/// The annotation with the group that Koordinator schedules a pod with, and that with how many of it have to run.
+pub const KOORDINATOR_GROUP: [&str; 2] =
+    ["gang.scheduling.koordinator.sh/name", "gang.scheduling.koordinator.sh/min-available"];
+
 /// A gang.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gang {
     /// Where its pods are.
     pub namespace: String,
-    /// The label that names it.
+    /// The label or annotation that names it.
     pub key: String,
-    /// The value of that label.
+    /// The value of that.
     pub name: String,
 }
 
@@ -45,10 +53,26 @@ impl fmt::Display for Gang {
 impl Gang {
     /// The gang that a pod belongs to, if any; `more` are keys beside those of the frameworks known.
     fn of(pod: &Tenant, more: &[String]) -> Option<Self> {
-        let keys = KEYS.into_iter().chain(more.iter().map(String::as_str));
-        let mut found = keys.filter_map(|key| Some((key, pod.labels.get(key)?)));
-        let (key, name) = found.find(|(_, name)| !name.is_empty())?;
-        Some(Self { namespace: pod.namespace.clone(), key: key.to_owned(), name: name.clone() })
+        let labelled =
+            |key: &str| Some((key.to_owned(), pod.labels.get(key).filter(|n| !n.is_empty())?.clone()));
+        let known = KEYS.into_iter().find_map(labelled);
+        let grouped = || {
+            let group = pod.group.as_ref().filter(|group| group.minimum.is_none_or(|minimum| minimum > 1))?;
+            Some((group.key.clone(), group.name.clone()))
+        };
+        let found = known.or_else(grouped).or_else(|| more.iter().find_map(|key| labelled(key)));
+        let (key, name) = found?;
+        Some(Self { namespace: pod.namespace.clone(), key, name })
+    }
+
+    /// Whether a label names it.
+    pub fn is_labelled(&self) -> bool {
+        ![VOLCANO_GROUP, KOORDINATOR_GROUP[0]].contains(&self.key.as_str())
+    }
+
+    /// Whether it is a gang only if its object says that several of its pods have to run at once.
+    pub fn needs_minimum(&self) -> bool {
+        [VOLCANO_GROUP, COSCHEDULING_GROUP].contains(&self.key.as_str())
     }
 
     /// Whether its framework counts its restarts where they can be read: it is a job of Volcano.
@@ -87,6 +111,8 @@ impl Members {
 pub struct KnownGangs {
     members: BTreeMap<Gang, Members>,
     by_node: BTreeMap<String, BTreeSet<Gang>>,
+    /// Groups of which one pod may run without the others.
+    loose: BTreeSet<Gang>,
 }
 
 impl KnownGangs {
@@ -121,10 +147,30 @@ impl KnownGangs {
                 gangs.remove(&gang);
             }
         }
+        self.loose.remove(&gang);
         for node in members.nodes.keys() {
             self.by_node.entry(node.clone()).or_default().insert(gang.clone());
         }
         self.members.insert(gang, members);
+    }
+
+    /// Notes of the groups whose object has to say whether they are gangs which of them are: no others are.
+    pub fn keep(&mut self, is_gang: impl Fn(&Gang) -> bool) {
+        let loose: Vec<Gang> =
+            self.members.keys().filter(|gang| gang.needs_minimum() && !is_gang(gang)).cloned().collect();
+        loose.into_iter().for_each(|gang| self.is_none(gang));
+    }
+
+    /// Of a group one pod may run without the others.
+    pub fn is_none(&mut self, gang: Gang) {
+        self.put(gang.clone(), Members::default());
+        self.members.remove(&gang);
+        self.loose.insert(gang);
+    }
+
+    /// Whether one pod of a group may run without the others.
+    pub fn is_loose(&self, gang: &Gang) -> bool {
+        self.loose.contains(gang)
     }
 
     /// The gangs.

@@ -31,6 +31,19 @@ pub struct Tenant {
     pub created_at: Timestamp,
     /// It tolerates a cordon: the scheduler may bind its successor to the same node.
     pub tolerates_cordon: bool,
+    /// The group that it is scheduled with, if it names one.
+    pub group: Option<PodGroup>,
+}
+
+/// A group of pods that a scheduler starts together. It is a gang if at least two of them have to run at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodGroup {
+    /// The label or annotation that names it.
+    pub key: String,
+    /// Its name.
+    pub name: String,
+    /// So many of its pods have to run at once, where they say so themselves; else its object does.
+    pub minimum: Option<u32>,
 }
 
 /// Who makes another pod when one is gone.

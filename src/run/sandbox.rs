@@ -148,7 +148,8 @@ async fn start_jobs(world: &Running, count: u16, nodes: u16) -> Result<(), Failu
         let job = Job {
             namespace: "default".to_owned(),
             name: format!("job-{number}"),
-            label: "volcano.sh/job-name".to_owned(),
+            key: "volcano.sh/job-name".to_owned(),
+            annotated: false,
             nodes: [number * 2 - 1, number * 2].map(|node| format!("node-{node}")).to_vec(),
             gcus: 4,
         };

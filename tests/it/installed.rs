@@ -205,9 +205,10 @@ async fn fill_the_history(client: &Client, like: &GcuUpgrade) {
     }
 }
 
-/// A user's pod that holds a GCU and comes back elsewhere.
-async fn start_a_tenant(client: &Client) {
-    let (name, labels) = (format!("{PREFIX}-train"), json!({ "app": format!("{PREFIX}-train") }));
+/// A user's pod that holds a GCU and comes back elsewhere, with such a label or annotation.
+async fn start_a_tenant(client: &Client, name: &str, (field, key): (&str, &str)) {
+    let name = format!("{PREFIX}-{name}");
+    let labels = json!({ "app": name });
     let container = json!({ "name": "main", "image": "training:1",
         "resources": { "limits": { "enflame.com/gcu": "1" } } });
     let spec = json!({ "containers": [container], "nodeSelector": { WORLD_LABEL: PREFIX } });
@@ -228,8 +229,7 @@ async fn start_a_tenant(client: &Client) {
         "spec": spec,
     });
     pod["spec"]["nodeName"] = json!(format!("{PREFIX}-node-1"));
-    // It may be of a job of Volcano, which is asked for.
-    pod["metadata"]["labels"]["volcano.sh/job-name"] = json!(name);
+    pod["metadata"][field][key] = json!(name);
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     until("the tenant runs", async || {
@@ -311,7 +311,9 @@ async fn under_its_own_account_it_may_do_all_that_it_does_and_nothing_else() {
     drop(process);
 
     fill_the_history(&client, &first).await;
-    start_a_tenant(&client).await;
+    start_a_tenant(&client, "train", ("labels", "volcano.sh/job-name")).await;
+    start_a_tenant(&client, "group", ("annotations", "scheduling.k8s.io/group-name")).await;
+    start_a_tenant(&client, "other", ("labels", "scheduling.x-k8s.io/pod-group")).await;
     let (process, address) = installed.serve().await;
     let body = r#"{"file": "rolling.json", "components": ["toolkit"], "strategy": "RollingUpdate"}"#;
     ok(&address, "POST", &format!("{gr}/plan"), body);

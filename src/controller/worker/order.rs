@@ -57,7 +57,12 @@ impl Worker {
         match try_join_all(reads).await {
             Ok(read) => {
                 let known = Arc::make_mut(&mut self.order.gangs);
-                read.into_iter().for_each(|(gang, members)| known.put(gang, members));
+                for (gang, members) in read {
+                    match members {
+                        Some(members) => known.put(gang, members),
+                        None => known.is_none(gang),
+                    }
+                }
                 Ok(LoopOutcome::Again)
             }
             Err(error) => Err(self.say_that_it_cannot_look(error).await),

@@ -260,7 +260,8 @@ impl Node<'_> {
     pub(super) fn waits_for_gangs(&self, leaving: &[&Tenant]) -> Option<NodeAssessment> {
         let options = self.options();
         let evicted = leaving.iter().filter(|pod| !pod.deleting);
-        let own: BTreeSet<Gang> = evicted.filter_map(|pod| Gang::of_leaving(pod, options)).collect();
+        let gangs = evicted.filter_map(|pod| Gang::of_leaving(pod, options));
+        let own: BTreeSet<Gang> = gangs.filter(|gang| !self.index.gangs.is_loose(gang)).collect();
         let mut wait: Option<NodeAssessment> = None;
         let mut unread = BTreeSet::new();
         for gang in self.gangs_of_unit(own, options) {

@@ -28,8 +28,10 @@ pub struct Job {
     pub namespace: String,
     /// Its name, and that of the ReplicaSet that stands for it: whoever deletes that ends it.
     pub name: String,
-    /// The label that its framework names it by.
-    pub label: String,
+    /// The label that its framework names it by, or the annotation.
+    pub key: String,
+    /// It is an annotation.
+    pub annotated: bool,
     /// Its nodes.
     pub nodes: Vec<String>,
     /// GCUs on each of them.
@@ -118,11 +120,18 @@ impl Running {
     }
 
     async fn create(&self) -> Result<(), kube::Error> {
+        let mut labels = json!({ "app": self.job.name });
+        let mut annotations = json!({});
+        let named = if self.job.annotated { &mut annotations } else { &mut labels };
+        if let Some(named) = named.as_object_mut() {
+            named.insert(self.job.key.clone(), json!(self.job.name));
+        }
         for node in &self.job.nodes {
             let pod = json!({
                 "metadata": {
                     "name": format!("{}-{node}", self.job.name),
-                    "labels": { "app": self.job.name, self.job.label.as_str(): self.job.name },
+                    "labels": labels,
+                    "annotations": annotations,
                     "ownerReferences": [{
                         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": self.job.name, "uid": self.uid,
                         "controller": true,

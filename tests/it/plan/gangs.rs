@@ -53,6 +53,7 @@ fn member(job: &str, node: &str, serial: usize, created_at: Timestamp) -> Arc<Te
         empty_dir: false,
         created_at,
         tolerates_cordon: false,
+        group: None,
     })
 }
 

@@ -148,6 +148,7 @@ fn a_budget_blocks_the_pods_that_it_selects_while_it_allows_none() {
         empty_dir: false,
         created_at: ago(100),
         tolerates_cordon: false,
+        group: None,
     };
     let none = || json!({ "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 2 });
     let rule = |operator: &str, values: Value| {

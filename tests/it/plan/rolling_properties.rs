@@ -216,6 +216,7 @@ pub(super) fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpg
                 empty_dir: false,
                 created_at: ago(5000),
                 tolerates_cordon: false,
+                group: None,
             }));
         }
     }

@@ -52,6 +52,7 @@ scenarios! {
     gang_exceeds
     gang_is_taken_together
     gang_key_refused
+    gang_of_a_pod_group
     gang_of_two_jobs
     gang_out_of_restarts_is_restarted
     gang_out_of_restarts_waits

@@ -134,6 +134,7 @@ impl World {
                     empty_dir: false,
                     created_at: ago(5000),
                     tolerates_cordon: false,
+                    group: None,
                 }));
             }
         }

@@ -174,6 +174,7 @@ impl World {
                 empty_dir: false,
                 created_at: ago(5000),
                 tolerates_cordon: false,
+                group: None,
             })
         };
         let of_node = |node: &Arc<NodeState>| (node.name.clone(), vec![tenant(node)]);
