@@ -151,6 +151,7 @@ fn every_moment_to_die_at_is_in_the_sample_of_some_commit() {
         path: format!("/api/v1/nodes/{n}"),
         body: String::new(),
         version: None,
+        lost: false,
     };
     let calls: Vec<Call> = (0..20).map(call).collect();
     for (rolling, stride) in [(true, ROLLING_STRIDE), (false, RECREATE_STRIDE)] {

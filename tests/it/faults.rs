@@ -80,6 +80,8 @@ pub(crate) struct Call {
     pub(crate) body: String,
     /// The version that the object had after it, if the server has said so: of writes alone.
     pub(crate) version: Option<u64>,
+    /// The process died before it reached the server.
+    pub(crate) lost: bool,
 }
 
 impl Call {
@@ -212,7 +214,7 @@ impl Faults {
         let calls = &mut self.state.lock().unwrap().calls;
         let path = request.uri().path_and_query().map(|p| p.to_string()).unwrap_or_default();
         let method = request.method().to_string();
-        calls.push(Call { method, path, body: body.to_owned(), version: None });
+        calls.push(Call { method, path, body: body.to_owned(), version: None, lost: false });
         if calls.len() > ENDLESS {
             // In virtual time a loop that never rests would take the machine's memory before any wait is over.
             let last: Vec<String> =
@@ -227,8 +229,10 @@ impl Faults {
         let mut state = self.state.lock().unwrap();
         let path = request.uri().path_and_query().map(|p| p.to_string()).unwrap_or_default();
         if let Some((_, after)) = state.die_at.iter().find(|(at, _)| *at == number) {
-            let plan = if *after { Plan::DieAfter } else { Plan::DieBefore };
+            let after = *after;
+            let plan = if after { Plan::DieAfter } else { Plan::DieBefore };
             state.happened += 1;
+            state.calls[number].lost = !after;
             return plan;
         }
         let is_watch = path.contains("watch=");

@@ -20,6 +20,7 @@ mod commands;
 mod components;
 mod coverage;
 mod gangs;
+mod lateness;
 mod maintenance;
 mod maintenance_properties;
 mod model;

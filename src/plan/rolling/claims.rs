@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Rollout;
+use super::emptying::UNREAD;
 use super::index::Index;
 use super::node::{self, Move, NodeAssessment};
 use crate::plan::FleetAction;
@@ -145,9 +146,11 @@ impl Rollout<'_> {
         // A call that is tried again after a refusal is no progress yet.
         let was_late = known.is_some_and(|t| t.kind == TroubleKind::Late);
         let waits = matches!(&look.next, Move::Call(calls) if calls.is_empty() || was_late);
-        let late = waits && self.now >= claim.deadline && !passing;
+        let late = waits && self.now >= claim.deadline && !passing && !look.unknown;
         late.then(|| {
             let known = known.filter(|t| t.kind == TroubleKind::Late);
+            // What could not be read tells nothing any more when it can be.
+            let known = known.filter(|t| !t.message.contains(UNREAD) || look.message.starts_with(UNREAD));
             let kind = TroubleKind::Late;
             known.cloned().unwrap_or_else(|| Trouble {
                 kind,

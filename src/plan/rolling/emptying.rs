@@ -9,6 +9,9 @@ use crate::plan::fleet::{Tenant, matches};
 use crate::plan::status::after;
 use crate::record::rolling::{Drain, NodeMark, OnTimeout};
 
+/// What is said of a node before why its pods are not known.
+pub(super) const UNREAD: &str = "the pods on it cannot be read: ";
+
 impl Node<'_> {
     pub(super) fn emptying(&self) -> NodeAssessment {
         if !self.is_ours() {
@@ -64,9 +67,13 @@ impl Node<'_> {
     }
 
     fn being_read(&self) -> NodeAssessment {
-        let why = self.index.fleet.unread.get(&self.node.name).map(String::as_str);
-        let why = why.unwrap_or("the pods on it are being read");
-        let mut look = NodeAssessment::wait(Stage::Evicting, why);
+        let why = self.index.fleet.unread.get(&self.node.name);
+        let message = match why {
+            Some(why) => format!("{UNREAD}{why}"),
+            None => "the pods on it are being read".to_owned(),
+        };
+        let mut look = NodeAssessment::wait(Stage::Evicting, message);
+        look.unknown = why.is_none();
         look.until = Some(self.claim.deadline);
         look
     }

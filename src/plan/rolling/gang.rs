@@ -284,7 +284,7 @@ impl Node<'_> {
         }
         let Some(gang) = unread.first() else { return wait };
         let mut look = self.gang_wait(format!("the pods of gang {gang} are being read"));
-        look.unread = unread;
+        (look.unread, look.unknown) = (unread, true);
         Some(look)
     }
 

@@ -89,6 +89,8 @@ pub struct NodeAssessment {
     pub unread: BTreeSet<Gang>,
     /// What it waits for is on other nodes, too.
     pub of_others: bool,
+    /// What stands in its way is not known yet, and nothing says that it cannot be: it is not late.
+    pub unknown: bool,
     /// When to look again though nothing has changed.
     pub until: Option<Timestamp>,
 }
@@ -104,6 +106,7 @@ impl NodeAssessment {
             clock_was_set: false,
             unread: BTreeSet::new(),
             of_others: false,
+            unknown: false,
             until: None,
         }
     }

@@ -77,7 +77,7 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn of(calls: &[Call]) -> Self {
         let mut asked = Self::default();
-        for call in calls.iter().filter(|c| c.path.contains("/pods/")) {
+        for call in calls.iter().filter(|c| c.path.contains("/pods/") && !c.lost) {
             let body: Value = serde_json::from_str(&call.body).unwrap_or_default();
             let options = if call.method == "DELETE" { &body } else { &body["deleteOptions"] };
             let uid = options["preconditions"]["uid"].as_str().map(str::to_owned);

@@ -26,17 +26,17 @@ use gcu_upgrade_manager::record::Strategy as How;
 /// A node and its driver pod, as if thrown.
 #[derive(Clone, Debug)]
 pub(super) struct Thrown {
-    ready: bool,
-    cordoned: bool,
-    opted_out: bool,
+    pub(super) ready: bool,
+    pub(super) cordoned: bool,
+    pub(super) opted_out: bool,
     /// Nobody's, ours, another upgrade's.
-    mark: u8,
-    new: bool,
-    well: bool,
-    deleting: bool,
-    tenant: bool,
-    bare: bool,
-    claim: Option<ClaimState>,
+    pub(super) mark: u8,
+    pub(super) new: bool,
+    pub(super) well: bool,
+    pub(super) deleting: bool,
+    pub(super) tenant: bool,
+    pub(super) bare: bool,
+    pub(super) claim: Option<ClaimState>,
 }
 
 impl Thrown {
