@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full};
 use kube::api::{ApiResource, GroupVersionKind, ListParams, ObjectList};
 use kube::client::{Body, ClientBuilder};
 use kube::core::Status;
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Service};
@@ -157,6 +157,22 @@ impl Pages {
             None => Err(error),
         }
     }
+}
+
+/// Lists page by page: thousands of objects are never held at once.
+///
+/// # Errors
+/// The API server's, as they come.
+pub async fn each<K>(api: Api<K>, params: ListParams, mut keep: impl FnMut(K)) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let mut pages = Pages::of(params);
+    while let Some(params) = pages.next() {
+        let page = pages.take(api.list(&params).await)?;
+        page.into_iter().flat_map(|page| page.items).for_each(&mut keep);
+    }
+    Ok(())
 }
 
 /// Puts the deadlines around a service, and counts.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use tracing::debug;
 
 use super::Context;
-use crate::cluster::error_text;
-use crate::observe::{fleet, live};
+use crate::cluster::{each, error_text};
+use crate::observe::fleet;
 use crate::plan::fleet::SetState;
 use crate::plan::hold::{Kept, needed_by};
 use crate::record::GcuUpgrade;
@@ -42,7 +42,7 @@ impl Context {
         let api: Api<DaemonSet> = Api::all(self.client.clone());
         let only = ListParams::default().labels(&format!("{HELD_LABEL}=true"));
         let mut all: Vec<Held> = Vec::new();
-        match live::each(api, only, |set| all.extend(held(&set, gr, records))).await {
+        match each(api, only, |set| all.extend(held(&set, gr, records))).await {
             Ok(()) => {
                 together(&mut all);
                 Some(all)

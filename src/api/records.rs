@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::Context;
 use super::envelope::ApiError;
+use crate::cluster::each;
 use crate::explain::schema::never_null;
-use crate::observe::live::each;
 use crate::plan::preflight::{self, records_of};
 use crate::record::{FINALIZER, GcuUpgrade, Phase, in_whole_seconds, number_of};
 

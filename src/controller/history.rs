@@ -4,8 +4,7 @@ use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::{Api, Client};
 use tracing::{debug, info};
 
-use crate::cluster::error_text;
-use crate::observe::live::each;
+use crate::cluster::{each, error_text};
 use crate::record::brief::{self, Brief};
 use crate::record::{GcuUpgrade, HISTORY_LIMIT};
 

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::act::rolling::{label, let_go};
-use crate::cluster::error_text;
+use crate::cluster::{each, error_text};
 use crate::observe::fleet::Interest;
 use crate::observe::live;
 use crate::plan::fleet::SetState;
@@ -197,7 +197,7 @@ async fn held_sets(client: &Client) -> Result<Vec<Arc<SetState>>, kube::Error> {
 async fn records(client: &Client) -> Result<(Vec<GcuUpgrade>, Vec<Unreadable>), kube::Error> {
     let (mut records, mut unreadable) = (Vec::new(), Vec::new());
     let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
-    live::each(api, ListParams::default(), |record| match record.0 {
+    each(api, ListParams::default(), |record| match record.0 {
         Ok(record) => records.push(record),
         Err(invalid) => unreadable
             .push((invalid.metadata.name.unwrap_or_default(), invalid.metadata.uid.unwrap_or_default())),

@@ -79,7 +79,7 @@ async fn list_sets(
 async fn list_deployments(client: &Client, namespace: &str) -> Result<Vec<WorkloadState>, kube::Error> {
     let mut found = Vec::new();
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    live::each(api, ListParams::default(), |d| found.push(deployment_state(&d))).await?;
+    cluster::each(api, ListParams::default(), |d| found.push(deployment_state(&d))).await?;
     Ok(found)
 }
 
@@ -88,7 +88,7 @@ async fn list_pods(client: &Client, scope: &Scope) -> Result<Vec<PodState>, kube
         let mut pods = Vec::new();
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
         let params = ListParams::default().labels(&selector);
-        live::each(api, params, |p| pods.extend(pod_state(&p))).await?;
+        cluster::each(api, params, |p| pods.extend(pod_state(&p))).await?;
         Ok::<_, kube::Error>(pods)
     });
     Ok(try_join_all(lists).await?.into_iter().flatten().collect())

@@ -14,9 +14,8 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::act::{Outcome, act_on_fleet};
-use crate::cluster::{self, Pages, error_text};
+use crate::cluster::{self, Pages, each, error_text};
 use crate::observe::fleet::parse_node;
-use crate::observe::live::each;
 use crate::plan::fleet::Mark;
 use crate::plan::rolling::node::release;
 use crate::record::brief::{self, Brief};

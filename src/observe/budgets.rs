@@ -4,7 +4,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::live::each;
+use crate::cluster::each;
 use crate::plan::budget::{Budget, Rule, Selector};
 
 /// Reads every budget. Clusters before 1.21 serve `policy/v1beta1` alone.

@@ -8,15 +8,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client};
 
 use super::fleet::{
     Interest, SeenSet, Template, parse_component_pod, parse_node, parse_seen_set, parse_template,
     parse_tenant, with_hashes,
 };
 use super::{pod_groups, volcano};
-use crate::cluster::Pages;
+use crate::cluster::each;
 use crate::plan::fleet::{DaemonPod, Fleet, SetState, Tenant, matches};
 use crate::plan::gangs::{Gang, KnownGangs, Members};
 use crate::plan::rolling::node::is_evicted;
@@ -178,20 +177,4 @@ pub async fn daemon_pods(client: &Client, interest: &Interest) -> Result<Vec<Arc
         Ok::<_, kube::Error>(pods)
     });
     Ok(try_join_all(all).await?.into_iter().flatten().collect())
-}
-
-/// Lists page by page: thousands of objects are never held at once.
-///
-/// # Errors
-/// The API server's, as they come.
-pub async fn each<K>(api: Api<K>, params: ListParams, mut keep: impl FnMut(K)) -> Result<(), kube::Error>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let mut pages = Pages::of(params);
-    while let Some(params) = pages.next() {
-        let page = pages.take(api.list(&params).await)?;
-        page.into_iter().flat_map(|page| page.items).for_each(&mut keep);
-    }
-    Ok(())
 }

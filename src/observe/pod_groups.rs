@@ -7,7 +7,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::live::each;
+use crate::cluster::each;
 use crate::plan::gangs::{COSCHEDULING_GROUP, Gang, KnownGangs, VOLCANO_GROUP};
 
 /// The API group and version of the objects, by the key that names them on pods.
