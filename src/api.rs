@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -107,12 +107,11 @@ fn routes() -> impl Iterator<Item = Route> {
     calls().into_iter().chain(of_the_service())
 }
 
-/// The calls about grs and their upgrades.
-fn calls() -> [Route; 25] {
+/// The calls about grs and their upgrades that people make, and their command line in a process of its own.
+fn calls() -> [Route; 20] {
     [
         ("/gum/v1/gr", get(gr::list)),
-        ("/gum/v1/gr/{name}", get(gr::get).put(jobs::upgrade).delete(gr::delete)),
-        ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
+        ("/gum/v1/gr/{name}", put(jobs::upgrade)),
         ("/gum/v1/gr/{name}/plan", post(planning::plan)),
         ("/gum/v1/gr/{name}/pause", commands::plain(Command::Pause)),
         ("/gum/v1/gr/{name}/resume", post(commands::resume)),
@@ -123,24 +122,26 @@ fn calls() -> [Route; 25] {
         ("/gum/v1/gr/{name}/close", commands::plain(Command::Close)),
         ("/gum/v1/gr/{name}/nodes/{node}/skip", post(commands::skip)),
         ("/gum/v1/gr/{name}/nodes/{node}/retry", post(commands::retry_node)),
-        ("/gum/v1/gr/{name}/status", get(watching::status)),
         ("/gum/v1/gr/{name}/why", get(watching::explain)),
         ("/gum/v1/gr/{name}/nodes", get(nodes::nodes)),
-        ("/gum/v1/gr/{name}/fleet", get(fleet::fleet)),
         ("/gum/v1/gr/{name}/history", get(upgrades::history)),
         ("/gum/v1/gr/{name}/history/{revision}", get(upgrades::revision)),
         ("/gum/v1/upgrades", get(upgrades::list)),
         ("/gum/v1/upgrades/{id}", get(upgrades::get)),
         ("/gum/v1/upgrades/{id}/events", get(events::events)),
-        ("/gum/v1/blueprints", get(blueprints::list)),
-        ("/gum/v1/blueprints/{file}", get(blueprints::get)),
         ("/version", get(health::version)),
     ]
 }
 
-/// What tells of the service that runs, and describes it.
-fn of_the_service() -> [Route; 5] {
+/// What is asked of a service alone: for other programs, the page, and about itself.
+fn of_the_service() -> [Route; 11] {
     [
+        ("/gum/v1/gr/{name}", get(gr::get).delete(gr::delete)),
+        ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
+        ("/gum/v1/gr/{name}/status", get(watching::status)),
+        ("/gum/v1/gr/{name}/fleet", get(fleet::fleet)),
+        ("/gum/v1/blueprints", get(blueprints::list)),
+        ("/gum/v1/blueprints/{file}", get(blueprints::get)),
         ("/livez", get(health::livez)),
         ("/readyz", get(health::readyz)),
         ("/metrics", get(health::metrics)),
@@ -151,36 +152,31 @@ fn of_the_service() -> [Route; 5] {
 
 /// The whole service.
 pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
-    served(context, mode, limits, routes().chain(pages::routes()))
-}
-
-/// The calls alone, for a process that serves nobody but itself: the description of the API is half a megabyte.
-pub fn calls_alone(context: Context) -> Router {
-    served(context, auth::Mode::None, &Limits { per_second: 0, ..Limits::default() }, calls())
-}
-
-fn served(
-    context: Context,
-    mode: auth::Mode,
-    limits: &Limits,
-    routes: impl IntoIterator<Item = Route>,
-) -> Router {
-    let metrics = context.metrics.clone();
     let hosts: browser::Hosts = limits.hosts.clone().into();
+    let refuse = middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages);
+    served(context, mode, limits, routed(routes().chain(pages::routes())).layer(refuse))
+}
+
+/// These calls alone, for a process that serves nobody but itself: what is not needed is not in the program, and the
+/// description of the API is half a megabyte.
+pub fn calls_alone(context: Context) -> Router {
+    served(context, auth::Mode::None, &Limits { per_second: 0, ..Limits::default() }, routed(calls()))
+}
+
+fn routed(routes: impl IntoIterator<Item = Route>) -> Router<Guarded> {
     // v1.0.0 documents its list with a slash at the end and calls it without one: both are served everywhere. A layer
     // that trims paths would trim `/gum/v1/gr//` too, which is a script whose variable is empty, and answer it a list.
     let both = |all: Router<Guarded>, (path, methods): Route| {
         all.route(path, methods.clone()).route(&format!("{path}/"), methods)
     };
-    let inner = routes
-        .into_iter()
-        .fold(Router::new(), both)
-        .fallback(pages::to_the_page)
-        .layer(middleware::from_fn_with_state(hosts, browser::refuse_foreign_pages))
-        .layer(middleware::from_fn_with_state(
-            RateLimiter::new(limits, context.shares.looks.clone()),
-            limits::admit,
-        ))
+    routes.into_iter().fold(Router::new(), both).fallback(pages::to_the_page)
+}
+
+fn served(context: Context, mode: auth::Mode, limits: &Limits, inner: Router<Guarded>) -> Router {
+    let metrics = context.metrics.clone();
+    let limiter = RateLimiter::new(limits, context.shares.looks.clone());
+    let inner = inner
+        .layer(middleware::from_fn_with_state(limiter, limits::admit))
         .with_state(Guarded::new(context, mode));
     enveloped(inner, metrics)
 }
