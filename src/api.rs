@@ -104,14 +104,16 @@ type Route = (&'static str, MethodRouter<Guarded>);
 /// Every route of the API. What each is for is in [`openapi`], which takes its paths from here. Those of the page for
 /// people are in [`pages`].
 fn routes() -> impl Iterator<Item = Route> {
-    calls().into_iter().chain(of_the_service())
+    let of_gr = get(gr::get).put(jobs::upgrade).delete(gr::delete);
+    calls(of_gr).into_iter().chain(of_the_service())
 }
 
-/// The calls about grs and their upgrades that people make, and their command line in a process of its own.
-fn calls() -> [Route; 20] {
+/// The calls about grs and their upgrades that people make, and their command line in a process of its own; `of_gr`
+/// is what is served at a gr itself.
+fn calls(of_gr: MethodRouter<Guarded>) -> [Route; 20] {
     [
         ("/gum/v1/gr", get(gr::list)),
-        ("/gum/v1/gr/{name}", put(jobs::upgrade)),
+        ("/gum/v1/gr/{name}", of_gr),
         ("/gum/v1/gr/{name}/plan", post(planning::plan)),
         ("/gum/v1/gr/{name}/pause", commands::plain(Command::Pause)),
         ("/gum/v1/gr/{name}/resume", post(commands::resume)),
@@ -134,9 +136,8 @@ fn calls() -> [Route; 20] {
 }
 
 /// What is asked of a service alone: for other programs, the page, and about itself.
-fn of_the_service() -> [Route; 11] {
+fn of_the_service() -> [Route; 10] {
     [
-        ("/gum/v1/gr/{name}", get(gr::get).delete(gr::delete)),
         ("/gum/v1/gr/{name}/resource/{kind}", get(gr::resource)),
         ("/gum/v1/gr/{name}/status", get(watching::status)),
         ("/gum/v1/gr/{name}/fleet", get(fleet::fleet)),
@@ -160,7 +161,12 @@ pub fn router(context: Context, mode: auth::Mode, limits: &Limits) -> Router {
 /// These calls alone, for a process that serves nobody but itself: what is not needed is not in the program, and the
 /// description of the API is half a megabyte.
 pub fn calls_alone(context: Context) -> Router {
-    served(context, auth::Mode::None, &Limits { per_second: 0, ..Limits::default() }, routed(calls()))
+    served(
+        context,
+        auth::Mode::None,
+        &Limits { per_second: 0, ..Limits::default() },
+        routed(calls(put(jobs::upgrade))),
+    )
 }
 
 fn routed(routes: impl IntoIterator<Item = Route>) -> Router<Guarded> {

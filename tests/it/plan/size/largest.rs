@@ -245,7 +245,7 @@ impl World {
 #[test]
 fn the_record_stays_writable_while_every_node_in_work_fails() {
     for worst in WORST {
-        let mut world = World::new(worst, OnTimeout::Hold);
+        let mut world = World::new(worst, OnTimeout::Hold).with_tenants();
         let largest = world.turns(9);
         let rolling = world.rolling();
         let failed = rolling.active.iter().filter(|c| c.trouble.is_some()).count();
