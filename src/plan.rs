@@ -15,6 +15,7 @@ pub mod hold;
 pub mod impact;
 pub mod maintenance;
 pub mod memo;
+pub mod names;
 pub mod news;
 pub mod pins;
 pub mod preflight;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::fleet::{DaemonPod, SetState};
+use super::names::first_of;
 use crate::record::rolling::RollingStatus;
 use crate::record::{GcuUpgrade, Step};
 
@@ -49,10 +50,7 @@ impl Kept {
             }
             Self::Together(other) => format!("DaemonSet {other} of the same gr stays held"),
             Self::Outdated(nodes) => {
-                let named: Vec<&str> = nodes.iter().take(3).map(String::as_str).collect();
-                let more = nodes.len().saturating_sub(named.len());
-                let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("outdated pods on {} nodes: {}{rest}", nodes.len(), named.join(", "))
+                format!("outdated pods on {} nodes: {}", nodes.len(), first_of(nodes.iter(), 3))
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::plan::coverage::{Class, Trial, choose};
 use crate::plan::fleet::NodeState;
 use crate::plan::gangs::KnownGangs;
 use crate::plan::impact::Impact;
+use crate::plan::names::first_of;
 use crate::plan::rolling::canary::{CHOSEN, candidates};
 use crate::plan::rolling::index::Index;
 use crate::plan::rolling::window;
@@ -167,14 +168,8 @@ fn sentence(coverage: &Coverage, nodes: &[String], classes: usize, smallest: boo
         "{} {verb} {classes} classes of {}{each}{how_many}: {}",
         nodes.len(),
         coverage.keys.join(", "),
-        named(nodes)
+        first_of(nodes.iter(), NAMED)
     )
-}
-
-fn named(all: &[String]) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{rest}", all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
 }
 
 fn gaps(coverage: &Coverage, classes: &BTreeMap<Class, usize>, untried: &[Class]) -> Vec<Risk> {
@@ -186,8 +181,8 @@ fn gaps(coverage: &Coverage, classes: &BTreeMap<Class, usize>, untried: &[Class]
         }
     }
     if !untried.is_empty() {
-        let names: Vec<String> = untried.iter().map(ToString::to_string).collect();
-        gaps.push(format!("the canary tries too few nodes, or none, of these classes: {}", named(&names)));
+        let named = first_of(untried.iter(), NAMED);
+        gaps.push(format!("the canary tries too few nodes, or none, of these classes: {named}"));
     }
     gaps.into_iter().map(|gap| Risk::new(RiskName::CoverageGap, gap)).collect()
 }

@@ -10,6 +10,7 @@ use crate::explain::risk::{Risk, RiskName};
 use crate::plan::fleet::NodeState;
 use crate::plan::gangs::KnownGangs;
 use crate::plan::impact::Impact;
+use crate::plan::names::first_of;
 use crate::record::rolling::{NoRestartLeft, TooBig};
 
 /// Nodes named in a message.
@@ -87,11 +88,7 @@ pub(super) fn units(
 }
 
 fn sentence(ask: &Ask<'_>, gangs: &[String], nodes: &[String], at_once: usize) -> String {
-    let named = |all: &[String]| {
-        let more = all.len().saturating_sub(NAMED);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("{}{rest}", all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
-    };
+    let named = |all: &[String]| first_of(all.iter(), NAMED);
     let what = format!("{}: {} nodes ({})", named(gangs), nodes.len(), named(nodes));
     if nodes.len() <= at_once {
         return format!("{what}, together: one restart");

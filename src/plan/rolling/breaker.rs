@@ -7,6 +7,7 @@ use super::index::Index;
 use super::trouble::is;
 use crate::plan::coverage::{Class, classes};
 use crate::plan::fleet::NodeState;
+use crate::plan::names::first_of;
 use crate::record::rolling::{Claim, RollingStatus, TroubleKind, ZONE_LABEL};
 
 /// What failing nodes may have in common, where the canary is not asked to cover anything else.
@@ -60,10 +61,8 @@ impl Alike {
     /// What they have in common, in a sentence.
     pub(super) fn in_words(&self, index: &Index<'_>) -> String {
         let shared = self.shared(index);
-        let more = self.nodes.len().saturating_sub(NAMED);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let named = self.nodes.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        format!("{} nodes fail in the same way ({named}{rest}){shared}; {}", self.nodes.len(), self.message)
+        let named = first_of(self.nodes.iter(), NAMED);
+        format!("{} nodes fail in the same way ({named}){shared}; {}", self.nodes.len(), self.message)
     }
 
     /// The classes that all of them are of, and not every node: those first that no node is of that is done.

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::Rollout;
 use super::gang::is_drained;
 use super::index::Index;
-use crate::plan::coverage::{Choice, Class, Trial, choose};
+use crate::plan::coverage::{Choice, Trial, choose};
 use crate::plan::fleet::NodeState;
 use crate::plan::gangs::KnownGangs;
+use crate::plan::names::first_of;
 use crate::plan::status::after;
 use crate::record::rolling::{Canary, Coverage, Labels, NoRestartLeft, RollingStatus, RollingUpdate, TooBig};
 use crate::record::size::{CANARIES, stored};
@@ -134,11 +135,8 @@ impl Rollout<'_> {
         rolling: &RollingStatus,
     ) -> Option<String> {
         let (choice, _) = self.choice(index, rolling, canary.coverage.as_ref()?);
-        let open: Vec<Class> = choice.missing;
-        let named: Vec<String> = open.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = open.len().saturating_sub(NAMED);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!open.is_empty()).then(|| format!("not tried: {}{rest}", named.join(", ")))
+        let open = choice.missing;
+        (!open.is_empty()).then(|| format!("not tried: {}", first_of(open.iter(), NAMED)))
     }
 
     /// Whether the pods of every node that is done have been ready for so long after the canary had ended.

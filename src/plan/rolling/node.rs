@@ -19,6 +19,7 @@ pub use crate::plan::drain::{cannot_be_evicted, is_evicted, must_leave, needs_te
 use crate::plan::fleet::{DaemonPod, Mark, NodeState, Tenant};
 use crate::plan::gangs::Gang;
 use crate::plan::impact::Impact;
+use crate::plan::names::first_of;
 use crate::plan::status::after;
 use crate::record::rolling::{Claim, ClaimState, PodId, Replaced, RollingUpdate};
 use crate::record::{GcuUpgrade, Goal};
@@ -350,9 +351,5 @@ fn id(pod: &DaemonPod) -> PodId<'_> {
 }
 
 pub(super) fn named(pods: &[&Tenant]) -> String {
-    let names: Vec<String> =
-        pods.iter().take(PODS_NAMED).map(|p| format!("{}/{}", p.namespace, p.name)).collect();
-    let more = pods.len().saturating_sub(PODS_NAMED);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{rest}", names.join(", "))
+    first_of(pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)), PODS_NAMED)
 }
