@@ -162,6 +162,7 @@ impl Service {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("discovery", cluster::discovery::run(client.clone(), served_tx, unknown_tx)));
         tasks.spawn(named("the watch of the grs", stores.grs.clone().run(served.clone())));
+        tasks.spawn(named("the watch of the records", stores.records.clone().run(crd.clone())));
         tasks.spawn(named("CRD installation", cluster::install::run(client.clone(), crd_tx)));
         let signals = Signals {
             served: served.clone(),

@@ -75,8 +75,9 @@
 //! * A decision works out only what has changed since the one before ([`plan::memo`]), of a fleet that is kept up to
 //!   date by what watches show ([`store::Sight`]). Both change what a decision costs and never what it is: a build
 //!   for tests compares every decision with one that looks at everything.
-//! * A gr is answered from what its watch has shown, never older than what this process has written. Where the watch is
-//!   not known to be in sync, and where there is no such gr, the API server is asked.
+//! * A gr or a record is shown from what its watch has shown, never older than what this process has written or told.
+//!   Where the watch is not known to be in sync, and where there is no such object, the API server is asked. Whatever
+//!   decides reads records from the API server.
 //! * Before the gr is changed, a harmless component is changed and changed back ([`record::Step::Probing`]): under
 //!   OnDelete this restarts nothing, and finds out operators that recreate their DaemonSets, ignore changes, or write
 //!   their own update strategy. For the last there is the [`keeper`]; without it they are refused.

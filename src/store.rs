@@ -5,10 +5,12 @@
 
 mod grs;
 mod look;
+mod records;
 mod scope;
 mod sight;
 mod view;
 mod views;
+mod written;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -31,6 +33,7 @@ use crate::record::rolling::RollingUpdate;
 use look::OpenLook;
 
 pub use grs::{Grs, ServedGr};
+pub use records::{Records, StoredRecord};
 pub use scope::Scope;
 pub use sight::Sight;
 pub use view::{Habits, Reader, View};
@@ -47,6 +50,8 @@ pub struct Stores {
     look: OpenLook,
     /// The grs, for readers.
     pub grs: Grs,
+    /// The records, for readers.
+    pub records: Records,
 }
 
 /// By what each is about; `()` where there is one for the whole cluster.
@@ -73,7 +78,13 @@ type Slots<K, T> = BTreeMap<K, Weak<View<T>>>;
 impl Stores {
     /// None is open yet.
     pub fn new(client: Client) -> Self {
-        Self { grs: Grs::new(client.clone()), client, open: Arc::default(), look: OpenLook::default() }
+        Self {
+            grs: Grs::new(client.clone()),
+            records: Records::new(client.clone()),
+            client,
+            open: Arc::default(),
+            look: OpenLook::default(),
+        }
     }
 
     /// What is watched for a record from now on; every change wakes this.
@@ -173,6 +184,13 @@ pub trait Known: Send + Sync {
     -> BoxFuture<'k, Option<Fleet>>;
     /// Notes that this process has deleted a gr; `left` is what finalizers keep of it.
     fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>);
+    /// A record as it stands.
+    fn record(&self, name: &str) -> Option<Arc<StoredRecord>>;
+    /// Every record as it stands.
+    fn records(&self) -> Option<Vec<Arc<StoredRecord>>>;
+    /// Notes that this process has written a record, or has told somebody of this version: nothing older is shown from
+    /// now on.
+    fn at_least(&self, record: &GcuUpgrade);
 }
 
 impl Known for Stores {
@@ -200,6 +218,18 @@ impl Known for Stores {
     fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>) {
         self.grs.deleted(name, uid, left);
     }
+
+    fn record(&self, name: &str) -> Option<Arc<StoredRecord>> {
+        self.records.get(name)
+    }
+
+    fn records(&self) -> Option<Vec<Arc<StoredRecord>>> {
+        self.records.list()
+    }
+
+    fn at_least(&self, record: &GcuUpgrade) {
+        self.records.at_least(record);
+    }
 }
 
 /// For a process that watches nothing: every read is of the cluster as it is.
@@ -224,6 +254,16 @@ impl Known for Nothing {
     }
 
     fn deleted(&self, _: &str, _: &str, _: Option<&DynamicObject>) {}
+
+    fn record(&self, _: &str) -> Option<Arc<StoredRecord>> {
+        None
+    }
+
+    fn records(&self) -> Option<Vec<Arc<StoredRecord>>> {
+        None
+    }
+
+    fn at_least(&self, _: &GcuUpgrade) {}
 }
 
 fn pages() -> watcher::Config {

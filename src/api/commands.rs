@@ -286,7 +286,8 @@ impl Context {
             });
             let api: Api<GcuUpgrade> = Api::all(self.client.clone());
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => {
+                Ok(steered) => {
+                    self.known.at_least(&steered);
                     info!(record = %name, %change, "steered");
                     return self.answer(&name, awaited, content, query).await;
                 }

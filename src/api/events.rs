@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -40,6 +41,7 @@ use super::request::Name;
 use crate::explain::view::{Waiting, waiting_on};
 use crate::record::rolling::NodeCounts;
 use crate::record::{GcuUpgrade, Goal, Phase, Step, TimelineEntry};
+use crate::store::Known;
 
 /// A comment is sent after so long without an event: both sides notice when the other is gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -72,6 +74,7 @@ pub(super) async fn events(
     let asked: Context = (*context).clone();
     let lost = async move { asked.standing.lost(&asked).await };
     let feed = Feed {
+        known: context.known.clone(),
         teller: Teller::after(last),
         changes,
         waiting: VecDeque::new(),
@@ -117,6 +120,7 @@ struct Closing<'a> {
 
 /// A stream that is open.
 struct Feed {
+    known: Arc<dyn Known>,
     teller: Teller,
     changes: BoxStream<'static, Result<watcher::Event<Lenient>, watcher::Error>>,
     waiting: VecDeque<Told>,
@@ -183,6 +187,8 @@ impl Feed {
     }
 
     fn take(&mut self, record: &GcuUpgrade) {
+        // Whoever hears of it and reads it then is shown nothing older.
+        self.known.at_least(record);
         self.waiting.extend(self.teller.tell(record));
         self.over = record.phase().is_final();
     }

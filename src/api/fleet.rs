@@ -105,7 +105,7 @@ impl Context {
         let records = async {
             match records {
                 Some(records) => Ok(records.to_vec()),
-                None => self.records(name).await,
+                None => self.shown_records(name).await,
             }
         };
         let (found, records) = tokio::join!(self.find_if_any(name), records);

@@ -155,7 +155,7 @@ impl Context {
         let content = Job::of(&record, &risks);
         let api: Api<GcuUpgrade> = Api::all(self.client.clone());
         match api.create(&PostParams::default(), &record).await {
-            Ok(_) => {}
+            Ok(created) => self.known.at_least(&created),
             // Creating the record is the lock: etcd lets one of two requests through.
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
                 return self.lost_the_race(call, record_name).await;

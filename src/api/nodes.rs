@@ -81,7 +81,7 @@ impl Context {
 
     async fn look_at_nodes(&self, name: &str) -> Result<Nodes, ApiError> {
         let _turn = self.shares.looks.turn().await?;
-        let (found, records) = tokio::join!(self.find(name), self.records(name));
+        let (found, records) = tokio::join!(self.find(name), self.shown_records(name));
         let (live, records) = (found?.live, records?);
         let record = preflight::active(&records).or(records.first());
         let workloads = crate::gr::workloads(&live.manifest, &live.status);

@@ -15,6 +15,7 @@ use crate::cluster::each;
 use crate::explain::schema::never_null;
 use crate::plan::preflight::{self, records_of};
 use crate::record::{FINALIZER, GcuUpgrade, Phase, in_whole_seconds, number_of};
+use crate::store::StoredRecord;
 
 /// A record, or what is known of one that cannot be read.
 ///
@@ -91,6 +92,18 @@ impl Resource for Lenient {
 }
 
 impl Lenient {
+    /// What a watch has shown of a record.
+    ///
+    /// # Errors
+    /// That it is no object, which no watch shows.
+    pub(super) fn of(stored: &StoredRecord) -> Result<Self, ApiError> {
+        let internal = |error| {
+            let message = format!("a record cannot be read: {error}");
+            ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, message)
+        };
+        stored.read().map_err(internal)
+    }
+
     /// The gr that the record is about; `None` when it does not say so legibly. Its name does not count: anybody who
     /// may create records chooses it.
     pub(super) fn gr(&self) -> Option<&str> {
@@ -195,6 +208,14 @@ impl Records {
         };
         self.unreadable.iter().find(in_the_way).map(|(_, record)| record)
     }
+
+    /// Those that can be read, where none that cannot is in the way.
+    fn if_none_in_the_way(self) -> Result<Vec<GcuUpgrade>, ApiError> {
+        match self.in_the_way() {
+            Some(unreadable) => Err(unreadable.refusal()),
+            None => Ok(self.readable),
+        }
+    }
 }
 
 impl Context {
@@ -203,30 +224,57 @@ impl Context {
     /// # Errors
     /// The API server's; or that the newest, or one that may be active, cannot be read.
     pub(super) async fn records(&self, gr: &str) -> Result<Vec<GcuUpgrade>, ApiError> {
-        let records = self.legible_records(gr).await?;
-        match records.in_the_way() {
-            Some(unreadable) => Err(unreadable.refusal()),
-            None => Ok(records.readable),
-        }
+        self.live_records(gr).await?.if_none_in_the_way()
     }
 
-    /// The records of a gr, with those that cannot be read apart.
+    /// The same to be shown, from what a watch has shown of them where that is known to be in sync.
+    ///
+    /// # Errors
+    /// Those of [`Context::records`].
+    pub(super) async fn shown_records(&self, gr: &str) -> Result<Vec<GcuUpgrade>, ApiError> {
+        self.legible_records(gr).await?.if_none_in_the_way()
+    }
+
+    /// The records of a gr to be shown, with those that cannot be read apart.
     pub(super) async fn legible_records(&self, gr: &str) -> Result<Records, ApiError> {
+        let Some(stored) = self.known.records() else { return self.live_records(gr).await };
+        let mine = stored.iter().filter(|record| record.gr().is_none_or(|of| of == gr));
+        Ok(Records::of(gr, mine.map(|record| Lenient::of(record)).collect::<Result<_, _>>()?))
+    }
+
+    async fn live_records(&self, gr: &str) -> Result<Records, ApiError> {
         // What is about another gr is forgotten as it is read: a record holds two manifests.
         let mut mine = Vec::new();
-        self.each_record(|record| {
+        let keep = |record: Lenient| {
             if record.gr().is_none_or(|of| of == gr) {
                 mine.push(record);
             }
-        })
-        .await?;
+        };
+        each(self.record_api(), ListParams::default(), keep).await?;
         Ok(Records::of(gr, mine))
     }
 
-    /// Every record, page by page.
-    pub(super) async fn each_record(&self, keep: impl FnMut(Lenient)) -> Result<(), ApiError> {
-        let api: Api<Lenient> = Api::all(self.client.clone());
-        Ok(each(api, ListParams::default(), keep).await?)
+    /// Every record, to be shown.
+    pub(super) async fn each_record(&self, mut keep: impl FnMut(Lenient)) -> Result<(), ApiError> {
+        let Some(stored) = self.known.records() else {
+            return Ok(each(self.record_api(), ListParams::default(), keep).await?);
+        };
+        for record in stored {
+            keep(Lenient::of(&record)?);
+        }
+        Ok(())
+    }
+
+    /// One record, to be shown.
+    pub(super) async fn shown_record(&self, id: &str) -> Result<Lenient, ApiError> {
+        match self.known.record(id) {
+            Some(stored) => Lenient::of(&stored),
+            None => Ok(self.record_api().get(id).await?),
+        }
+    }
+
+    fn record_api(&self) -> Api<Lenient> {
+        Api::all(self.client.clone())
     }
 }
 

@@ -135,11 +135,14 @@ impl Context {
             }
             Ok(None)
         });
-        match end.await {
-            Ok(Ok(Some(record))) => Ok((Some(record), false)),
-            Ok(Err(refusal)) => Err(refusal),
-            Ok(Ok(None)) | Err(_) => Ok((last, true)),
-        }
+        let (seen, over) = match end.await {
+            Ok(Ok(Some(record))) => (Some(record), false),
+            Ok(Err(refusal)) => return Err(refusal),
+            Ok(Ok(None)) | Err(_) => (last, true),
+        };
+        // Whoever reads it next is shown nothing older.
+        seen.iter().for_each(|record| self.known.at_least(record));
+        Ok((seen, over))
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn status(
     form: Form,
     WaitQuery(wait): WaitQuery,
 ) -> Result<Reply, ApiError> {
-    let mut records = context.records(&name).await?;
+    let mut records = context.shown_records(&name).await?;
     let Some(record) = preflight::active(&records).or(records.first()) else {
         context.find(&name).await?;
         let message = never(&name);
@@ -97,7 +97,7 @@ pub(super) async fn status(
     };
     let record = context.watch_record(record.clone(), wait).await?;
     if wait.is_some() {
-        records = context.records(&name).await?;
+        records = context.shown_records(&name).await?;
     }
     let mut progress = progress(&record, context.clock.now());
     let gone = record.phase().is_final() && context.find_if_any(&name).await?.is_none();
@@ -156,7 +156,7 @@ pub(super) async fn explain(
 
 impl Context {
     async fn explained(&self, name: &str, form: Form) -> Result<Reply, ApiError> {
-        let records = self.records(name).await?;
+        let records = self.shown_records(name).await?;
         let Some(record) = preflight::active(&records) else {
             let message = match records.first() {
                 Some(last) => {

@@ -10,7 +10,7 @@ use crate::cluster::{error_text, is_absent};
 use crate::observe::{gr_api, gr_api_of};
 use crate::plan::{FleetAction, GrAction};
 use crate::record::{FINALIZER, GcuUpgrade, GcuUpgradeStatus};
-use crate::store::Grs;
+use crate::store::Stores;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ impl From<Result<(), kube::Error>> for Outcome {
 }
 
 /// Makes a call on the gr or the record.
-pub(super) async fn act(client: &Client, grs: &Grs, record: &GcuUpgrade, action: &GrAction) -> Outcome {
+pub(super) async fn act(client: &Client, stores: &Stores, record: &GcuUpgrade, action: &GrAction) -> Outcome {
+    let grs = &stores.grs;
     let result = match action {
         GrAction::Delete { uid, resource_version } => {
             let left = delete(client, record, uid, resource_version).await;
@@ -57,7 +58,9 @@ pub(super) async fn act(client: &Client, grs: &Grs, record: &GcuUpgrade, action:
         GrAction::Fence { uid, resource_version, mark } => {
             patch_gr(client, record, uid, resource_version, mark, None).await.map(|gr| grs.wrote(&gr))
         }
-        GrAction::ReleaseRecord => release(client, record).await,
+        GrAction::ReleaseRecord => {
+            release(client, record).await.map(|record| stores.records.at_least(&record))
+        }
         GrAction::Patch { uid, resource_version, change, mark } => {
             let patched = patch_gr(client, record, uid, resource_version, mark, Some(change)).await;
             patched.map(|gr| grs.wrote(&gr))
@@ -107,11 +110,11 @@ async fn patch_gr(
     gr_api(client, record).patch(&record.spec.gr, &PatchParams::default(), &Patch::Merge(&patch)).await
 }
 
-async fn release(client: &Client, record: &GcuUpgrade) -> Result<(), kube::Error> {
+async fn release(client: &Client, record: &GcuUpgrade) -> Result<GcuUpgrade, kube::Error> {
     let others: Vec<&String> = record.finalizers().iter().filter(|f| *f != FINALIZER).collect();
     let patch = json!({ "metadata": { "resourceVersion": record.resource_version(), "finalizers": others } });
     let api: Api<GcuUpgrade> = Api::all(client.clone());
-    api.patch(&record.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+    api.patch(&record.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await
 }
 
 /// Writes the status, guarded by the record's version, and returns the record as stored.

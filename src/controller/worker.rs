@@ -145,7 +145,7 @@ impl Worker {
 
     /// What follows an end.
     async fn clean_up(&self) {
-        history::prune(&self.context.client, &self.record.spec.gr).await;
+        history::prune(&self.context.client, &self.context.stores.records, &self.record.spec.gr).await;
         if self.record.spec.strategy == Strategy::RollingUpdate {
             sweep::after_the_end(&self.context.client).await;
         }
@@ -216,7 +216,7 @@ impl Worker {
             }
             Decision::Act(action) => {
                 let outcome =
-                    act::act(&self.context.client, &self.context.stores.grs, &self.record, &action).await;
+                    act::act(&self.context.client, &self.context.stores, &self.record, &action).await;
                 Ok(self.acted(&action, outcome).await)
             }
             Decision::Guard(action) => {
@@ -296,6 +296,7 @@ impl Worker {
             status.timeline.len() != old.timeline.len() || status.timeline.last() != old.timeline.last();
         let shared = status.rolling.as_ref().map(|rolling| rolling.active.clone());
         let mut written = act::write_status(&self.context.client, &self.record, status).await?;
+        self.context.stores.records.at_least(&written);
         // The answer has claims of its own, which are these.
         if let (Some(mine), Some(answered)) =
             (shared, written.status.as_mut().and_then(|s| s.rolling.as_mut()))

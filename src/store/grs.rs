@@ -3,27 +3,23 @@
 //! What is shown is never older than what this process itself has written last, and nothing is shown while the watch is
 //! not known to be in sync: then the reader asks the API server.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::view::{Habits, View};
+use super::written::{Written, version_of};
 use crate::cluster::gr_resource;
 use crate::gr::api_version;
 
 /// Grs fetched with one call.
 const PAGE: u32 = 100;
-/// A watch that does not show a write of ours within this time has been given up by then.
-const SHOWN_WITHIN: Duration = Duration::from_secs(120);
 
 /// A gr, word for word as it was sent.
 #[derive(Clone, Debug)]
@@ -41,20 +37,12 @@ struct Inner {
     client: Client,
     /// By `group/version`, in the order in which they are asked.
     views: Mutex<Vec<(String, View<Arc<ServedGr>>)>>,
-    /// The last write of this process to each gr, by name.
-    written: Mutex<BTreeMap<String, (Written, Instant)>>,
-}
-
-/// What a write left behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Written {
-    Version(u64),
-    Gone(String),
+    written: Written,
 }
 
 impl Grs {
     pub(super) fn new(client: Client) -> Self {
-        Self(Arc::new(Inner { client, views: Mutex::default(), written: Mutex::default() }))
+        Self(Arc::new(Inner { client, views: Mutex::default(), written: Written::default() }))
     }
 
     /// Watches whatever APIs serve grs. Runs until dropped.
@@ -89,7 +77,7 @@ impl Grs {
             return None;
         }
         let found = views.iter().find_map(|(_, view)| view.get(name))?;
-        self.is_current(name, Some(&found)).then_some(found)
+        self.0.written.is_shown(name, Some(&found.meta)).then_some(found)
     }
 
     /// Every gr as it stands, API by API; `None` where only the API server can tell.
@@ -99,49 +87,22 @@ impl Grs {
             return None;
         }
         let all: Vec<_> = views.iter().map(|(version, view)| (version.clone(), view.items())).collect();
-        let names: Vec<String> = lock(&self.0.written).keys().cloned().collect();
-        let current = names.iter().all(|name| {
-            let found = all.iter().flat_map(|(_, grs)| grs).find(|gr| gr.name_any() == *name);
-            self.is_current(name, found)
-        });
-        current.then_some(all)
+        let metas = || all.iter().flat_map(|(_, grs)| grs).map(|gr| &gr.meta);
+        let find = |name: &str| metas().find(|meta| meta.name.as_deref() == Some(name));
+        self.0.written.all_shown(find).then_some(all)
     }
 
     /// Notes that this process has written a gr, and what it is since.
     pub fn wrote(&self, gr: &DynamicObject) {
-        let version = gr.resource_version().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX);
-        self.note(gr.name_any(), Written::Version(version));
+        self.0.written.wrote(&gr.metadata);
     }
 
     /// Notes that this process has deleted a gr; `left` is what finalizers keep of it.
     pub fn deleted(&self, name: &str, uid: &str, left: Option<&DynamicObject>) {
         match left {
             Some(gr) => self.wrote(gr),
-            None => self.note(name.to_owned(), Written::Gone(uid.to_owned())),
+            None => self.0.written.deleted(name, uid),
         }
-    }
-
-    fn note(&self, name: String, what: Written) {
-        let mut written = lock(&self.0.written);
-        written.retain(|_, (_, at)| at.elapsed() < SHOWN_WITHIN);
-        written.insert(name, (what, Instant::now()));
-    }
-
-    /// Whether this is at least as new as the last write of this process.
-    fn is_current(&self, name: &str, found: Option<&Arc<ServedGr>>) -> bool {
-        let mut written = lock(&self.0.written);
-        let Some((what, at)) = written.get(name) else { return true };
-        let current = match (found, what) {
-            (Some(gr), Written::Version(version)) => gr.number() >= *version,
-            (None, Written::Version(_)) => false,
-            (Some(gr), Written::Gone(uid)) => gr.meta.uid.as_ref() != Some(uid),
-            (None, Written::Gone(_)) => true,
-        };
-        if current || at.elapsed() >= SHOWN_WITHIN {
-            written.remove(name);
-            return true;
-        }
-        false
     }
 }
 
@@ -156,7 +117,7 @@ impl ServedGr {
 
     /// Its version, as a number.
     pub fn number(&self) -> u64 {
-        self.meta.resource_version.as_ref().and_then(|v| v.parse().ok()).unwrap_or_default()
+        version_of(&self.meta, 0)
     }
 }
 

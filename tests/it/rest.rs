@@ -12,6 +12,7 @@ mod nodes;
 mod options;
 mod planning;
 mod reads;
+mod records;
 mod refusals;
 mod repeat;
 mod sight;

@@ -88,7 +88,7 @@ impl Authority {
             (Need::Gr(verb), About::Everything) => self.ask_about_gr(&user, verb, "", context).await?,
             (Need::Gr(verb), About::Gr(gr)) => self.ask_about_gr(&user, verb, gr, context).await?,
             (Need::Gr(verb), About::Record(id)) => {
-                record = self.record(id.as_deref()).await?;
+                record = self.record(id.as_deref(), verb, context).await?;
                 let gr = record.as_ref().and_then(Lenient::gr).unwrap_or_default();
                 self.ask_about_gr(&user, verb, gr, context).await.map_err(|refusal| {
                     // The cluster's own words name the gr.
@@ -99,8 +99,18 @@ impl Authority {
         Ok((user.username.unwrap_or_default(), record))
     }
 
-    async fn record(&self, id: Option<&str>) -> Result<Option<Lenient>, ApiError> {
+    async fn record(
+        &self,
+        id: Option<&str>,
+        verb: &str,
+        context: &Context,
+    ) -> Result<Option<Lenient>, ApiError> {
         let Some(id) = id else { return Ok(None) };
+        if verb == "get"
+            && let Some(stored) = context.known.record(id)
+        {
+            return Lenient::of(&stored).map(Some);
+        }
         let api: Api<Lenient> = Api::all(self.client.clone());
         match cluster::get(&api, id).await {
             Ok(record) => Ok(record),

@@ -80,7 +80,7 @@ async fn shown(
     may_change: bool,
 ) -> Result<String, ApiError> {
     // Always of now: what was just seen of the nodes may be shown once more, how the upgrade stands may not.
-    let records = context.records(name).await?;
+    let records = context.shown_records(name).await?;
     let seen = context.whole_fleet(name, Some(&records)).await?;
     let now = context.clock.now();
     let active = preflight::active(&records);

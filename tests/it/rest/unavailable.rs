@@ -25,7 +25,6 @@ async fn an_api_server_that_is_away_is_503_in_the_envelope_and_no_crash() {
         for (on, method, path, operation) in [
             ("GET gcuresources/", "GET", format!("{GR}/resource/driver"), "Get"),
             ("GET daemonsets/", "GET", format!("{GR}/resource/driver"), "Get"),
-            ("GET gcuupgrades", "GET", "/gum/v1/upgrades".to_owned(), "List"),
             ("GET gcuupgrades", "DELETE", GR.to_owned(), "Delete"),
             ("PUT gcuresources", "PUT", GR.to_owned(), "Upgrade"),
             ("POST gcuupgrades", "PUT", format!("{GR}?wait=1m"), "Upgrade"),

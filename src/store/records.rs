@@ -1,0 +1,148 @@
+//! The records as the API server serves them, for readers: pollers cost it nothing.
+//!
+//! What is shown is never older than what this process itself has written or told last, and nothing is shown while the
+//! watch is not known to be in sync: then the reader asks the API server.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::core::ObjectMeta;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::view::{Habits, View};
+use super::written::Written;
+use crate::record::GcuUpgrade;
+
+/// Records fetched with one call: each holds two manifests.
+const PAGE: u32 = 50;
+
+/// A record as it was sent. It is kept as text: ten records of each gr, each with two manifests, would take several
+/// times as much memory as objects.
+#[derive(Clone, Debug)]
+pub struct StoredRecord {
+    meta: ObjectMeta,
+    gr: Option<String>,
+    text: Box<str>,
+}
+
+/// What is known of the records.
+#[derive(Clone)]
+pub struct Records(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    view: Mutex<Option<View<Arc<StoredRecord>>>>,
+    written: Written,
+}
+
+impl Records {
+    pub(super) fn new(client: Client) -> Self {
+        Self(Arc::new(Inner { client, view: Mutex::default(), written: Written::default() }))
+    }
+
+    /// Watches them once their CRD is there. Runs until dropped; `missing` says why it is not.
+    pub async fn run(self, mut missing: watch::Receiver<Option<String>>) {
+        if missing.wait_for(Option::is_none).await.is_ok() {
+            let api: Api<StoredRecord> = Api::all(self.0.client.clone());
+            let habits = Habits { differs: |_, _| false, lists_again: true };
+            let config = watcher::Config::default().page_size(PAGE);
+            let view = View::start_with("gcuupgrades", api, config, |r| Some(Arc::new(r)), habits);
+            *self.view() = Some(view);
+        }
+        std::future::pending().await
+    }
+
+    /// A record as it stands; `None` where only the API server can tell, or has the words for there being none.
+    pub fn get(&self, name: &str) -> Option<Arc<StoredRecord>> {
+        let view = self.view();
+        let found = view.as_ref().filter(|view| view.is_in_sync())?.get(name)?;
+        self.0.written.is_shown(name, Some(&found.meta)).then_some(found)
+    }
+
+    /// Every record as it stands; `None` where only the API server can tell.
+    pub fn list(&self) -> Option<Vec<Arc<StoredRecord>>> {
+        let all = self.view().as_ref().filter(|view| view.is_in_sync())?.items();
+        let find = |name: &str| all.iter().map(|r| &r.meta).find(|meta| meta.name.as_deref() == Some(name));
+        self.0.written.all_shown(find).then_some(all)
+    }
+
+    /// Notes that this process has written a record, or has told somebody of this version.
+    pub fn at_least(&self, record: &GcuUpgrade) {
+        self.0.written.wrote(&record.metadata);
+    }
+
+    /// Notes that this process has deleted a record.
+    pub fn deleted(&self, name: &str, uid: &str) {
+        self.0.written.deleted(name, uid);
+    }
+
+    fn view(&self) -> MutexGuard<'_, Option<View<Arc<StoredRecord>>>> {
+        self.0.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StoredRecord {
+    /// The gr that it is about; `None` when it does not say so legibly.
+    pub fn gr(&self) -> Option<&str> {
+        self.gr.as_deref()
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// That it is none of these.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for StoredRecord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(deserializer)?;
+        // Nobody asks for these, and they are long.
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let meta = ObjectMeta {
+            name: text("/metadata/name"),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        Ok(Self { meta, gr: text("/spec/gr"), text: object.to_string().into() })
+    }
+}
+
+impl Resource for StoredRecord {
+    type DynamicType = ();
+    type Scope = <GcuUpgrade as Resource>::Scope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        GcuUpgrade::kind(&())
+    }
+
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        GcuUpgrade::group(&())
+    }
+
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        GcuUpgrade::version(&())
+    }
+
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        GcuUpgrade::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
