@@ -6,6 +6,7 @@
 pub mod discovery;
 mod errors;
 pub mod install;
+pub mod streaming;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -202,6 +203,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         request.headers_mut().insert(USER_AGENT, OURSELVES);
+        streaming::as_of_now(&mut request);
         let verb = verb(&request);
         let (begun, metrics, server) = (Instant::now(), self.metrics.clone(), self.server.clone());
         let answer = self.inner.call(request);
@@ -217,7 +219,8 @@ where
             let code = answer.as_ref().map(|a| a.status().as_u16()).unwrap_or_default();
             metrics.api_call(verb, code, begun.elapsed());
             let watched = (verb == "watch").then_some(metrics);
-            if code != 200
+            // Of a watch, 422 says that it cannot begin with a list: it is begun otherwise.
+            if !matches!(code, 200 | 422)
                 && let Some(metrics) = &watched
             {
                 metrics.watch_broke_off();

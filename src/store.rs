@@ -13,6 +13,7 @@ mod views;
 mod written;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::future::BoxFuture;
@@ -20,9 +21,11 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::DynamicObject;
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use crate::cluster::streaming::Streaming;
 use crate::observe::deployment_state;
 use crate::observe::fleet::{self, Interest, SeenPod, SeenSet, Template};
 use crate::observe::refusals::{self, Refusal};
@@ -52,6 +55,7 @@ pub struct Stores {
     pub grs: Grs,
     /// The records, for readers.
     pub records: Records,
+    streaming: Streaming,
 }
 
 /// By what each is about; `()` where there is one for the whole cluster.
@@ -84,6 +88,7 @@ impl Stores {
             client,
             open: Arc::default(),
             look: OpenLook::default(),
+            streaming: Streaming::default(),
         }
     }
 
@@ -108,7 +113,7 @@ impl Stores {
         let differs = |old: &Arc<NodeState>, new: &Arc<NodeState>| !old.is_alike(new);
         let api: Api<Node> = Api::all(self.client.clone());
         shared(&mut self.open().nodes, (), || {
-            let habits = Habits { differs, lists_again: false };
+            let habits = Habits { differs, ..self.habits() };
             View::start_with("nodes", api, pages(), |n| Some(fleet::parse_node(&n)), habits)
         })
     }
@@ -117,7 +122,7 @@ impl Stores {
     pub fn sets(&self) -> Arc<View<Arc<SeenSet>>> {
         let api: Api<DaemonSet> = Api::all(self.client.clone());
         shared(&mut self.open().sets, (), || {
-            View::start("daemonsets", api, pages(), |d| Some(fleet::parse_seen_set(&d)))
+            self.view("daemonsets", api, pages(), |d| Some(fleet::parse_seen_set(&d)))
         })
     }
 
@@ -125,7 +130,7 @@ impl Stores {
     pub fn deployments(&self, namespace: &str) -> Arc<View<WorkloadState>> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().deployments, namespace.to_owned(), || {
-            View::start("deployments", api, pages(), |d| Some(deployment_state(&d)))
+            self.view("deployments", api, pages(), |d| Some(deployment_state(&d)))
         })
     }
 
@@ -133,7 +138,7 @@ impl Stores {
     pub fn templates(&self, namespace: &str) -> Arc<View<Template>> {
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().templates, namespace.to_owned(), || {
-            View::start("revisions", api, pages(), |r| fleet::parse_template(&r))
+            self.view("revisions", api, pages(), |r| fleet::parse_template(&r))
         })
     }
 
@@ -141,7 +146,7 @@ impl Stores {
     pub fn refusals(&self, namespace: &str) -> Arc<View<Refusal>> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().refusals, namespace.to_owned(), || {
-            View::start("events", api, pages().fields(refusals::SELECTOR), |e| refusals::parse_refusal(&e))
+            self.view("events", api, pages().fields(refusals::SELECTOR), |e| refusals::parse_refusal(&e))
         })
     }
 
@@ -149,7 +154,7 @@ impl Stores {
     pub fn pods(&self, namespace: &str, selector: &str) -> Arc<View<SeenPod>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         shared(&mut self.open().pods, (namespace.to_owned(), selector.to_owned()), || {
-            View::start("pods", api, pages().labels(selector), |p| fleet::parse_component_pod(&p))
+            self.view("pods", api, pages().labels(selector), |p| fleet::parse_component_pod(&p))
         })
     }
 
@@ -161,8 +166,27 @@ impl Stores {
         let mut open = self.open();
         open.tenants.remove(node);
         shared(&mut open.tenants, node.to_owned(), || {
-            View::start("the pods of a node", api, on_it, |p| fleet::parse_tenant(&p))
+            self.view("the pods of a node", api, on_it, |p| fleet::parse_tenant(&p))
         })
+    }
+
+    fn view<K, T>(
+        &self,
+        what: &'static str,
+        api: Api<K>,
+        config: watcher::Config,
+        parse: impl Fn(K) -> Option<T> + Send + 'static,
+    ) -> View<T>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        T: Clone + PartialEq + Send + 'static,
+    {
+        View::start_with(what, api, config, parse, self.habits())
+    }
+
+    fn habits<T: PartialEq>(&self) -> Habits<T> {
+        let streaming = Some(self.streaming.clone());
+        Habits { differs: |old, new| old != new, lists_again: false, streaming }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

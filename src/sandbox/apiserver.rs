@@ -1,4 +1,5 @@
-//! A Kubernetes API server in the process, version 1.20 in its manners.
+//! A Kubernetes API server in the process, version 1.20 in its manners, but for what clients find out by asking: that
+//! `policy/v1` is there, and that a watch can begin with everything that is there (`sendInitialEvents`).
 //!
 //! It answers the verbs that this product and kubectl use as the real server does, down to the words of its
 //! errors; recorded answers of a real server are the test. Anything else is answered 501, so that a test
@@ -74,17 +75,19 @@ pub struct ApiServer {
 impl ApiServer {
     /// An empty cluster with the namespaces that every cluster has.
     pub fn new(clock: Clock) -> Self {
-        Self::with_types(clock, resources::builtins(true))
+        Self::with_types(clock, resources::builtins(true), true)
     }
 
-    /// The same without `policy/v1`, as before Kubernetes 1.21: evictions and budgets are `v1beta1` only.
-    pub fn without_policy_v1(clock: Clock) -> Self {
-        Self::with_types(clock, resources::builtins(false))
+    /// The same as Kubernetes 1.20 has it: evictions and budgets are `v1beta1` only, and no watch begins with what is
+    /// there.
+    pub fn old(clock: Clock) -> Self {
+        Self::with_types(clock, resources::builtins(false), false)
     }
 
-    fn with_types(clock: Clock, types: Vec<ResourceType>) -> Self {
+    fn with_types(clock: Clock, types: Vec<ResourceType>, streams_lists: bool) -> Self {
+        let followers = &[crd::follow, disruption::follow];
         let server = Self {
-            store: Arc::new(Store::new(clock, types, &[crd::follow, disruption::follow])),
+            store: Arc::new(Store::new(clock, types, streams_lists, followers)),
             listeners: Arc::default(),
         };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {

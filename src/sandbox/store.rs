@@ -70,6 +70,8 @@ pub(crate) type ObjectKey = (String, String);
 pub struct Store {
     state: Mutex<State>,
     clock: Clock,
+    /// A watch may begin with what is there, and say where that ends.
+    pub(crate) streams_lists: bool,
 }
 
 /// The objects of one resource type.
@@ -94,7 +96,12 @@ pub(crate) struct State {
 }
 
 impl Store {
-    pub(crate) fn new(clock: Clock, types: Vec<ResourceType>, followers: &'static [Follower]) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        types: Vec<ResourceType>,
+        streams_lists: bool,
+        followers: &'static [Follower],
+    ) -> Self {
         let types: BTreeMap<_, _> = types.into_iter().map(|kind| (kind.key(), Arc::new(kind))).collect();
         let state = State {
             types,
@@ -106,7 +113,7 @@ impl Store {
             hooks: Vec::new(),
             followers,
         };
-        Self { state: Mutex::new(state), clock }
+        Self { state: Mutex::new(state), clock, streams_lists }
     }
 
     /// Every object of a resource type, ordered by namespace and name: the truth, for test oracles.

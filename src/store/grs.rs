@@ -63,7 +63,7 @@ impl Grs {
         }
         let start = |api_version: &String| {
             let api: Api<ServedGr> = Api::all_with(self.0.client.clone(), &gr_resource(api_version));
-            let habits = Habits { differs: |_, _| false, lists_again: true };
+            let habits = Habits { differs: |_, _| false, lists_again: true, streaming: None };
             let config = watcher::Config::default().page_size(PAGE);
             (api_version.clone(), View::start_with("grs", api, config, |gr| Some(Arc::new(gr)), habits))
         };

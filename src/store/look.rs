@@ -125,7 +125,7 @@ impl Look {
         let templates: Vec<_> = namespaces.into_iter().map(|namespace| stores.templates(namespace)).collect();
         let (api, config) = (Api::<Pod>::all(stores.client.clone()), watcher::Config::default());
         let wanted = interest.clone();
-        let pods = View::start("all pods", api, config.page_size(PAGE), move |pod| bound(&wanted, &pod));
+        let pods = stores.view("all pods", api, config.page_size(PAGE), move |pod| bound(&wanted, &pod));
         let wake = Arc::new(Notify::new());
         nodes.wakes(&wake);
         templates.iter().for_each(|view| view.wakes(&wake));

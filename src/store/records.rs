@@ -48,7 +48,7 @@ impl Records {
     pub async fn run(self, mut missing: watch::Receiver<Option<String>>) {
         if missing.wait_for(Option::is_none).await.is_ok() {
             let api: Api<StoredRecord> = Api::all(self.0.client.clone());
-            let habits = Habits { differs: |_, _| false, lists_again: true };
+            let habits = Habits { differs: |_, _| false, lists_again: true, streaming: None };
             let config = watcher::Config::default().page_size(PAGE);
             let view = View::start_with("gcuupgrades", api, config, |r| Some(Arc::new(r)), habits);
             *self.view() = Some(view);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use crate::cluster::streaming::{self, Streaming};
 use crate::cluster::watch_text;
 use crate::telemetry::trouble::Trouble;
 
@@ -27,6 +28,8 @@ pub struct Habits<T> {
     /// A watch that is taken up again does not say so until something changes. Where it matters whether the view is
     /// in sync, it lists again instead.
     pub lists_again: bool,
+    /// The watch may begin with what is there, in the place of a list.
+    pub streaming: Option<Streaming>,
 }
 
 /// What one watch has shown. The watch ends when the view is dropped.
@@ -89,7 +92,7 @@ impl<T: Clone + PartialEq + Send + 'static> View<T> {
             api,
             config,
             parse,
-            Habits { differs: |old, new| old != new, lists_again: false },
+            Habits { differs: |old, new| old != new, lists_again: false, streaming: None },
         )
     }
 }
@@ -110,7 +113,7 @@ impl<T: Clone + Send + 'static> View<T> {
         let shared = state.clone();
         let task = tokio::spawn(async move {
             let mut trouble = Trouble::default();
-            let begin = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+            let begin = || streaming::watch(api.clone(), config.clone(), habits.streaming.clone());
             let (mut events, mut pause) = (begin(), LISTS_AGAIN.0);
             while let Some(event) = events.next().await {
                 let interrupted = match event {

@@ -55,8 +55,7 @@ async fn the_sandbox_answers_as_recorded() {
     let mut checks = 0;
     let mut differences = Vec::new();
     for name in names() {
-        let server =
-            ApiServer::without_policy_v1(Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap()));
+        let server = ApiServer::old(Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap()));
         let script = script(&name);
         let answers = run(&server.client(), &script).await;
         checks += script.steps.iter().filter(|step| !step.unchecked).count();

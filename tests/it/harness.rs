@@ -127,7 +127,7 @@ async fn cluster(backend: Backend, old: bool) -> Option<(Client, Option<ApiServe
     match backend {
         Backend::Sandbox => {
             let clock = Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
-            let api = if old { ApiServer::without_policy_v1(clock) } else { ApiServer::new(clock) };
+            let api = if old { ApiServer::old(clock) } else { ApiServer::new(clock) };
             Some((api.client_as("person"), Some(api), clock))
         }
         Backend::Real(plane) => Some((plane.cluster().await?.client().await, None, Clock::system())),
@@ -147,7 +147,7 @@ impl Harness {
         Self::set_on(false, backend, world, faults).await
     }
 
-    /// `old`: a cluster from before `policy/v1`, if it is not a real one.
+    /// `old`: a cluster as of Kubernetes 1.20, if it is not a real one.
     pub(crate) async fn set_on(
         old: bool,
         backend: Backend,

@@ -17,6 +17,7 @@ mod refusals;
 mod repeat;
 mod sight;
 mod steps;
+mod streaming;
 mod text;
 mod unavailable;
 mod unreadable;

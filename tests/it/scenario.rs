@@ -167,7 +167,7 @@ pub(crate) async fn set(
     scenario.faults.iter().for_each(|rule| faults.add(rule.clone()));
     let world = scenario.world(backend, prefix);
     let manifests = Manifests::of(scenario, &world);
-    let mut harness = Harness::set_on(scenario.world.without_policy_v1, backend, world, faults).await?;
+    let mut harness = Harness::set_on(scenario.world.old, backend, world, faults).await?;
     scenario.world.change(&harness).await;
     for (file, manifest) in &manifests.blueprints {
         std::fs::write(harness.blueprints.path().join(file), manifest.to_string()).unwrap();

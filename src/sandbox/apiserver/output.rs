@@ -100,9 +100,13 @@ impl Renderer<'_> {
         Ok(format!("{{\"type\":\"{kind}\",\"object\":{shown}}}\n"))
     }
 
-    /// The line that tells a watcher how far it has seen.
-    pub(crate) fn bookmark(&self, version: u64) -> Result<String, ApiError> {
-        let metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+    /// The line that tells a watcher how far it has seen, and whether that is where what was there at its beginning
+    /// ends.
+    pub(crate) fn bookmark(&self, version: u64, ends_list: bool) -> Result<String, ApiError> {
+        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        if ends_list {
+            json::set(&mut metadata, &["annotations"], json!({"k8s.io/initial-events-end": "true"}));
+        }
         let object = match self.view {
             View::Whole => json!({
                 "kind": self.kind.kind, "apiVersion": self.kind.api_version(&self.version.name), "metadata": metadata,

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    error::{ApiError, reply},
+    error::{ApiError, Cause, reply},
     output::{Renderer, View},
     path::ResourcePath,
     read,
@@ -42,9 +42,7 @@ pub(crate) fn watch(
     query: &Query,
     view: View,
 ) -> Result<Response, ApiError> {
-    if query.is_set("sendInitialEvents") && !query.get("sendInitialEvents").is_empty() {
-        return Err(ApiError::not_implemented("watch-list (sendInitialEvents)"));
-    }
+    let owes_end = asks_for_initial_events(query, store.streams_lists)?;
     let selector = Selector::parse(place.kind, query.get("labelSelector"), query.get("fieldSelector"))?;
     let asked = read::asked_version(query)?;
     let timeout = query.number("timeoutSeconds").map_or(DEFAULT_TIMEOUT, Duration::from_secs);
@@ -64,6 +62,7 @@ pub(crate) fn watch(
         view,
         seen: asked,
         pending: VecDeque::new(),
+        owes_end,
         first: true,
         ended: false,
         ticks: query.is_set("allowWatchBookmarks").then_some(ticks),
@@ -73,6 +72,33 @@ pub(crate) fn watch(
         watcher.begin_with_present_objects();
     }
     Ok(reply(200, "application/json", Body::from_stream(watcher.lines())))
+}
+
+/// Whether the watch has to say where what is there at its beginning ends. Only then nothing may be older than what
+/// is asked for, and this server has no older state to begin with.
+fn asks_for_initial_events(query: &Query, offered: bool) -> Result<bool, ApiError> {
+    let (initial, version_match) = (query.get("sendInitialEvents"), query.get("resourceVersionMatch"));
+    let forbidden = |whys: &[&str]| {
+        let causes: Vec<Cause> =
+            whys.iter().map(|why| Cause::forbidden("resourceVersionMatch", why)).collect();
+        Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &causes))
+    };
+    match (initial, version_match) {
+        (_, "") if initial.is_empty() || !offered => Ok(false),
+        (_, _) if !offered => {
+            let all = [
+                "resourceVersionMatch is forbidden for watch",
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ];
+            let [first, _] = all;
+            if query.get("resourceVersion").is_empty() { forbidden(&all) } else { forbidden(&[first]) }
+        }
+        ("", _) => {
+            forbidden(&["resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"])
+        }
+        (initial, "NotOlderThan") => Ok(initial == "true"),
+        _ => forbidden(&["sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"]),
+    }
 }
 
 struct Watcher {
@@ -88,6 +114,8 @@ struct Watcher {
     /// Everything up to this version has been taken into `pending`.
     seen: u64,
     pending: VecDeque<(&'static str, Arc<Value>)>,
+    /// What there was at the beginning has not been told to its end.
+    owes_end: bool,
     /// No event has been told yet.
     first: bool,
     ended: bool,
@@ -120,6 +148,9 @@ impl Watcher {
             if !self.pending.is_empty() {
                 return Some(self.tell());
             }
+            if std::mem::take(&mut self.owes_end) {
+                return self.renderer().bookmark(self.seen, true).ok();
+            }
             self.wakeups.mark_unchanged();
             if let Err(error) = self.catch_up() {
                 self.ended = true;
@@ -129,7 +160,7 @@ impl Watcher {
                 continue;
             }
             if self.wait().await && self.catch_up().is_ok() && self.pending.is_empty() && !self.ended {
-                return self.renderer().bookmark(self.seen).ok();
+                return self.renderer().bookmark(self.seen, false).ok();
             }
         }
     }

@@ -15,13 +15,11 @@ use super::commands::{fleet, rolling, start, until_phase};
 use super::*;
 use crate::faults::{Fault, Rule};
 
-/// Lists of pods that the service has asked for, but for watches.
+/// Lists of pods that the service has asked for, and watches that begin with one.
 fn lists(harness: &Harness) -> usize {
+    let lists = |path: &str| !path.contains("watch=") || path.contains("sendInitialEvents=true");
     let calls = harness.faults.calls();
-    calls
-        .iter()
-        .filter(|c| c.method == "GET" && c.path.contains("/pods?") && !c.path.contains("watch="))
-        .count()
+    calls.iter().filter(|c| c.method == "GET" && c.path.contains("/pods?") && lists(&c.path)).count()
 }
 
 /// Lists of a resource that the service has asked for, but for watches.

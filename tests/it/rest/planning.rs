@@ -250,7 +250,7 @@ async fn one_component_is_planned_with_those_after_it_and_a_long_list_is_cut_in_
 #[tokio::test(start_paused = true)]
 async fn budgets_of_clusters_before_policy_v1_are_read_too() {
     let clock = gcu_upgrade_manager::clock::Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
-    let client = gcu_upgrade_manager::sandbox::apiserver::ApiServer::without_policy_v1(clock).client();
+    let client = gcu_upgrade_manager::sandbox::apiserver::ApiServer::old(clock).client();
     let kind = kube::api::GroupVersionKind::gvk("policy", "v1beta1", "PodDisruptionBudget");
     let resource = kube::api::ApiResource::from_gvk_with_plural(&kind, "poddisruptionbudgets");
     let api: kube::Api<DynamicObject> = kube::Api::namespaced_with(client.clone(), "default", &resource);

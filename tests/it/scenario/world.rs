@@ -27,8 +27,8 @@ pub(crate) struct WorldSpec {
     pub(crate) keeper: bool,
     /// A Lease says which of several replicas acts.
     pub(crate) lease: bool,
-    /// A cluster from before `policy/v1`.
-    pub(crate) without_policy_v1: bool,
+    /// A cluster as of Kubernetes 1.20: before `policy/v1`, and before watches that begin with a list.
+    pub(crate) old: bool,
     /// Pods of users.
     pub(crate) tenants: Vec<Tenant>,
     /// Jobs on several nodes.

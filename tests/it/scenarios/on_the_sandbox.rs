@@ -206,6 +206,7 @@ scenarios! {
     rolling_next_when_gcus_are_back
     rolling_no_pod_can_be_created_rolls_back
     rolling_node_selector
+    rolling_on_an_old_cluster
     rolling_operator_ignores
     rolling_operator_on_delete
     rolling_operator_reasserts
@@ -241,7 +242,6 @@ scenarios! {
     rolling_unknown_field
     rolling_unknown_field_silent
     rolling_users_move_on
-    rolling_without_policy_v1
     second_upgrade_refused
     slowness_never_rolls_back
     status_cut

@@ -66,7 +66,7 @@ impl Harness {
     }
 }
 
-/// While the API server is away, REST answers 503 with the reason; `/livez` knows nothing of it. Until it is back.
+/// While the API server is away, whatever needs it is answered 503 with the reason; `/livez` knows nothing of it. Until it is back.
 pub(super) async fn says_that_it_is_away(harness: &Harness) {
     let why = match harness.faults.away() {
         Some(Fault::Refuse) => "connection refused",
@@ -77,7 +77,8 @@ pub(super) async fn says_that_it_is_away(harness: &Harness) {
         _ => "",
     };
     if !why.is_empty() {
-        let answer = harness.must("GET", "/gum/v1/upgrades", "").await;
+        let cancel = format!("/gum/v1/gr/{}/cancel?dryRun=true", harness.gr());
+        let answer = harness.must("POST", &cancel, "").await;
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert!(answer.error().contains(why), "REST says {why:?}: {}", answer.text);
         assert_eq!(harness.must("GET", "/livez", "").await.status, 200);
