@@ -187,7 +187,10 @@ impl Store {
     pub(crate) fn wakeups(&self, key: &TypeKey, node: Option<&str>) -> watch::Receiver<u64> {
         let mut state = self.lock();
         match node {
-            Some(node) => state.by_node.wakeups(node),
+            Some(node) => {
+                let revision = state.revision;
+                state.by_node.wakeups(node, revision)
+            }
             None => state.table_mut(key).wakeups.subscribe(),
         }
     }

@@ -1,16 +1,20 @@
 //! RollingUpdate on a real API server with the real DaemonSet controller, in real time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use gcu_upgrade_manager::clock::Clock;
 use gcu_upgrade_manager::record::{GcuUpgrade, Phase};
 use gcu_upgrade_manager::sandbox::actors::operator::OperatorBehaviour;
 use gcu_upgrade_manager::sandbox::world::{World, documented_gr};
-use kube::Api;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::kube::{OF_SCENARIOS, Plane, RealCluster};
 use crate::looks::ask;
@@ -30,11 +34,48 @@ struct Run {
     took: Duration,
     ideal: Duration,
     told: f64,
+    /// From the end of a pod to its successor, on average.
+    pace: Duration,
     /// Calls of the service from the request to the end, by verb.
     calls: BTreeMap<String, u64>,
     cpu: f64,
     memory: f64,
     servers: f64,
+}
+
+/// How long the DaemonSet controller takes from the end of each pod to its successor being bound to the same node: for as
+/// long as this runs.
+async fn successors(client: Client, pace: Arc<Mutex<Vec<Duration>>>) {
+    let mut ended: BTreeMap<(String, String), Instant> = BTreeMap::new();
+    let place = |pod: &Pod| {
+        let owner = pod.owner_references().first().map(|owner| owner.uid.clone())?;
+        Some((owner, pod.spec.as_ref()?.node_name.clone()?))
+    };
+    let mut events = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Delete(pod)) => ended.extend(place(&pod).map(|place| (place, Instant::now()))),
+            Ok(watcher::Event::Apply(pod)) => {
+                let since = place(&pod).and_then(|place| ended.remove(&place));
+                pace.lock().unwrap().extend(since.map(|since| since.elapsed()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The first cordon and the last change of one, for as long as this runs.
+async fn cordons(client: Client, seen: Arc<Mutex<Vec<Instant>>>) {
+    let mut cordoned: BTreeSet<String> = BTreeSet::new();
+    let mut nodes = watcher(Api::<Node>::all(client), watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = nodes.next().await {
+        let Ok(watcher::Event::Apply(node)) = event else { continue };
+        let is_cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+        let name = node.name_any();
+        if is_cordoned && cordoned.insert(name.clone()) || !is_cordoned && cordoned.remove(&name) {
+            seen.lock().unwrap().push(Instant::now());
+        }
+    }
 }
 
 /// Calls to the API server so far, by verb.
@@ -88,6 +129,12 @@ async fn measure(plane: Plane, nodes: usize) -> Option<Run> {
     let path = home.path().to_owned();
     let (_, service) = tokio::task::spawn_blocking(move || until_ready(&path)).await.unwrap();
     sleep(Duration::from_secs(5)).await;
+    let pace: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let changes: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let watching = [
+        tokio::spawn(successors(real.client().await, pace.clone())),
+        tokio::spawn(cordons(real.client().await, changes.clone())),
+    ];
     let (before, cpu_before) = (calls(&service).await, service.cpu());
     let body = json!({
         "file": "next.json", "strategy": "RollingUpdate",
@@ -109,13 +156,17 @@ async fn measure(plane: Plane, nodes: usize) -> Option<Run> {
     let mut calls = calls(&service).await;
     calls.iter_mut().for_each(|(verb, count)| *count -= before.get(verb).copied().unwrap_or_default());
     let rolling = status.rolling.unwrap();
-    let took = rolling.last_done_at.unwrap().duration_since(rolling.first_claim_at.unwrap());
-    let took = Duration::try_from(took).unwrap();
+    watching.iter().for_each(|watching| watching.abort());
+    let changes = changes.lock().unwrap().clone();
+    let took = changes.last().unwrap().duration_since(changes[0]);
+    let recorded = rolling.last_done_at.unwrap().duration_since(rolling.first_claim_at.unwrap());
+    let paces = pace.lock().unwrap().clone();
     Some(Run {
         nodes,
         took,
         ideal: ideal(Setting { nodes, at_once: AT_ONCE, tenants: Tenants::None }),
-        told: rolling.ideal_ms as f64 / took.as_millis() as f64,
+        pace: paces.iter().sum::<Duration>() / u32::try_from(paces.len().max(1)).unwrap(),
+        told: rolling.ideal_ms as f64 / recorded.as_millis() as f64,
         calls,
         cpu: service.cpu() - cpu_before,
         memory: service.peak() / MIB,
@@ -135,10 +186,18 @@ pub(crate) fn print(size: Option<usize>) {
         cells.extend(runs.iter().map(value));
         rows.push(cells);
     };
-    line("took", &|run| format!("{:.0} s", run.took.as_secs_f64()));
+    line("took", &|run| format!("{:.1} s", run.took.as_secs_f64()));
     line("ideal window", &|run| format!("{:.0} s", run.ideal.as_secs_f64()));
     line("efficiency, against the world's own times", &|run| {
         format!("{:.3}", run.ideal.as_secs_f64() / run.took.as_secs_f64())
+    });
+    line("from a pod's end to its successor, mean", &|run| {
+        format!("{:.0} ms", run.pace.as_secs_f64() * 1000.0)
+    });
+    line("efficiency, with that time in the window", &|run| {
+        let swaps = (SWAPPED * run.nodes / AT_ONCE) as f64;
+        let window = run.ideal.as_secs_f64() + run.pace.as_secs_f64() * swaps;
+        format!("{:.3}", window / run.took.as_secs_f64())
     });
     line("efficiency, as the status tells it", &|run| format!("{:.3}", run.told));
     for verb in ["get", "list", "watch", "create", "update", "patch", "delete"] {

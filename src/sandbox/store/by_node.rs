@@ -2,7 +2,7 @@
 //! and not what happens anywhere.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -17,7 +17,11 @@ const HISTORY: usize = 64;
 
 /// The pods of every node.
 #[derive(Default)]
-pub(super) struct ByNode(BTreeMap<String, OnNode>);
+pub(super) struct ByNode {
+    nodes: BTreeMap<String, OnNode>,
+    /// Nodes of which somebody watches the pods, or has since the last that began to.
+    watched: BTreeSet<String>,
+}
 
 /// The pods bound to a node.
 pub(crate) struct OnNode {
@@ -36,15 +40,27 @@ impl Default for OnNode {
 
 impl ByNode {
     pub(super) fn get(&self, node: &str) -> Option<&OnNode> {
-        self.0.get(node)
+        self.nodes.get(node)
     }
 
-    pub(super) fn wakeups(&mut self, node: &str) -> watch::Receiver<u64> {
-        self.0.entry(node.to_owned()).or_default().wakeups.subscribe()
+    /// A receiver that wakes at every change of a pod on this node. What happened on nodes that nobody watches any more,
+    /// up to this revision, is forgotten: a rollout watches each node once.
+    pub(super) fn wakeups(&mut self, node: &str, revision: u64) -> watch::Receiver<u64> {
+        let nodes = &mut self.nodes;
+        self.watched.retain(|name| {
+            let Some(watched) = nodes.get_mut(name) else { return false };
+            let is_watched = watched.wakeups.receiver_count() > 0;
+            if !is_watched {
+                (watched.history, watched.since) = (VecDeque::new(), revision);
+            }
+            is_watched
+        });
+        self.watched.insert(node.to_owned());
+        nodes.entry(node.to_owned()).or_default().wakeups.subscribe()
     }
 
     pub(super) fn compact(&mut self, revision: u64) {
-        for node in self.0.values_mut() {
+        for node in self.nodes.values_mut() {
             node.history.clear();
             node.since = revision;
             node.wakeups.send_replace(revision);
@@ -62,10 +78,10 @@ impl ByNode {
         };
         let (before, now) = (node_of(&change.old), node_of(&change.new));
         if let Some(left) = before.filter(|before| now.as_ref() != Some(before)) {
-            self.0.entry(left).or_default().take(change, None);
+            self.nodes.entry(left).or_default().take(change, None);
         }
         if let Some(node) = now {
-            self.0.entry(node).or_default().take(change, change.new.as_ref());
+            self.nodes.entry(node).or_default().take(change, change.new.as_ref());
         }
     }
 }
