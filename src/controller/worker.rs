@@ -35,10 +35,6 @@ use look::Look;
 use order::Order;
 use suppressed::Suppressed;
 
-/// Lets a burst of watch events be looked at once: so long, and so much longer for each node. A decision takes as much
-/// longer, and what is decided in a large cluster is not in a hurry.
-const DEBOUNCE: Duration = Duration::from_millis(10);
-const DEBOUNCE_FOR_EACH_NODE: Duration = Duration::from_micros(10);
 /// Nothing polls; this only bounds the harm of a wake-up that was lost.
 const SAFETY_NET: Duration = Duration::from_secs(300);
 /// How long a watch may usually lag behind.
@@ -72,6 +68,8 @@ pub(super) struct Worker {
     eviction: Option<&'static str>,
     /// Nodes that this worker has released.
     released: BTreeSet<String>,
+    /// How long the last decision on views took.
+    thought: Duration,
     /// When the last decision was taken, by both clocks.
     looked: Option<(Timestamp, Instant)>,
     /// See [`Snapshot::undisturbed_since`].
@@ -115,6 +113,7 @@ impl Worker {
             order: Order::default(),
             eviction: None,
             released: BTreeSet::new(),
+            thought: Duration::ZERO,
             looked: None,
             undisturbed_since: None,
             failures: 0,
@@ -163,9 +162,8 @@ impl Worker {
             return Err(self.say_that_it_cannot_look(error).await);
         }
         let mut called = false;
-        match self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo) {
-            Some(seen) => {
-                let decision = self.decide_on_views(seen);
+        match self.decide_on_views() {
+            Some(decision) => {
                 let unread = self.memo.take_unread();
                 if !unread.is_empty() {
                     return self.read_gangs(unread).await;
@@ -371,8 +369,7 @@ impl Worker {
             left.unwrap_or(SAFETY_NET)
         };
         if timeout(left, self.wake.notified()).await.is_ok() {
-            let nodes = u32::try_from(self.views.nodes()).unwrap_or(u32::MAX);
-            sleep(DEBOUNCE.saturating_add(DEBOUNCE_FOR_EACH_NODE.saturating_mul(nodes))).await;
+            sleep(self.debounce()).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Looking at the cluster, and what to say when that cannot be done.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
@@ -15,6 +16,13 @@ use crate::plan::fleet::Fleet;
 use crate::plan::{Decision, Snapshot, cannot_look, decide, decide_with};
 use crate::record::{GcuUpgrade, Strategy};
 
+/// Lets a burst of watch events be looked at once: so long, and so much longer for each node. What is decided in a large
+/// cluster is not in a hurry.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+const DEBOUNCE_FOR_EACH_NODE: Duration = Duration::from_micros(10);
+/// Decisions that take long, those of a Recreate over tens of thousands of pods, take a twentieth of the time.
+const REST_FOR_THOUGHT: u32 = 19;
+const LONGEST_DEBOUNCE: Duration = Duration::from_secs(2);
 /// By so much the clock may be put right without a word.
 const JUMP: SignedDuration = SignedDuration::from_secs(10);
 /// So many failures in a row are not worth a word in the record: an API server that restarts makes some.
@@ -47,8 +55,11 @@ impl Worker {
         Ok(Look::Seen(Box::new(seen)))
     }
 
-    /// Decides on what watches have shown: what has not changed since is not worked out again.
-    pub(super) fn decide_on_views(&mut self, mut seen: Snapshot) -> Decision {
+    /// Decides on what watches have shown: what has not changed since is not worked out again. `None` before all of them
+    /// have listed once.
+    pub(super) fn decide_on_views(&mut self) -> Option<Decision> {
+        let begun = Instant::now();
+        let mut seen = self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo)?;
         seen.guard = self.known_guard();
         let now = self.complete(&mut seen);
         let decision = decide_with(&self.record, &seen, now, &mut self.memo);
@@ -56,7 +67,15 @@ impl Worker {
         // Without what is added to: it would be copied for that.
         let (refusals, gangs) = Default::default();
         self.sight.fleet = Fleet { refusals, gangs, ..seen.fleet };
-        decision
+        self.thought = begun.elapsed();
+        Some(decision)
+    }
+
+    /// How long events are gathered before the next decision.
+    pub(super) fn debounce(&self) -> Duration {
+        let nodes = u32::try_from(self.views.nodes()).unwrap_or(u32::MAX);
+        let gathered = DEBOUNCE.saturating_add(DEBOUNCE_FOR_EACH_NODE.saturating_mul(nodes));
+        gathered.max(self.thought.saturating_mul(REST_FOR_THOUGHT).min(LONGEST_DEBOUNCE))
     }
 
     /// Adds what only the worker knows; answers the time.

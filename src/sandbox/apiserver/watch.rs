@@ -126,9 +126,18 @@ struct Watcher {
 impl Watcher {
     fn begin_with_present_objects(&mut self) {
         let state = self.store.lock();
-        let objects = state.objects(&self.key, &self.namespace).into_iter();
-        let selected = objects.filter(|(_, object)| self.selector.matches(object));
-        self.pending = selected.map(|(_, object)| ("ADDED", object)).collect();
+        let objects: Vec<Arc<Value>> = match self.selector.node(&self.kind) {
+            Some(node) => {
+                state.on_node(node).into_iter().flat_map(|on| on.objects.values().cloned()).collect()
+            }
+            None => state.objects(&self.key, &self.namespace).into_iter().map(|(_, object)| object).collect(),
+        };
+        let is_of_place = |object: &Arc<Value>| {
+            self.namespace.is_empty() || json::text(object, &["metadata", "namespace"]) == self.namespace
+        };
+        let selected =
+            objects.into_iter().filter(|object| is_of_place(object) && self.selector.matches(object));
+        self.pending = selected.map(|object| ("ADDED", object)).collect();
         self.seen = state.revision;
     }
 
