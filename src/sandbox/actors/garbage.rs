@@ -43,7 +43,7 @@ pub async fn run_garbage_collector(client: Client) {
         unwatched: Vec::new(),
         known: BTreeMap::new(),
         owned: BTreeMap::new(),
-        ending: BTreeSet::new(),
+        ending_namespaces: BTreeMap::new(),
         listed: BTreeMap::new(),
         again: BTreeSet::new(),
     };
@@ -79,8 +79,8 @@ struct Collector {
     known: BTreeMap<String, Known>,
     /// The UIDs of what an object owns, by its own.
     owned: BTreeMap<String, BTreeSet<String>>,
-    /// The UIDs of objects that are being deleted.
-    ending: BTreeSet<String>,
+    /// The UIDs of namespaces that are being deleted, by name.
+    ending_namespaces: BTreeMap<String, String>,
     /// The UIDs of a type's list while it is being read.
     listed: BTreeMap<TypeId, BTreeSet<String>>,
     /// Objects to look at again because a call failed.
@@ -183,8 +183,8 @@ impl Collector {
         for owner in &known.owners {
             self.owned.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
-        if known.ending {
-            self.ending.insert(uid.clone());
+        if known.ending && known.of == namespaces() {
+            self.ending_namespaces.insert(known.name.clone(), uid.clone());
         }
         self.known.insert(uid.clone(), known);
         if of.1 == "customresourcedefinitions" {
@@ -207,7 +207,9 @@ impl Collector {
     }
 
     fn take_out(&mut self, uid: &str, known: &Known) {
-        self.ending.remove(uid);
+        if known.of == namespaces() {
+            self.ending_namespaces.remove(&known.name);
+        }
         for owner in &known.owners {
             if let Some(owned) = self.owned.get_mut(&owner.uid) {
                 owned.remove(uid);
@@ -224,10 +226,9 @@ impl Collector {
 
     /// Owners that are deleted after their dependents, and the namespace that is being emptied.
     fn waiting_for(&self, gone: &Known) -> Vec<String> {
-        let is_owner = |uid: &str| gone.owners.iter().any(|owner| owner.uid == uid);
-        let is_namespace = |known: &Known| known.of == namespaces() && known.name == gone.namespace;
-        let waits = |uid: &&String| is_owner(uid) || self.known.get(*uid).is_some_and(is_namespace);
-        self.ending.iter().filter(waits).cloned().collect()
+        let is_ending = |uid: &&String| self.known.get(*uid).is_some_and(|known| known.ending);
+        let owners = gone.owners.iter().map(|owner| &owner.uid).filter(is_ending);
+        owners.chain(self.ending_namespaces.get(&gone.namespace)).cloned().collect()
     }
 
     async fn look_at(&mut self, uid: &str) {

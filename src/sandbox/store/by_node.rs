@@ -43,8 +43,8 @@ impl ByNode {
         self.nodes.get(node)
     }
 
-    /// A receiver that wakes at every change of a pod on this node. What happened up to this revision on nodes that nobody
-    /// watches any more is forgotten: a rollout watches each node once.
+    /// A receiver that wakes at every change of a pod on this node. What happened up to this revision on nodes that
+    /// nobody watches any more is forgotten: a rollout watches each node once.
     pub(super) fn wakeups(&mut self, node: &str, revision: u64) -> watch::Receiver<u64> {
         let nodes = &mut self.nodes;
         self.watched.retain(|name| {
