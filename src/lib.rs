@@ -62,8 +62,8 @@
 //!   Recreate costs the API server is a constant. Pods are watched by the labels of the gr's components; those of
 //!   users only on nodes in work, each from when it is seen to carry the claim. Whoever asks for a plan or for the
 //!   page has all pods watched, for a minute: that explains, and what is accepted is decided on a look of its own.
-//! * A watch begins with what is there now where the API server offers that ([`cluster::streaming`]), never with what one
-//!   of several API servers remembers: a pod that was bound just before its node was cordoned must not be missing.
+//! * A watch begins with what is there now where the API server offers that ([`cluster::streaming`]), never with what
+//!   one of several API servers remembers: a pod that was bound just before its node was cordoned must not be missing.
 //! * Views (what watches have seen) only wake up and explain. When they call for something, the gr and its workloads
 //!   are read and the decision is taken again on that reading. Nodes and pods are thousands: they are listed once,
 //!   and what is done to one is guarded by its version or UID. Nothing is decided about them before that list is

@@ -43,8 +43,8 @@ struct Run {
     servers: f64,
 }
 
-/// How long the DaemonSet controller takes from the end of each pod to its successor being bound to the same node: for as
-/// long as this runs.
+/// How long the DaemonSet controller takes from the end of each pod to its successor being bound to the same node, for
+/// as long as this runs.
 async fn successors(client: Client, pace: Arc<Mutex<Vec<Duration>>>) {
     let mut ended: BTreeMap<(String, String), Instant> = BTreeMap::new();
     let place = |pod: &Pod| {

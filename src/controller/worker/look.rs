@@ -16,8 +16,8 @@ use crate::plan::fleet::Fleet;
 use crate::plan::{Decision, Snapshot, cannot_look, decide, decide_with};
 use crate::record::{GcuUpgrade, Strategy};
 
-/// Lets a burst of watch events be looked at once: so long, and so much longer for each node. What is decided in a large
-/// cluster is not in a hurry.
+/// Lets a burst of watch events be looked at once: so long, and so much longer for each node. What is decided in a
+/// large cluster is not in a hurry.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 const DEBOUNCE_FOR_EACH_NODE: Duration = Duration::from_micros(10);
 /// Decisions that take long, those of a Recreate over tens of thousands of pods, take a twentieth of the time.
@@ -55,8 +55,8 @@ impl Worker {
         Ok(Look::Seen(Box::new(seen)))
     }
 
-    /// Decides on what watches have shown: what has not changed since is not worked out again. `None` before all of them
-    /// have listed once.
+    /// Decides on what watches have shown: what has not changed since is not worked out again. `None` before all of
+    /// them have listed once.
     pub(super) fn decide_on_views(&mut self) -> Option<Decision> {
         let begun = Instant::now();
         let mut seen = self.views.snapshot_of(&self.record, &mut self.sight, &mut self.memo)?;

@@ -66,7 +66,8 @@ impl Harness {
     }
 }
 
-/// While the API server is away, whatever needs it is answered 503 with the reason; `/livez` knows nothing of it. Until it is back.
+/// While the API server is away, whatever needs it is answered 503 with the reason; `/livez` knows nothing of it.
+/// Until it is back.
 pub(super) async fn says_that_it_is_away(harness: &Harness) {
     let why = match harness.faults.away() {
         Some(Fault::Refuse) => "connection refused",
