@@ -15,7 +15,7 @@ use gcu_upgrade_manager::{
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{ConfigMap, Node, Pod},
+    core::v1::{ConfigMap, Namespace, Node, Pod},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
@@ -206,15 +206,22 @@ async fn a_disruption_budget_is_kept_up_to_date_and_spent() {
 async fn what_is_not_there_fails_loudly() {
     let pods: Api<Pod> = Api::default_namespaced(server().client());
     assert_eq!(code(pods.logs("any", &LogParams::default()).await), 501);
-    let streaming = watcher::Config::default().streaming_lists();
-    let mut events = watcher(pods, streaming).boxed();
-    let refused = loop {
-        match events.next().await.unwrap() {
-            Err(error) => break error.to_string(),
-            Ok(_) => continue,
-        }
-    };
-    assert!(refused.contains("does not implement"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_begins_with_what_is_there_and_says_where_that_ends_where_the_server_is_not_old() {
+    let clock = || Clock::following_tokio("2026-01-01T00:00:00Z".parse().unwrap());
+    let streaming = || watcher::Config::default().streaming_lists();
+    let namespaces: Api<Namespace> = Api::all(ApiServer::new(clock()).client());
+    let mut events = watcher(namespaces, streaming()).boxed();
+    let mut told = 0;
+    while !matches!(events.next().await.unwrap().unwrap(), watcher::Event::InitDone) {
+        told += 1;
+    }
+    assert_eq!(told, 1 + 4, "the beginning, and the namespaces that every cluster has");
+    let namespaces: Api<Namespace> = Api::all(ApiServer::old(clock()).client());
+    let refused = watcher(namespaces, streaming()).boxed().next().await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("resourceVersionMatch is forbidden for watch"), "{refused}");
 }
 
 fn code<T>(result: kube::Result<T>) -> u16 {
