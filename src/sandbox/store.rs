@@ -226,6 +226,13 @@ impl State {
         table.objects.range(from..).take_while(|(key, _)| key.0 == namespace).map(pair).collect()
     }
 
+    /// The pods bound to a node, all or those of one namespace.
+    pub(crate) fn objects_on(&self, node: &str, namespace: &str) -> Vec<(ObjectKey, Arc<Value>)> {
+        let of_place = |(key, _): &(&ObjectKey, &Arc<Value>)| namespace.is_empty() || key.0 == namespace;
+        let there = self.on_node(node).into_iter().flat_map(|node| &node.objects).filter(of_place);
+        there.map(|(key, object)| (key.clone(), object.clone())).collect()
+    }
+
     /// The pods bound to a node, and what happened to them.
     pub(crate) fn on_node(&self, node: &str) -> Option<&OnNode> {
         self.by_node.get(node)

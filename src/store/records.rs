@@ -5,11 +5,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kube::api::{ApiResource, DynamicObject};
 use kube::core::ObjectMeta;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -47,10 +47,11 @@ impl Records {
     /// Watches them once their CRD is there. Runs until dropped; `missing` says why it is not.
     pub async fn run(self, mut missing: watch::Receiver<Option<String>>) {
         if missing.wait_for(Option::is_none).await.is_ok() {
-            let api: Api<StoredRecord> = Api::all(self.0.client.clone());
+            let kind = ApiResource::erase::<GcuUpgrade>(&());
+            let api: Api<DynamicObject> = Api::all_with(self.0.client.clone(), &kind);
             let habits = Habits { differs: |_, _| false, lists_again: true, streaming: None };
             let config = watcher::Config::default().page_size(PAGE);
-            let view = View::start_with("gcuupgrades", api, config, |r| Some(Arc::new(r)), habits);
+            let view = View::start_with("gcuupgrades", api, config, StoredRecord::of, habits);
             *self.view() = Some(view);
         }
         std::future::pending().await
@@ -86,6 +87,19 @@ impl Records {
 }
 
 impl StoredRecord {
+    fn of(mut record: DynamicObject) -> Option<Arc<Self>> {
+        // Nobody asks for these, and they are long.
+        record.metadata.managed_fields = None;
+        let text = serde_json::to_string(&record).ok()?.into();
+        let gr = record.data.pointer("/spec/gr").and_then(Value::as_str).map(str::to_owned);
+        let ObjectMeta { name, uid, resource_version, .. } = record.metadata;
+        Some(Arc::new(Self {
+            meta: ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() },
+            gr,
+            text,
+        }))
+    }
+
     /// The gr that it is about; `None` when it does not say so legibly.
     pub fn gr(&self) -> Option<&str> {
         self.gr.as_deref()
@@ -97,52 +111,5 @@ impl StoredRecord {
     /// That it is none of these.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for StoredRecord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = Value::deserialize(deserializer)?;
-        // Nobody asks for these, and they are long.
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
-        let meta = ObjectMeta {
-            name: text("/metadata/name"),
-            uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion"),
-            ..ObjectMeta::default()
-        };
-        Ok(Self { meta, gr: text("/spec/gr"), text: object.to_string().into() })
-    }
-}
-
-impl Resource for StoredRecord {
-    type DynamicType = ();
-    type Scope = <GcuUpgrade as Resource>::Scope;
-
-    fn kind((): &()) -> std::borrow::Cow<'_, str> {
-        GcuUpgrade::kind(&())
-    }
-
-    fn group((): &()) -> std::borrow::Cow<'_, str> {
-        GcuUpgrade::group(&())
-    }
-
-    fn version((): &()) -> std::borrow::Cow<'_, str> {
-        GcuUpgrade::version(&())
-    }
-
-    fn plural((): &()) -> std::borrow::Cow<'_, str> {
-        GcuUpgrade::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.meta
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.meta
     }
 }

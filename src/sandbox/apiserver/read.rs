@@ -124,16 +124,12 @@ fn page(
     let behind = || state.objects_at(&key, place.namespace, version, after);
     let node = selector.node(place.kind).filter(|_| version == current && token.is_none());
     let mut selected: Box<dyn Iterator<Item = Arc<Value>>> = match node {
-        Some(node) => Box::new(state.on_node(node).into_iter().flat_map(|on| on.objects.values().cloned())),
+        Some(node) => Box::new(state.objects_on(node, place.namespace).into_iter().map(|(_, object)| object)),
         None => behind().ok_or_else(expired)?,
-    };
-    let is_asked_for = |object: &Arc<Value>| {
-        let namespace = json::text(object, &["metadata", "namespace"]);
-        (place.namespace.is_empty() || place.namespace == namespace) && selector.matches(object)
     };
     let mut objects = Vec::new();
     let mut goes_on = false;
-    for object in selected.by_ref().filter(is_asked_for) {
+    for object in selected.by_ref().filter(|object| selector.matches(object)) {
         goes_on = limit.is_some_and(|limit| objects.len() >= limit);
         if goes_on {
             break;

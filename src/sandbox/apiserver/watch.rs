@@ -126,18 +126,12 @@ struct Watcher {
 impl Watcher {
     fn begin_with_present_objects(&mut self) {
         let state = self.store.lock();
-        let objects: Vec<Arc<Value>> = match self.selector.node(&self.kind) {
-            Some(node) => {
-                state.on_node(node).into_iter().flat_map(|on| on.objects.values().cloned()).collect()
-            }
-            None => state.objects(&self.key, &self.namespace).into_iter().map(|(_, object)| object).collect(),
+        let objects = match self.selector.node(&self.kind) {
+            Some(node) => state.objects_on(node, &self.namespace),
+            None => state.objects(&self.key, &self.namespace),
         };
-        let is_of_place = |object: &Arc<Value>| {
-            self.namespace.is_empty() || json::text(object, &["metadata", "namespace"]) == self.namespace
-        };
-        let selected =
-            objects.into_iter().filter(|object| is_of_place(object) && self.selector.matches(object));
-        self.pending = selected.map(|object| ("ADDED", object)).collect();
+        let selected = objects.into_iter().filter(|(_, object)| self.selector.matches(object));
+        self.pending = selected.map(|(_, object)| ("ADDED", object)).collect();
         self.seen = state.revision;
     }
 
