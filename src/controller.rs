@@ -15,9 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kube::core::DeserializeGuard;
-use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -28,7 +26,7 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::record::{FINALIZER, GcuUpgrade};
-use crate::store::{Stores, View};
+use crate::store::{StoredRecord, Stores};
 use worker::Worker;
 
 /// Before a worker that ended unexpectedly is replaced.
@@ -66,9 +64,10 @@ pub struct Context {
 pub async fn run(context: Context, seen: watch::Sender<bool>) {
     let client = context.client.clone();
     let wake = Arc::new(Notify::new());
-    let api: Api<DeserializeGuard<GcuUpgrade>> = Api::all(client.clone());
-    let records = View::start("gcuupgrades", api, watcher::Config::default(), unfinished);
+    // As of now: another may have written them until this replica came to act.
+    let records = context.stores.records.anew();
     records.wakes(&wake);
+    let mut legible = Legible::default();
     let mut running: BTreeMap<String, Running> = BTreeMap::new();
     // The version in which a record ended: the view may lag behind and still show it as active.
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
@@ -98,7 +97,7 @@ pub async fn run(context: Context, seen: watch::Sender<bool>) {
         if records.is_ready() {
             seen.send_replace(true);
         }
-        let unfinished = records.items();
+        let unfinished = legible.unfinished(records.items());
         active.send_replace(unfinished.clone());
         context.metrics.upgrades(unfinished.iter().map(AsRef::as_ref));
         ended.retain(|name, version| {
@@ -130,16 +129,34 @@ pub async fn run(context: Context, seen: watch::Sender<bool>) {
     while workers.join_next().await.is_some() {}
 }
 
-/// Records with something left to do; those that this version cannot read are said and left alone.
-fn unfinished(record: DeserializeGuard<GcuUpgrade>) -> Option<Arc<GcuUpgrade>> {
-    match record.0 {
+/// The records as they were read last, by name: each version is read once.
+#[derive(Default)]
+struct Legible(BTreeMap<String, (Arc<StoredRecord>, Option<Arc<GcuUpgrade>>)>);
+
+impl Legible {
+    /// Those with something left to do.
+    fn unfinished(&mut self, all: Vec<Arc<StoredRecord>>) -> Vec<Arc<GcuUpgrade>> {
+        let mut before = std::mem::take(&mut self.0);
+        for stored in all {
+            let record = match before.remove(stored.name()) {
+                Some((same, record)) if Arc::ptr_eq(&same, &stored) => record,
+                _ => unfinished(&stored),
+            };
+            self.0.insert(stored.name().to_owned(), (stored, record));
+        }
+        self.0.values().filter_map(|(_, record)| record.clone()).collect()
+    }
+}
+
+/// A record with something left to do; one that this version cannot read is said and left alone.
+fn unfinished(stored: &StoredRecord) -> Option<Arc<GcuUpgrade>> {
+    match stored.read::<GcuUpgrade>() {
         Ok(record) => {
             let held = record.finalizers().iter().any(|f| f == FINALIZER);
             (!record.phase().is_final() || held).then(|| Arc::new(record))
         }
         Err(invalid) => {
-            let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            warn!(record = name, "cannot read this record, leaving it alone: {}", invalid.error);
+            warn!(record = stored.name(), "cannot read this record, leaving it alone: {invalid}");
             None
         }
     }

@@ -36,7 +36,7 @@ use crate::record::rolling::RollingUpdate;
 use look::OpenLook;
 
 pub use grs::{Grs, ServedGr};
-pub use records::{Records, StoredRecord};
+pub use records::{Records, RecordsView, StoredRecord};
 pub use scope::Scope;
 pub use sight::Sight;
 pub use view::{Habits, Reader, View};
@@ -53,7 +53,7 @@ pub struct Stores {
     look: OpenLook,
     /// The grs, for readers.
     pub grs: Grs,
-    /// The records, for readers.
+    /// The records, for readers and for the controller.
     pub records: Records,
     streaming: Streaming,
 }

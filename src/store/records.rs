@@ -29,13 +29,16 @@ pub struct StoredRecord {
     text: Box<str>,
 }
 
+/// What one watch has shown of the records.
+pub type RecordsView = View<Arc<StoredRecord>>;
+
 /// What is known of the records.
 #[derive(Clone)]
 pub struct Records(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    view: Mutex<Option<View<Arc<StoredRecord>>>>,
+    view: Mutex<Option<Arc<RecordsView>>>,
     written: Written,
 }
 
@@ -47,14 +50,25 @@ impl Records {
     /// Watches them once their CRD is there. Runs until dropped; `missing` says why it is not.
     pub async fn run(self, mut missing: watch::Receiver<Option<String>>) {
         if missing.wait_for(Option::is_none).await.is_ok() {
-            let kind = ApiResource::erase::<GcuUpgrade>(&());
-            let api: Api<DynamicObject> = Api::all_with(self.0.client.clone(), &kind);
-            let habits = Habits { differs: |_, _| false, lists_again: true, streaming: None };
-            let config = watcher::Config::default().page_size(PAGE);
-            let view = View::start_with("gcuupgrades", api, config, StoredRecord::of, habits);
-            *self.view() = Some(view);
+            self.view().get_or_insert_with(|| Arc::new(self.begin()));
         }
         std::future::pending().await
+    }
+
+    /// Watches them anew, for readers too: whoever acts on them from now on needs a list of a later moment.
+    pub fn anew(&self) -> Arc<RecordsView> {
+        let view = Arc::new(self.begin());
+        *self.view() = Some(view.clone());
+        view
+    }
+
+    fn begin(&self) -> RecordsView {
+        let kind = ApiResource::erase::<GcuUpgrade>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.0.client.clone(), &kind);
+        let differs = |old: &Arc<StoredRecord>, new: &Arc<StoredRecord>| old.meta != new.meta;
+        let habits = Habits { differs, lists_again: true, streaming: None };
+        let config = watcher::Config::default().page_size(PAGE);
+        View::start_with("gcuupgrades", api, config, StoredRecord::of, habits)
     }
 
     /// A record as it stands; `None` where only the API server can tell, or has the words for there being none.
@@ -81,7 +95,7 @@ impl Records {
         self.0.written.deleted(name, uid);
     }
 
-    fn view(&self) -> MutexGuard<'_, Option<View<Arc<StoredRecord>>>> {
+    fn view(&self) -> MutexGuard<'_, Option<Arc<RecordsView>>> {
         self.0.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,6 +112,11 @@ impl StoredRecord {
             gr,
             text,
         }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.meta.name.as_deref().unwrap_or_default()
     }
 
     /// The gr that it is about; `None` when it does not say so legibly.

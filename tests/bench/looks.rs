@@ -136,8 +136,9 @@ pub(crate) fn print(nodes: usize) {
         ]);
         let get = |view: &str| ("GET", format!("{gr}/{view}"), String::new());
         let plan = |n: usize| {
+            let options = json!({ "maxUnavailable": n + 1 });
             let body =
-                json!({ "file": "another.json", "strategy": "RollingUpdate", "reason": format!("{n}") });
+                json!({ "file": "another.json", "strategy": "RollingUpdate", "rollingUpdate": options });
             ("POST", format!("{other}/plan"), body.to_string())
         };
         let many = |call: &dyn Fn(usize) -> (&'static str, String, String)| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use gcu_upgrade_manager::app::{Service, ServiceDeps};
 use gcu_upgrade_manager::lease::Settings;
-use gcu_upgrade_manager::record::Phase;
+use gcu_upgrade_manager::record::{GcuUpgrade, Phase, Step};
 use gcu_upgrade_manager::sandbox::world::World;
 use http::Request;
 use http_body_util::BodyExt;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults, Rule};
 use crate::harness::{Answer, Backend, Harness};
 
 const NODES: usize = 6;
@@ -104,7 +104,7 @@ fn rollout() -> String {
 }
 
 async fn until_nodes_are_done(harness: &mut Harness) {
-    let done = |r: Option<&gcu_upgrade_manager::record::GcuUpgrade>| {
+    let done = |r: Option<&GcuUpgrade>| {
         r.and_then(|r| r.status_or_default().rolling).is_some_and(|r| r.nodes.done >= 2)
     };
     harness.until("the first nodes", 1, Duration::from_secs(600), done).await;
@@ -142,6 +142,27 @@ async fn a_leader_killed_in_the_middle_of_a_rollout_is_succeeded_within_17_secon
     drop(first);
     let took = until_held_by(&harness, "second").await;
     assert!(took <= Duration::from_secs(17), "took over after {took:?}");
+    ends_well(&mut harness).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_over_begins_with_the_records_as_they_are_then() {
+    let mut harness = harness().await;
+    let [first, second] = two_replicas(&harness).await;
+    // Its watch of the records shows nothing more, and nobody notices for a while.
+    second.faults.add(Rule {
+        on: "WATCH gcuupgrades?".to_owned(),
+        skip: 0,
+        times: usize::MAX,
+        fault: Fault::Silence("1s".to_owned()),
+    });
+    sleep(Duration::from_secs(400)).await;
+    let said = first.ask("PUT", &gr_path(&harness), &rollout()).await;
+    assert_eq!(said.status, 200, "{}", said.text);
+    drop(first);
+    until_held_by(&harness, "second").await;
+    let taken_up = |r: Option<&GcuUpgrade>| r.is_some_and(|r| r.status_or_default().step != Step::Recorded);
+    harness.until("the first step", 1, Duration::from_secs(10), taken_up).await;
     ends_well(&mut harness).await;
 }
 

@@ -217,7 +217,7 @@ impl Harness {
         let tells = |c: &&Call| c.is_write() && !c.path.contains("/leases");
         let writes = |harness: &Self| harness.calls().iter().filter(tells).count();
         // What is left to be cleared away takes its time on a machine that is busy.
-        let mut patience = if self.backend.is_real() { 5 } else { 1 };
+        let mut patience = if self.backend.is_real() { 15 } else { 1 };
         loop {
             let before = (writes(self), self.oracle.changes());
             sleep(silence).await;
