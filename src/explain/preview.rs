@@ -11,7 +11,6 @@ mod warnings;
 mod windows;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -249,14 +248,15 @@ impl Preview {
 /// the nodes were faster. `None` where no pod is ready.
 fn starts(ask: &Ask<'_>, index: &Index<'_>, nodes: &[PlannedNode]) -> Option<u64> {
     let restarts = |component: &String| nodes.iter().any(|n| n.restarts.contains(component));
-    let of_set = |set: &ScopedSet| {
-        let mine = |p: &&Arc<DaemonPod>| p.namespace == set.namespace && p.workload == set.name;
-        let took =
-            |p: &Arc<DaemonPod>| u64::try_from(p.ready_since?.duration_since(p.created_at).as_secs()).ok();
-        duration::median(ask.fleet.pods.iter().filter(mine).filter_map(took).collect())
-    };
-    let sets = index.sets.iter().map(|(set, _)| set).filter(|set| restarts(&set.component));
-    sets.filter_map(|set| of_set(set)).reduce(u64::saturating_add).filter(|seconds| *seconds > 0)
+    let mut took: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for pod in &ask.fleet.pods {
+        let Some(set) = index.sets.position(pod) else { continue };
+        let Some(ready) = pod.ready_since else { continue };
+        took.entry(set).or_default().extend(u64::try_from(ready.duration_since(pod.created_at).as_secs()));
+    }
+    took.retain(|set, _| index.sets.get(*set).is_some_and(|(set, _)| restarts(&set.component)));
+    let medians = took.into_values().filter_map(duration::median);
+    medians.reduce(u64::saturating_add).filter(|seconds| *seconds > 0)
 }
 
 /// A Recreate takes every DaemonSet away, changed or not.

@@ -28,8 +28,9 @@ const SHIPPED: &[(&str, &str)] = &[
     ("gr.json", include_str!("../../blueprints/gr.json")),
     ("gr-full.yaml", include_str!("../../blueprints/gr-full.yaml")),
 ];
-/// The first stack comes up without delays; if it does not within this time, something is broken.
-const SETTLE: Duration = Duration::from_secs(60);
+/// The first stack comes up without delays; if it does not within this time, and this for each node, something is
+/// broken.
+const SETTLE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(100));
 
 /// Runs until stopped.
 pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
@@ -54,7 +55,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), Failure> {
         ..World::default()
     };
     let world = world.start(server.client(), clock).await?;
-    world.settled(SETTLE).await?;
+    world.settled(SETTLE.0.saturating_add(SETTLE.1.saturating_mul(args.nodes.into()))).await?;
     world.change_operator(|o| o.component_delay = OperatorBehaviour::default().component_delay);
     world.change_kubelet(|k| {
         k.pod_start = args.pod_start;

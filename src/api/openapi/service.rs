@@ -49,7 +49,7 @@ const VERSION: Operation = Operation {
         label: "Ask",
         target: "/version",
         answer: r#"{
-            "version": "2.0.0",
+            "version": "2.1.0",
             "acts": { "thisReplica": true },
             "grApis": ["topsops.enflame.com/v1"],
             "recordApi": "gum.enflame.com/v1",

@@ -22,9 +22,9 @@ impl DaemonPods {
         self.0.get(node).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The nodes that have one.
-    pub fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+    /// The nodes that have one, each with those on it.
+    pub fn by_node(&self) -> impl Iterator<Item = (&str, &[Arc<DaemonPod>])> {
+        self.0.iter().map(|(node, pods)| (node.as_str(), pods.as_slice()))
     }
 
     /// Adds a pod, in the place of one of its name.

@@ -55,7 +55,9 @@ impl<'a> Index<'a> {
 
     /// Nodes with pods of the DaemonSets concerned.
     pub fn populated(&self) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
-        self.fleet.pods.nodes().filter(|node| self.pods(node).next().is_some())
+        let concerns = |pod: &Arc<DaemonPod>| self.sets.position(pod).is_some_and(|set| set >= self.first);
+        let all = self.fleet.pods.by_node();
+        all.filter(move |(_, pods)| pods.iter().any(concerns)).map(|(node, _)| node)
     }
 
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.

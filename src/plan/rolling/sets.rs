@@ -30,7 +30,8 @@ impl<'a> Sets<'a> {
         state.filter(|_| scoped.may_be_outdated() && !self.is_unsettled(set))?.hash.as_ref()
     }
 
-    pub(super) fn position(&self, pod: &DaemonPod) -> Option<usize> {
+    /// The position of the DaemonSet that a pod belongs to.
+    pub fn position(&self, pod: &DaemonPod) -> Option<usize> {
         self.all.iter().position(|(_, state)| state.is_some_and(|s| s.uid == pod.owner))
     }
 }

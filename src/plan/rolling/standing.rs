@@ -99,9 +99,9 @@ impl Standings {
         if self.terms.as_ref() != Some(&terms) {
             return self.work_out(fleet, terms);
         }
-        let positions = terms.positions();
         for name in touched {
-            self.put(name, terms.standing(fleet, name, &positions, self.first));
+            let pods = fleet.pods.on(name);
+            self.put(name, terms.standing(fleet.node(name), pods, terms.outdated(pods), self.first));
         }
         // What comes after the first DaemonSet concerned is replaced, too.
         if terms.first(&self.outdated) == self.first { false } else { self.work_out(fleet, terms) }
@@ -109,17 +109,16 @@ impl Standings {
 
     /// Looks at every node.
     fn work_out(&mut self, fleet: &Fleet, terms: Terms) -> bool {
-        let positions = terms.positions();
         *self = Self { outdated: vec![0; terms.sets.len()], ..Self::default() };
-        for name in fleet.pods.nodes() {
-            for position in terms.outdated(fleet, name, &positions) {
-                add(&mut self.outdated, position, 1);
-            }
+        let pods = fleet.pods.by_node();
+        let all: Vec<_> = pods.map(|(name, pods)| (name, pods, terms.outdated(pods))).collect();
+        for (.., outdated) in &all {
+            outdated.iter().for_each(|position| add(&mut self.outdated, *position, 1));
         }
         self.first = terms.first(&self.outdated);
         self.outdated.fill(0);
-        for name in fleet.pods.nodes() {
-            self.put(name, terms.standing(fleet, name, &positions, self.first));
+        for (name, pods, outdated) in all {
+            self.put(name, terms.standing(fleet.node(name), pods, outdated, self.first));
         }
         self.terms = Some(terms);
         true
@@ -243,9 +242,9 @@ impl Terms {
         }
     }
 
-    fn positions(&self) -> HashMap<String, usize> {
-        let with_uid = |(position, set): (usize, &SetTerms)| Some((set.uid.clone()?, position));
-        self.sets.iter().enumerate().filter_map(with_uid).collect()
+    /// The position of the DaemonSet that a pod belongs to: there are few of them.
+    fn position(&self, pod: &DaemonPod) -> Option<usize> {
+        self.sets.iter().position(|set| set.uid.as_ref() == Some(&pod.owner))
     }
 
     fn first(&self, outdated: &[usize]) -> usize {
@@ -259,9 +258,10 @@ impl Terms {
         hash.is_some_and(|hash| *hash != pod.hash)
     }
 
-    fn outdated(&self, fleet: &Fleet, node: &str, positions: &HashMap<String, usize>) -> Vec<usize> {
-        let here = fleet.pods.on(node).iter().filter_map(|pod| Some((*positions.get(&pod.owner)?, pod)));
-        let mut outdated: Vec<usize> = here
+    /// The DaemonSets of which one of these pods is outdated.
+    fn outdated(&self, pods: &[Arc<DaemonPod>]) -> Vec<usize> {
+        let placed = pods.iter().filter_map(|pod| Some((self.position(pod)?, pod)));
+        let mut outdated: Vec<usize> = placed
             .filter(|(position, pod)| self.is_outdated(*position, pod))
             .map(|(position, _)| position)
             .collect();
@@ -270,18 +270,17 @@ impl Terms {
         outdated
     }
 
+    /// How a node with these pods stands, if there is such a node.
     fn standing(
         &self,
-        fleet: &Fleet,
-        name: &str,
-        positions: &HashMap<String, usize>,
+        node: Option<&NodeState>,
+        pods: &[Arc<DaemonPod>],
+        outdated: Vec<usize>,
         first: usize,
     ) -> Standing {
-        let concerns = |pod: &Arc<DaemonPod>| positions.get(&pod.owner).is_some_and(|set| *set >= first);
-        let node = fleet.node(name).filter(|node| node.labels.match_all(&self.selector));
-        let node = node.filter(|_| fleet.pods.on(name).iter().any(concerns));
-        let outdated = self.outdated(fleet, name, positions);
-        let state = match node {
+        let concerns = |pod: &Arc<DaemonPod>| self.position(pod).is_some_and(|set| set >= first);
+        let node = node.filter(|node| node.labels.match_all(&self.selector));
+        let state = match node.filter(|_| pods.iter().any(concerns)) {
             None => State::Elsewhere,
             Some(_) if outdated.is_empty() => State::Done,
             Some(node) if is_left_out(node) => State::LeftOut,
