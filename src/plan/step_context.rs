@@ -1,6 +1,7 @@
 //! One turn of a decision: the record, the look at the cluster, and what every strategy does alike with a step
 //! that calls, waits, holds or ends.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use jiff::Timestamp;
@@ -38,7 +39,7 @@ impl Wait {
 
 pub(super) struct StepContext<'a> {
     pub(super) record: &'a GcuUpgrade,
-    pub(super) status: GcuUpgradeStatus,
+    pub(super) status: Cow<'a, GcuUpgradeStatus>,
     pub(super) seen: &'a Snapshot,
     pub(super) now: Timestamp,
     pub(super) memo: RefCell<&'a mut Memo>,
@@ -51,7 +52,8 @@ impl<'a> StepContext<'a> {
         now: Timestamp,
         memo: &'a mut Memo,
     ) -> Self {
-        Self { record, status: record.status_or_default(), seen, now, memo: RefCell::new(memo) }
+        let status = record.status.as_ref().map(Cow::Borrowed).unwrap_or_default();
+        Self { record, status, seen, now, memo: RefCell::new(memo) }
     }
 }
 
