@@ -36,7 +36,7 @@ use crate::record::rolling::RollingUpdate;
 use look::OpenLook;
 
 pub use grs::{Grs, ServedGr};
-pub use records::{Records, RecordsView, StoredRecord};
+pub use records::{Records, StoredRecord};
 pub use scope::Scope;
 pub use sight::Sight;
 pub use view::{Habits, Reader, View};
@@ -114,7 +114,7 @@ impl Stores {
         let api: Api<Node> = Api::all(self.client.clone());
         shared(&mut self.open().nodes, (), || {
             let habits = Habits { differs, ..self.habits() };
-            View::start_with("nodes", api, pages(), |n| Some(fleet::parse_node(&n)), habits)
+            View::start("nodes", api, pages(), |n| Some(fleet::parse_node(&n)), habits)
         })
     }
 
@@ -181,7 +181,7 @@ impl Stores {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         T: Clone + PartialEq + Send + 'static,
     {
-        View::start_with(what, api, config, parse, self.habits())
+        View::start(what, api, config, parse, self.habits())
     }
 
     fn habits<T: PartialEq>(&self) -> Habits<T> {

@@ -65,7 +65,7 @@ impl Grs {
             let api: Api<ServedGr> = Api::all_with(self.0.client.clone(), &gr_resource(api_version));
             let habits = Habits { differs: |_, _| false, lists_again: true, streaming: None };
             let config = watcher::Config::default().page_size(PAGE);
-            (api_version.clone(), View::start_with("grs", api, config, |gr| Some(Arc::new(gr)), habits))
+            (api_version.clone(), View::start("grs", api, config, |gr| Some(Arc::new(gr)), habits))
         };
         *views = wanted.iter().map(start).collect();
     }

@@ -30,7 +30,7 @@ pub struct StoredRecord {
 }
 
 /// What one watch has shown of the records.
-pub type RecordsView = View<Arc<StoredRecord>>;
+type RecordsView = View<Arc<StoredRecord>>;
 
 /// What is known of the records.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ impl Records {
         let differs = |old: &Arc<StoredRecord>, new: &Arc<StoredRecord>| old.meta != new.meta;
         let habits = Habits { differs, lists_again: true, streaming: None };
         let config = watcher::Config::default().page_size(PAGE);
-        View::start_with("gcuupgrades", api, config, StoredRecord::of, habits)
+        View::start("gcuupgrades", api, config, StoredRecord::of, habits)
     }
 
     /// A record as it stands; `None` where only the API server can tell, or has the words for there being none.

@@ -75,31 +75,10 @@ struct State<T> {
     wakes: Vec<Weak<Notify>>,
 }
 
-impl<T: Clone + PartialEq + Send + 'static> View<T> {
+impl<T: Clone + Send + 'static> View<T> {
     /// Watches `api` and keeps what `parse` makes of each object (`None`: not of interest). `what` names the view in
     /// logs.
     pub fn start<K>(
-        what: &'static str,
-        api: Api<K>,
-        config: watcher::Config,
-        parse: impl Fn(K) -> Option<T> + Send + 'static,
-    ) -> Self
-    where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    {
-        Self::start_with(
-            what,
-            api,
-            config,
-            parse,
-            Habits { differs: |old, new| old != new, lists_again: false, streaming: None },
-        )
-    }
-}
-
-impl<T: Clone + Send + 'static> View<T> {
-    /// The same as [`View::start`], with habits of its own.
-    pub fn start_with<K>(
         what: &'static str,
         api: Api<K>,
         config: watcher::Config,

@@ -7,7 +7,7 @@ use kube::Client;
 use kube::runtime::watcher;
 use tokio::sync::Notify;
 
-use super::{Scope, Sight, Stores, View};
+use super::{Habits, Scope, Sight, Stores, View};
 use crate::gr::{LiveGr, WorkloadKind};
 use crate::observe::fleet::{Interest, SeenPod, SeenSet, Template, daemon_state, with_hashes};
 use crate::observe::refusals::{self, Refusal};
@@ -48,7 +48,8 @@ impl Views {
     /// Starts watching the record's gr, the nodes and the DaemonSets; [`Views::follow`] adds what else concerns it.
     pub(super) fn start(client: &Client, stores: Stores, record: &GcuUpgrade, wake: Arc<Notify>) -> Self {
         let only = watcher::Config::default().fields(&format!("metadata.name={}", record.spec.gr));
-        let gr = View::start("gr", gr_api(client, record), only, |o| parse_gr(&o));
+        let habits = Habits { streaming: None, ..stores.habits() };
+        let gr = View::start("gr", gr_api(client, record), only, |o| parse_gr(&o), habits);
         let (nodes, sets) = (stores.nodes(), stores.sets());
         gr.wakes(&wake);
         nodes.wakes(&wake);

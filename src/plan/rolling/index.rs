@@ -43,8 +43,15 @@ impl<'a> Index<'a> {
 
     /// The pods of the DaemonSets concerned on a node, with the position of their DaemonSet.
     pub fn pods(&self, node: &str) -> impl Iterator<Item = (usize, &'a DaemonPod)> + use<'_, 'a> {
-        let here = self.fleet.pods.on(node).iter();
-        let placed = here.filter_map(|pod| Some((self.sets.position(pod)?, pod.as_ref())));
+        self.concerned(self.fleet.pods.on(node))
+    }
+
+    /// Of these pods those of the DaemonSets concerned.
+    fn concerned<'p>(
+        &self,
+        pods: &'p [Arc<DaemonPod>],
+    ) -> impl Iterator<Item = (usize, &'p DaemonPod)> + use<'_, 'a, 'p> {
+        let placed = pods.iter().filter_map(|pod| Some((self.sets.position(pod)?, pod.as_ref())));
         placed.filter(|(set, _)| *set >= self.first)
     }
 
@@ -55,9 +62,8 @@ impl<'a> Index<'a> {
 
     /// Nodes with pods of the DaemonSets concerned.
     pub fn populated(&self) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
-        let concerns = |pod: &Arc<DaemonPod>| self.sets.position(pod).is_some_and(|set| set >= self.first);
         let all = self.fleet.pods.by_node();
-        all.filter(move |(_, pods)| pods.iter().any(concerns)).map(|(node, _)| node)
+        all.filter(|(_, pods)| self.concerned(pods).next().is_some()).map(|(node, _)| node)
     }
 
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
