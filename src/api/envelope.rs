@@ -1,6 +1,7 @@
 //! The one shape of every answer: `{"operation", "result", "content" | "error"}`, as v1.0.0 prints it.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -60,9 +61,11 @@ impl Reply {
 
     /// With content that is large, or that many are answered at once: it is written out here and now.
     pub(super) fn rendered(content: &impl Serialize) -> Self {
-        let mut text = pretty(content);
-        text.pop();
-        Self { content: Some(Content::Rendered(indented(&text))), ..Self::default() }
+        // As a field of an object it is indented as it is in the envelope.
+        let object = Bytes::from(pretty(&BTreeMap::from([("", content)])));
+        let end = object.len().saturating_sub("\n}\n".len());
+        let content = object.slice("{\n    \"\": ".len().min(end)..end);
+        Self { content: Some(Content::Rendered(content)), ..Self::default() }
     }
 
     /// With content that is large and read by programs alone: in one line.
@@ -304,19 +307,6 @@ fn around(mut head: Parts, operation: &str, content: Bytes) -> Response {
     let length: usize = pieces.iter().map(Bytes::len).sum();
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     Response::from_parts(head, Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>))))
-}
-
-/// JSON moved to the right by one step of its indentation: in JSON a line break is never part of a text.
-fn indented(text: &[u8]) -> Bytes {
-    let breaks = text.iter().filter(|b| **b == b'\n').count();
-    let mut out = Vec::with_capacity(text.len() + breaks * INDENT.len());
-    for byte in text {
-        out.push(*byte);
-        if *byte == b'\n' {
-            out.extend_from_slice(INDENT);
-        }
-    }
-    out.into()
 }
 
 async fn foreign_text(head: &Parts, body: Body) -> String {

@@ -19,6 +19,7 @@ use super::query::NodesQuery;
 use super::request::{Name, is_dns_subdomain};
 use crate::explain::schema::never_null;
 use crate::frame::{self, view};
+use crate::gr::Workload;
 use crate::observe::fleet::Interest;
 use crate::observe::live;
 use crate::plan::fleet::{DaemonPod, Fleet};
@@ -64,8 +65,8 @@ pub(super) fn no_node(gr: &str, node: &str) -> ApiError {
 pub(super) struct Nodes {
     record: Option<String>,
     rolling: Option<RollingStatus>,
-    /// The component of each workload, by namespace and name.
-    components: BTreeMap<(String, String), String>,
+    /// The workloads of its components.
+    workloads: Vec<Workload>,
     fleet: Fleet,
 }
 
@@ -75,7 +76,7 @@ impl Context {
         let seen = self.shares.looks.nodes(gr, Box::pin(self.look_at_nodes(gr))).await?;
         Ok(seen.fleet.pods.iter().any(|pod| {
             let set = seen.fleet.set(&pod.namespace, &pod.workload);
-            !pod.is_deleting() && set.is_none_or(|set| set.hash.as_ref() != Some(&pod.hash))
+            !pod.is_deleting() && !set.and_then(|set| set.hash.as_ref()).is_some_and(|hash| pod.is_from(hash))
         }))
     }
 
@@ -85,9 +86,7 @@ impl Context {
         let (live, records) = (found?.live, records?);
         let record = preflight::active(&records).or(records.first());
         let workloads = crate::gr::workloads(&live.manifest, &live.status);
-        let components =
-            workloads.iter().map(|w| ((w.namespace.clone(), w.name.clone()), w.component.clone())).collect();
-        let interest = Interest::default().with_workloads(workloads);
+        let interest = Interest::default().with_workloads(workloads.clone());
         let watched = preflight::active(&records).and_then(|record| self.known.fleet(record));
         let fleet = match watched {
             Some(fleet) => fleet,
@@ -102,7 +101,7 @@ impl Context {
         Ok(Nodes {
             record: record.map(ResourceExt::name_any),
             rolling: record.and_then(|r| r.status_or_default().rolling),
-            components,
+            workloads,
             fleet,
         })
     }
@@ -198,7 +197,7 @@ impl Nodes {
     /// Whether a pod is, or was, on this node.
     fn names(&self, node: &str) -> bool {
         let rolling = self.rolling.as_ref();
-        self.fleet.pods.iter().any(|pod| pod.node == node)
+        !self.fleet.pods.on(node).is_empty()
             || rolling.is_some_and(|r| {
                 r.active.iter().any(|c| c.node == node) || r.recent.iter().any(|d| d.node == node)
             })
@@ -208,9 +207,7 @@ impl Nodes {
         let is_asked_for = |node: &str| query.node.as_ref().is_none_or(|wanted| wanted == node);
         let mut all: ByNode<'_> = BTreeMap::new();
         for pod in self.fleet.pods.iter().filter(|pod| is_asked_for(&pod.node)) {
-            let component = self.components.get(&(pod.namespace.clone(), pod.workload.clone()));
-            let shown =
-                all.entry(&pod.node).or_default().entry(component.unwrap_or(&pod.workload)).or_default();
+            let shown = all.entry(&pod.node).or_default().entry(self.component_of(pod)).or_default();
             shown.push(self.shown(pod));
         }
         if query.all {
@@ -224,10 +221,15 @@ impl Nodes {
         NodeList { name: self.record.as_deref(), nodes: nodes.collect() }
     }
 
+    fn component_of<'a>(&'a self, pod: &'a DaemonPod) -> &'a str {
+        let its = self.workloads.iter().find(|w| *w.namespace == *pod.namespace && *w.name == *pod.workload);
+        its.map_or(&pod.workload, |workload| &workload.component)
+    }
+
     fn shown<'a>(&'a self, pod: &'a DaemonPod) -> ComponentPod<'a> {
         let hash = self.fleet.set(&pod.namespace, &pod.workload).and_then(|s| s.hash.as_ref());
         let version = match hash {
-            Some(hash) if *hash == pod.hash => PodTemplate::New,
+            Some(hash) if pod.is_from(hash) => PodTemplate::New,
             Some(_) => PodTemplate::Old,
             None => PodTemplate::Unknown,
         };

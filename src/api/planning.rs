@@ -59,16 +59,20 @@ impl Context {
     ) -> Result<Arc<Seen>, ApiError> {
         let live = found.map(|f| &f.live);
         let interest = interest(live, job);
-        let words = format!("{decides} {:?} {interest:?}", job.options);
+        let strategy = job.options.strategy;
+        // Plans that differ in nothing else share a look.
+        let asked = job.options.rolling_update.clone().unwrap_or_default();
+        let RollingUpdate { drain, wait_for_jobs, gangs, .. } = asked;
+        let options = RollingUpdate { drain, wait_for_jobs, gangs, ..RollingUpdate::default() };
+        let words = format!("{decides} {strategy:?} {options:?} {interest:?}");
         let look = async {
             let _turn = self.shares.looks.turn().await?;
             let budgets = async {
-                match job.options.strategy {
+                match strategy {
                     Strategy::RollingUpdate => self.budgets().await,
                     Strategy::Recreate => None,
                 }
             };
-            let options = job.options.rolling_update.clone().unwrap_or_default();
             let fleet = async {
                 match decides {
                     true => live::fleet(&self.client, &interest, &options).await,
@@ -77,7 +81,7 @@ impl Context {
             };
             let (fleet, budgets) = tokio::join!(fleet, budgets);
             let fleet = fleet?;
-            let gangs = match job.options.strategy {
+            let gangs = match strategy {
                 Strategy::RollingUpdate => Arc::new(self.gangs(&fleet, &options).await),
                 Strategy::Recreate => Arc::default(),
             };

@@ -118,8 +118,8 @@ fn resting(fleet: &Fleet) -> Conditions<'_> {
         fleet.sets.iter().map(|s| (s.uid.as_str(), s.hash.as_ref())).collect();
     let mut conditions = Conditions::new();
     for pod in &fleet.pods {
-        let newest = hashes.get(pod.owner.as_str()).copied().flatten();
-        let outdated = newest.is_some_and(|hash| *hash != pod.hash);
+        let newest = hashes.get(&*pod.owner).copied().flatten();
+        let outdated = newest.is_some_and(|hash| !pod.is_from(hash));
         worst(&mut conditions, &pod.node, of_pod(pod, outdated));
     }
     conditions

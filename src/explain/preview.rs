@@ -10,8 +10,6 @@ mod units;
 mod warnings;
 mod windows;
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -182,7 +180,7 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
         ask.live.map(|live| pins::resolve(from, ask.target, live, &ask.fleet.sets)).unwrap_or_default();
     let pinned: Vec<LockedSet> = pins.found.iter().map(Pin::record).collect();
     let scope = match ask.strategy {
-        Strategy::RollingUpdate => impact::scope(from, ask.target, ask.live, &pinned),
+        Strategy::RollingUpdate => impact::scope(&changes, ask.target, ask.live, &pinned),
         Strategy::Recreate => everything(ask.live),
     };
     let index = Index::of(ask.fleet, &scope, ask.options);
@@ -248,14 +246,15 @@ impl Preview {
 /// the nodes were faster. `None` where no pod is ready.
 fn starts(ask: &Ask<'_>, index: &Index<'_>, nodes: &[PlannedNode]) -> Option<u64> {
     let restarts = |component: &String| nodes.iter().any(|n| n.restarts.contains(component));
-    let mut took: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    // Of each DaemonSet that restarts.
+    let mut took: Vec<Option<Vec<u64>>> =
+        index.sets.iter().map(|(set, _)| restarts(&set.component).then(Vec::new)).collect();
     for pod in &ask.fleet.pods {
-        let Some(set) = index.sets.position(pod) else { continue };
+        let Some(Some(took)) = index.sets.position(pod).and_then(|set| took.get_mut(set)) else { continue };
         let Some(ready) = pod.ready_since else { continue };
-        took.entry(set).or_default().extend(u64::try_from(ready.duration_since(pod.created_at).as_secs()));
+        took.extend(u64::try_from(ready.duration_since(pod.created_at).as_secs()));
     }
-    took.retain(|set, _| index.sets.get(*set).is_some_and(|(set, _)| restarts(&set.component)));
-    let medians = took.into_values().filter_map(duration::median);
+    let medians = took.into_iter().flatten().filter_map(duration::median);
     medians.reduce(u64::saturating_add).filter(|seconds| *seconds > 0)
 }
 
@@ -302,45 +301,49 @@ fn nodes<'f>(ask: &Ask<'_>, index: &Index<'f>) -> (Vec<&'f NodeState>, Vec<Skipp
 }
 
 fn planned_node(ask: &Ask<'_>, index: &Index<'_>, node: &NodeState, step: usize) -> PlannedNode {
-    let (begins, restarts) = restarts_on(index, &node.name);
-    let impact = impact_on(&restarts);
-    let drains =
-        ask.strategy == Strategy::RollingUpdate && ask.options.drain.enabled && impact == Impact::Evict;
+    let restarts = Restarts::on(index, &node.name);
+    let impact = restarts.impact();
+    let rolls = ask.strategy == Strategy::RollingUpdate;
+    let drains = rolls && ask.options.drain.enabled && impact == Impact::Evict;
     let tenants = index.tenants(&node.name).unwrap_or_default();
     let leaving = tenants.iter().filter(|t| drains && is_evicted(t, &ask.options.drain));
-    let mut names: Vec<String> = restarts.values().map(|s| s.component.clone()).collect();
+    let mut names: Vec<String> = restarts.sets.iter().map(|set| set.component.clone()).collect();
     names.dedup();
-    let uncertain = |(set, pod): &(usize, &DaemonPod)| {
-        index.sets.get(*set).is_some_and(|(s, _)| s.uncertain) && !index.is_outdated(*set, pod)
-    };
     PlannedNode {
         node: node.name.clone(),
         step,
         impact,
-        uncertain: ask.strategy == Strategy::RollingUpdate
-            && begins.iter().min_by_key(|(set, _)| *set).is_some_and(uncertain),
+        uncertain: rolls && restarts.uncertain,
         restarts: names,
         evicts: leaving.map(|pod| eviction(ask, pod)).collect(),
     }
 }
 
-/// The pods of a node that are a reason to replace pods there, and the DaemonSets whose pods are replaced.
-fn restarts_on<'i>(
-    index: &'i Index<'_>,
-    node: &str,
-) -> (Vec<(usize, &'i DaemonPod)>, BTreeMap<usize, &'i ScopedSet>) {
-    let pods: Vec<(usize, &DaemonPod)> = index.pods(node).collect();
-    let begins: Vec<(usize, &DaemonPod)> =
-        pods.iter().filter(|(set, pod)| restarts_for(index, *set, pod)).copied().collect();
-    let first = begins.iter().map(|(set, _)| *set).min().unwrap_or(usize::MAX);
-    let restarts = pods.iter().filter(|(set, _)| *set >= first);
-    let restarts = restarts.filter_map(|(set, _)| Some((*set, index.sets.get(*set)?.0))).collect();
-    (begins, restarts)
+/// The DaemonSets whose pods are replaced on a node.
+struct Restarts<'a> {
+    /// In order.
+    sets: Vec<&'a ScopedSet>,
+    /// Whether they are is the operator's to say: see [`Certainty::Unknown`](impact::Certainty::Unknown).
+    uncertain: bool,
 }
 
-/// What the restarts on a node do to it.
-fn impact_on(restarts: &BTreeMap<usize, &ScopedSet>) -> Impact {
-    restarts.values().map(|set| set.impact).max().unwrap_or(Impact::None)
+impl<'a> Restarts<'a> {
+    fn on(index: &Index<'a>, node: &str) -> Self {
+        let mut there: Vec<(usize, &'a DaemonPod)> = index.pods(node).collect();
+        there.sort_by_key(|(set, _)| *set);
+        let begins = there.iter().position(|(set, pod)| restarts_for(index, *set, pod));
+        let mut replaced = there.split_off(begins.unwrap_or(there.len()));
+        let first = replaced.first().map(|(set, pod)| (index.sets.get(*set), index.is_outdated(*set, pod)));
+        let uncertain = matches!(first, Some((Some((set, _)), false)) if set.uncertain);
+        replaced.dedup_by_key(|(set, _)| *set);
+        let sets = replaced.into_iter().filter_map(|(set, _)| Some(index.sets.get(set)?.0)).collect();
+        Self { sets, uncertain }
+    }
+
+    /// What they do to the node.
+    fn impact(&self) -> Impact {
+        self.sets.iter().map(|set| set.impact).max().unwrap_or(Impact::None)
+    }
 }
 
 /// Whether a pod is a reason to replace pods of its node: its template changes, or has changed before.

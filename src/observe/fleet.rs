@@ -148,10 +148,10 @@ impl SeenPod {
 /// What both strategies ask of a pod.
 pub fn daemon_state(pod: &DaemonPod) -> PodState {
     PodState {
-        namespace: pod.namespace.clone(),
+        namespace: pod.namespace.to_string(),
         name: pod.name.clone(),
-        workload: pod.workload.clone(),
-        node: Some(pod.node.clone()),
+        workload: pod.workload.to_string(),
+        node: Some(pod.node.to_string()),
         deleting: pod.is_deleting(),
         created_at: pod.created_at,
         failure: pod.failure.clone(),
@@ -217,15 +217,15 @@ pub fn parse_component_pod(pod: &Pod) -> Option<SeenPod> {
         return Some(SeenPod::Other(Arc::new(state)));
     };
     Some(SeenPod::Daemon(Arc::new(DaemonPod {
-        owner: owner.uid.clone(),
+        owner: intern(&owner.uid),
         uid: pod.uid().unwrap_or_default(),
-        hash: hash.clone(),
+        hash: intern(hash),
         created_at: state.created_at,
         ready_since: ready_since(pod),
-        node: node.clone(),
-        namespace: state.namespace,
+        node: intern(node),
+        namespace: intern(&state.namespace),
         name: state.name,
-        workload: state.workload,
+        workload: intern(&state.workload),
         deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|t| t.0),
         failure: state.failure,
     })))

@@ -76,23 +76,23 @@ pub enum Mark {
     Unreadable,
 }
 
-/// A pod of one of the gr's DaemonSets.
+/// A pod of one of the gr's DaemonSets. What thousands of them have in common is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonPod {
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its name.
     pub name: String,
     /// Tells it from its successor.
     pub uid: String,
     /// The name of the DaemonSet that controls it.
-    pub workload: String,
+    pub workload: Arc<str>,
     /// The UID of the DaemonSet that controls it, from its owner references.
-    pub owner: String,
+    pub owner: Arc<str>,
     /// The node it is bound to.
-    pub node: String,
+    pub node: Arc<str>,
     /// Its `controller-revision-hash`.
-    pub hash: String,
+    pub hash: Arc<str>,
     /// When its deletion ends, if that has been asked for.
     pub deleted_at: Option<Timestamp>,
     /// When it was created.
@@ -157,6 +157,16 @@ pub fn version_of(name: &str, resource_version: &str) -> String {
 }
 
 impl DaemonPod {
+    /// Whether the DaemonSet of this UID controls it.
+    pub fn is_of(&self, uid: &str) -> bool {
+        *self.owner == *uid
+    }
+
+    /// Whether it is of the template that has this hash.
+    pub fn is_from(&self, hash: &str) -> bool {
+        *self.hash == *hash
+    }
+
     /// Whether its deletion has been asked for.
     pub fn is_deleting(&self) -> bool {
         self.deleted_at.is_some()
@@ -242,6 +252,16 @@ impl Fleet {
             (Err(at), Some(node)) => self.nodes.insert(at, node),
             (Err(_), None) => {}
         }
+    }
+
+    /// The nodes that have pods of the gr's DaemonSets, by name, each with those on it; without a node where there is
+    /// none of this name.
+    pub fn by_node(&self) -> impl Iterator<Item = (&str, Option<&NodeState>, &[Arc<DaemonPod>])> {
+        let mut nodes = self.nodes.iter().map(Arc::as_ref).peekable();
+        self.pods.by_node().map(move |(name, pods)| {
+            while nodes.next_if(|node| node.name.as_str() < name).is_some() {}
+            (name, nodes.next_if(|node| node.name == name), pods)
+        })
     }
 
     /// The node of this name.

@@ -67,7 +67,7 @@ pub fn verdicts<'s>(
     unreadable: &[Unreadable],
 ) -> Vec<(&'s SetState, Option<Kept>)> {
     let by_itself = |set: &SetState| {
-        let own = pods.iter().map(AsRef::as_ref).filter(|p: &&DaemonPod| p.owner == set.uid);
+        let own = pods.iter().map(AsRef::as_ref).filter(|p: &&DaemonPod| p.is_of(&set.uid));
         needed_by(set, records, unreadable).or_else(|| kept_by_pods(set, own))
     };
     let mut all: Vec<_> = sets.iter().map(|set| (set.as_ref(), by_itself(set))).collect();
@@ -110,10 +110,10 @@ pub fn kept_by_pods<'p>(set: &SetState, pods: impl IntoIterator<Item = &'p Daemo
     let Some(hash) = set.hash.as_ref().filter(|_| set.observed) else { return Some(Kept::Unsettled) };
     let (mut seen, mut outdated) = (BTreeSet::new(), BTreeSet::new());
     for pod in pods {
-        seen.insert(pod.node.as_str());
+        seen.insert(&*pod.node);
         // One whose deletion has been asked for is replaced in any case.
-        if pod.hash != *hash && !pod.is_deleting() {
-            outdated.insert(pod.node.clone());
+        if !pod.is_from(hash) && !pod.is_deleting() {
+            outdated.insert(pod.node.to_string());
         }
     }
     if !outdated.is_empty() {

@@ -167,10 +167,9 @@ impl ScopedSet {
     }
 }
 
-/// The DaemonSets of the components that stay deployed, in dependency order. `pins` are those that are held; a
-/// component without one has the DaemonSets that its spec and the gr's status name.
-pub fn scope(from: &Value, to: &Value, live: Option<&LiveGr>, pins: &[LockedSet]) -> Vec<ScopedSet> {
-    let changes = changes(from, to);
+/// The DaemonSets of the components that stay deployed in `to`, to which `changes` lead, in dependency order. `pins`
+/// are those that are held; a component without one has the DaemonSets that its spec and the gr's status name.
+pub fn scope(changes: &[Change], to: &Value, live: Option<&LiveGr>, pins: &[LockedSet]) -> Vec<ScopedSet> {
     let change =
         |component: &str| changes.iter().find(|c| c.kind == ChangeKind::Changed && c.component == component);
     let status = live.map_or(&Value::Null, |l| &l.status);

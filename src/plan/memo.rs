@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::fleet::Fleet;
 use super::gangs::Gang;
+use super::impact::Change;
 use super::rolling::sets::Sets;
 use super::rolling::standing::{Standings, Touched};
 use crate::record::rolling::{Claim, RollingUpdate};
@@ -17,6 +18,10 @@ use crate::record::{GcuUpgrade, Goal};
 /// decision costs, never what it is.
 #[derive(Debug, Default)]
 pub struct Memo {
+    /// UID and generation of the record.
+    version: (Option<String>, Option<i64>),
+    /// How the versions differ between which it rolls, on this way.
+    changes: Option<(Goal, Arc<[Change]>)>,
     standings: Arc<Standings>,
     touched: Touched,
     /// By node: claims that only wait.
@@ -39,7 +44,6 @@ struct Waiting {
 /// What a look at a claim depends on beside the node and the claim itself.
 #[derive(Debug, PartialEq)]
 pub(super) struct Terms {
-    record: (Option<String>, Option<i64>),
     goal: Goal,
     /// UID, hash and refusal of each DaemonSet.
     sets: Vec<[Option<String>; 3]>,
@@ -48,6 +52,28 @@ pub(super) struct Terms {
 }
 
 impl Memo {
+    /// The next decision is about this record. What followed from another version of it is forgotten.
+    pub(super) fn is_about(&mut self, record: &GcuUpgrade) {
+        let version = (record.metadata.uid.clone(), record.metadata.generation);
+        // Without a generation nothing is known to be the same.
+        if self.version != version || version.1.is_none() {
+            self.version = version;
+            self.changes = None;
+            self.waiting.clear();
+            self.reserved.forget_spec();
+        }
+    }
+
+    /// How the versions differ between which the record rolls, on this way.
+    pub(super) fn changes(&mut self, goal: Goal, work_out: impl FnOnce() -> Vec<Change>) -> Arc<[Change]> {
+        if let Some((_, changes)) = self.changes.as_ref().filter(|(known, _)| *known == goal) {
+            return changes.clone();
+        }
+        let changes: Arc<[Change]> = work_out().into();
+        self.changes = Some((goal, changes.clone()));
+        changes
+    }
+
     /// Something on this node has changed, or what is known about calls on it.
     pub fn touch(&mut self, node: &str) {
         if let Touched::Some(nodes) = &mut self.touched
@@ -85,8 +111,7 @@ impl Memo {
 
     /// Forgets what claims wait for if what that depends on is not what it was.
     pub(super) fn on_terms(&mut self, terms: Terms) {
-        // Without a version nothing is known to be the same.
-        if self.terms.as_ref() != Some(&terms) || terms.record.1.is_none() {
+        if self.terms.as_ref() != Some(&terms) {
             self.waiting.clear();
             self.terms = Some(terms);
         }
@@ -120,12 +145,11 @@ impl Memo {
 }
 
 impl Terms {
-    pub(super) fn of(record: &GcuUpgrade, goal: Goal, sets: &Sets<'_>, ends: (bool, bool)) -> Self {
+    pub(super) fn of(goal: Goal, sets: &Sets<'_>, ends: (bool, bool)) -> Self {
         let of_set = |state: &crate::plan::fleet::SetState| {
             [Some(state.uid.clone()), state.hash.clone(), state.refused.clone()]
         };
         Self {
-            record: (record.metadata.uid.clone(), record.metadata.generation),
             goal,
             sets: sets.iter().map(|(_, state)| state.map(of_set).unwrap_or_default()).collect(),
             ends,

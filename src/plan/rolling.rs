@@ -47,13 +47,13 @@ use kube::Resource;
 use serde_json::Value;
 
 use super::Decision;
-use super::impact::{self, ScopedSet};
+use super::impact::{self, Change, ScopedSet};
 use super::news::{giving_up, rolling_back};
 use super::status::End;
 use super::step_context::{Next, StepContext};
 use crate::gr;
 use crate::record::rolling::{GivingUp, LockedSet, RollingStatus};
-use crate::record::{GcuUpgradeStatus, Goal, Intent, Phase, Reason, Step};
+use crate::record::{GcuUpgrade, GcuUpgradeStatus, Goal, Intent, Phase, Reason, Step};
 
 /// How long the DaemonSets have to be seen at OnDelete before that is believed to last: 3 s, and the rest of the second
 /// in which they were first seen.
@@ -80,13 +80,27 @@ pub(super) fn decide(context: StepContext<'_>) -> Decision {
 }
 
 /// The DaemonSets whose pods the rollout of this record replaces, on its present way.
-pub fn scope(record: &crate::record::GcuUpgrade, goal: Goal, live: Option<&gr::LiveGr>) -> Vec<ScopedSet> {
-    let (from, to) = from_and_to(record, goal);
-    let pins = record.status.as_ref().and_then(|s| s.rolling.as_ref()).map(|r| r.locked.as_slice());
-    impact::scope(from, to, live, pins.unwrap_or_default())
+pub fn scope(record: &GcuUpgrade, goal: Goal, live: Option<&gr::LiveGr>) -> Vec<ScopedSet> {
+    scope_of(record, goal, live, &changes(record, goal))
 }
 
-fn from_and_to(record: &crate::record::GcuUpgrade, goal: Goal) -> (&Value, &Value) {
+fn scope_of(
+    record: &GcuUpgrade,
+    goal: Goal,
+    live: Option<&gr::LiveGr>,
+    changes: &[Change],
+) -> Vec<ScopedSet> {
+    let (_, to) = from_and_to(record, goal);
+    let pins = record.status.as_ref().and_then(|s| s.rolling.as_ref()).map(|r| r.locked.as_slice());
+    impact::scope(changes, to, live, pins.unwrap_or_default())
+}
+
+fn changes(record: &GcuUpgrade, goal: Goal) -> Vec<Change> {
+    let (from, to) = from_and_to(record, goal);
+    impact::changes(from, to)
+}
+
+fn from_and_to(record: &GcuUpgrade, goal: Goal) -> (&Value, &Value) {
     let target = &record.spec.target.manifest;
     let previous = record.spec.previous.as_ref().map_or(&Value::Null, |p| &p.manifest);
     match goal {
@@ -142,7 +156,13 @@ impl Rollout<'_> {
 
     /// What is to be done.
     fn scope(&self) -> Vec<ScopedSet> {
-        scope(self.record, self.status.goal, self.seen.gr.as_ref())
+        let goal = self.status.goal;
+        scope_of(self.record, goal, self.seen.gr.as_ref(), &self.changes(goal))
+    }
+
+    /// How the versions differ on this way.
+    fn changes(&self, goal: Goal) -> Arc<[Change]> {
+        self.memo.borrow_mut().changes(goal, || changes(self.record, goal))
     }
 
     /// Turns towards the previous version.

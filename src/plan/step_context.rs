@@ -52,6 +52,7 @@ impl<'a> StepContext<'a> {
         now: Timestamp,
         memo: &'a mut Memo,
     ) -> Self {
+        memo.is_about(record);
         let status = record.status.as_ref().map(Cow::Borrowed).unwrap_or_default();
         Self { record, status, seen, now, memo: RefCell::new(memo) }
     }

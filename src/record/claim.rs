@@ -141,10 +141,8 @@ impl Replaced {
 
     /// Whether it is one of these.
     pub fn names(&self, component: &str, pod: PodId<'_>) -> bool {
-        self.0.get(component).is_some_and(|all| {
-            let wanted = mark(pod);
-            all.split(' ').any(|one| one == wanted)
-        })
+        let wanted = (ending(pod.name), second(pod));
+        self.0.get(component).is_some_and(|all| all.split(' ').any(|one| parse(one) == Some(wanted)))
     }
 
     /// Whether any is of this component.
@@ -170,8 +168,8 @@ impl Replaced {
     pub fn pods(&self) -> impl Iterator<Item = (&str, &str, Timestamp)> {
         self.0.iter().flat_map(|(component, all)| {
             all.split(' ').filter_map(move |one| {
-                let (end, seconds) = one.rsplit_once('-')?;
-                let at = Timestamp::from_second(i64::from_str_radix(seconds, 36).ok()?).ok()?;
+                let (end, second) = parse(one)?;
+                let at = Timestamp::from_second(i64::try_from(second).ok()?).ok()?;
                 Some((component.as_str(), end, at))
             })
         })
@@ -180,13 +178,28 @@ impl Replaced {
 
 /// How a pod is named: the end of its name, and the second of its creation.
 fn mark(pod: PodId<'_>) -> String {
-    let start = pod.name.char_indices().rev().nth(ENDING - 1).map_or(0, |(at, _)| at);
-    let end = pod.name.get(start..).unwrap_or_default();
-    format!("{end}-{}", base_36(pod.created_at.as_second()))
+    format!("{}-{}", ending(pod.name), base_36(second(pod)))
 }
 
-fn base_36(number: i64) -> String {
-    let mut left = u64::try_from(number).unwrap_or_default();
+/// What a mark says.
+fn parse(mark: &str) -> Option<(&str, u64)> {
+    let (end, second) = mark.rsplit_once('-')?;
+    Some((end, u64::from_str_radix(second, 36).ok()?))
+}
+
+/// The second of a pod's creation, since 1970.
+fn second(pod: PodId<'_>) -> u64 {
+    u64::try_from(pod.created_at.as_second()).unwrap_or_default()
+}
+
+/// The end of a pod's name.
+fn ending(name: &str) -> &str {
+    let start = name.char_indices().rev().nth(ENDING - 1).map_or(0, |(at, _)| at);
+    name.get(start..).unwrap_or_default()
+}
+
+fn base_36(number: u64) -> String {
+    let mut left = number;
     let mut digits = Vec::new();
     loop {
         let digit = u32::try_from(left % 36).unwrap_or_default();

@@ -8,7 +8,7 @@
 //! etcd takes 1.5 MiB. What is left is for what is not written by this service: `managedFields`, which repeat the names
 //! of all fields, and other people's annotations, of which an API server takes 256 KiB.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -126,27 +126,44 @@ pub fn shortened(text: &str, limit: usize) -> String {
     text
 }
 
-/// What claims can come to, by node: of those that are still the same it is not worked out again.
+/// What parts of a record take up: of those that are still the same it is not worked out again.
 #[derive(Debug, Default)]
-pub struct Reserved(HashMap<String, (Arc<Claim>, usize, usize)>);
+pub struct Reserved {
+    /// What was asked for.
+    asked: Option<usize>,
+    /// What each claim can come to, in the order in which the record has them.
+    claims: Vec<ReservedClaim>,
+}
+
+#[derive(Debug)]
+struct ReservedClaim {
+    claim: Arc<Claim>,
+    /// What all pods of a node could take up.
+    pods: usize,
+    size: usize,
+}
 
 impl Reserved {
-    fn of(&mut self, claim: &Arc<Claim>, pods: usize) -> usize {
-        let known = self.0.get(&claim.node).filter(|(c, p, _)| Arc::ptr_eq(c, claim) && *p == pods);
-        if let Some((_, _, size)) = known {
-            return *size;
-        }
-        let size = reserved(claim, pods);
-        self.0.insert(claim.node.clone(), (claim.clone(), pods, size));
-        size
+    /// The spec may be another.
+    pub fn forget_spec(&mut self) {
+        self.asked = None;
     }
 
-    /// Forgets the nodes that are not in work any more.
-    fn forget(&mut self, active: &[Arc<Claim>]) {
-        if self.0.len() > active.len().saturating_mul(2) {
-            let names: BTreeSet<&str> = active.iter().map(|claim| claim.node.as_str()).collect();
-            self.0.retain(|node, _| names.contains(node.as_str()));
+    /// What these claims can come to, in all.
+    fn of(&mut self, active: &[Arc<Claim>], pods: usize) -> usize {
+        // Claims go and change in their places, and come at the end.
+        let mut known = std::mem::take(&mut self.claims).into_iter().filter(|known| known.pods == pods);
+        self.claims.reserve(active.len());
+        for claim in active {
+            let is_same = |known: &ReservedClaim| Arc::ptr_eq(&known.claim, claim);
+            let same = known.find(|known| is_same(known) || known.claim.node == claim.node).filter(is_same);
+            self.claims.push(same.unwrap_or_else(|| ReservedClaim {
+                claim: claim.clone(),
+                pods,
+                size: reserved(claim, pods),
+            }));
         }
+        self.claims.iter().map(|claim| claim.size).sum()
     }
 }
 
@@ -167,10 +184,10 @@ impl Room {
         known: &mut Reserved,
     ) -> Self {
         let pods = components.map(|component| stored(&component) + POD).sum();
-        let claims: usize = rolling.active.iter().map(|claim| known.of(claim, pods)).sum();
-        let taken = claims + of_others(rolling);
-        known.forget(&rolling.active);
-        Self { left: share(spec, requests(&spec.skip, &spec.node_attempts)).saturating_sub(taken), pods }
+        let taken = known.of(&rolling.active, pods) + of_others(rolling);
+        let asked = *known.asked.get_or_insert_with(|| asked(spec));
+        let share = share_beside(asked, requests(&spec.skip, &spec.node_attempts));
+        Self { left: share.saturating_sub(taken), pods }
     }
 
     /// Whether another node has room, whatever its name.
@@ -208,7 +225,15 @@ pub fn requests(skip: &[SkipNode], attempts: &BTreeMap<String, u32>) -> usize {
 
 /// What is left to the nodes when people say so much of some.
 fn share(spec: &GcuUpgradeSpec, requests: usize) -> usize {
-    let asked = stored(spec).saturating_sub(stored(&spec.skip) + stored(&spec.node_attempts));
+    share_beside(asked(spec), requests)
+}
+
+/// What was asked for beside what people say of nodes.
+fn asked(spec: &GcuUpgradeSpec) -> usize {
+    stored(spec).saturating_sub(stored(&spec.skip) + stored(&spec.node_attempts))
+}
+
+fn share_beside(asked: usize, requests: usize) -> usize {
     let others = FIXED + OF_ROLLING + asked + requests.max(NODE_REQUESTS_KEPT);
     RECORD.saturating_sub(others).max(NODES)
 }

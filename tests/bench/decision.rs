@@ -1,6 +1,6 @@
 //! What one decision of a rollout costs in a large cluster: a whole rollout in memory, a few events at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ struct Rollout {
     seen: Snapshot,
     memo: Memo,
     now: Timestamp,
+    /// What pods have in common, as the store of a replica keeps it.
+    shared: BTreeSet<Arc<str>>,
     /// What the cluster has yet to do about calls.
     answers: VecDeque<FleetAction>,
     made: usize,
@@ -62,15 +64,30 @@ fn record(at_once: usize) -> GcuUpgrade {
     record
 }
 
-fn pod(component: &str, node: &str, number: usize, hash: &str, at: Timestamp) -> DaemonPod {
+fn share(shared: &mut BTreeSet<Arc<str>>, text: &str) -> Arc<str> {
+    if !shared.contains(text) {
+        shared.insert(text.into());
+    }
+    shared.get(text).unwrap().clone()
+}
+
+fn pod(
+    shared: &mut BTreeSet<Arc<str>>,
+    component: &str,
+    node: &str,
+    number: usize,
+    hash: &str,
+    at: Timestamp,
+) -> DaemonPod {
+    let mut share = |text: &str| share(shared, text);
     DaemonPod {
-        namespace: "kube-system".to_owned(),
+        namespace: share("kube-system"),
         name: format!("{component}-{number:05}"),
         uid: format!("{number:08x}-5d2c-4b6e-9a57-2f8a1c3e7b90"),
-        workload: component.to_owned(),
-        owner: format!("uid-of-{component}"),
-        node: node.to_owned(),
-        hash: hash.to_owned(),
+        workload: share(component),
+        owner: share(&format!("uid-of-{component}")),
+        node: share(node),
+        hash: share(hash),
         deleted_at: None,
         created_at: at,
         ready_since: Some(at),
@@ -118,12 +135,12 @@ impl Rollout {
                 refused: None,
             }));
         }
-        let mut made = 0;
+        let (mut made, mut shared) = (0, BTreeSet::new());
         for number in 0..nodes {
             let name = format!("gcu-node-{number:05}");
             for component in COMPONENTS {
                 made += 1;
-                fleet.pods.insert(Arc::new(pod(component, &name, made, "old", before)));
+                fleet.pods.insert(Arc::new(pod(&mut shared, component, &name, made, "old", before)));
             }
             fleet.nodes.push(Arc::new(NodeState {
                 name,
@@ -157,7 +174,7 @@ impl Rollout {
         let mut gr = LiveGr::parse(&served).unwrap();
         gr.mark = Some(format!("{}:spec", record.mark(Goal::Target)));
         let seen = Snapshot { gr: Some(gr), fleet, ..Snapshot::default() };
-        Self { record, seen, memo: Memo::default(), now, answers: VecDeque::new(), made }
+        Self { record, seen, memo: Memo::default(), now, shared, answers: VecDeque::new(), made }
     }
 
     fn carry_out(&mut self, decision: Decision) {
@@ -200,7 +217,8 @@ impl Rollout {
                 let hash = fleet.set(&old.namespace, &old.workload).unwrap().hash.clone().unwrap();
                 self.made += 1;
                 fleet.pods.remove(&old);
-                fleet.pods.insert(Arc::new(pod(&old.workload, &name, self.made, &hash, self.now)));
+                let (shared, made) = (&mut self.shared, self.made);
+                fleet.pods.insert(Arc::new(pod(shared, &old.workload, &name, made, &hash, self.now)));
             }
             other => panic!("{other:?}"),
         }

@@ -102,6 +102,6 @@ pub(super) fn each(ask: &Ask<'_>, starts: Option<u64>) -> Option<(u64, String)> 
 }
 
 pub(super) fn median(mut all: Vec<u64>) -> Option<u64> {
-    all.sort_unstable();
-    all.get(all.len() / 2).copied()
+    let middle = all.len() / 2;
+    (!all.is_empty()).then(|| *all.select_nth_unstable(middle).1)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Ask, impact_on, restarts_on};
+use super::{Ask, Restarts};
 use crate::explain::risk::{Risk, RiskName};
 use crate::plan::coverage::{Class, Trial, choose};
 use crate::plan::fleet::NodeState;
@@ -121,7 +121,7 @@ fn covering(
         None => Trial::Tried,
     };
     let all = window::concerned(index, ask.options);
-    let drained = |node: &str| impact_on(&restarts_on(index, node).1) == Impact::Evict;
+    let drained = |node: &str| Restarts::on(index, node).impact() == Impact::Evict;
     let candidates = candidates(gangs, drained, ask.options, at_once, taken);
     let nodes = all.iter().map(|node| (*node, trial(node)));
     let choice = choose(coverage, nodes, &candidates, CHOSEN);

@@ -61,6 +61,9 @@ pub(super) fn units(
     gangs: &KnownGangs,
     at_once: usize,
 ) -> Vec<PlannedUnit> {
+    if gangs.is_empty() {
+        return Vec::new();
+    }
     let drained: BTreeSet<&str> =
         nodes.iter().filter(|n| n.impact == Impact::Evict).map(|n| n.node.as_str()).collect();
     let mut seen: BTreeSet<String> = BTreeSet::new();

@@ -9,11 +9,11 @@ use super::DaemonPod;
 
 /// The pods of the gr's DaemonSets that have not ended, by the node that they are bound to.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct DaemonPods(BTreeMap<String, Vec<Arc<DaemonPod>>>);
+pub struct DaemonPods(BTreeMap<Arc<str>, Vec<Arc<DaemonPod>>>);
 
 impl DaemonPods {
     /// All of them.
-    pub fn iter(&self) -> Flatten<Values<'_, String, Vec<Arc<DaemonPod>>>> {
+    pub fn iter(&self) -> Flatten<Values<'_, Arc<str>, Vec<Arc<DaemonPod>>>> {
         self.0.values().flatten()
     }
 
@@ -24,7 +24,7 @@ impl DaemonPods {
 
     /// The nodes that have one, each with those on it.
     pub fn by_node(&self) -> impl Iterator<Item = (&str, &[Arc<DaemonPod>])> {
-        self.0.iter().map(|(node, pods)| (node.as_str(), pods.as_slice()))
+        self.0.iter().map(|(node, pods)| (node.as_ref(), pods.as_slice()))
     }
 
     /// Adds a pod, in the place of one of its name.
@@ -71,7 +71,7 @@ impl FromIterator<Arc<DaemonPod>> for DaemonPods {
 
 impl<'a> IntoIterator for &'a DaemonPods {
     type Item = &'a Arc<DaemonPod>;
-    type IntoIter = Flatten<Values<'a, String, Vec<Arc<DaemonPod>>>>;
+    type IntoIter = Flatten<Values<'a, Arc<str>, Vec<Arc<DaemonPod>>>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()

@@ -17,7 +17,7 @@ use crate::plan::status::after;
 use crate::record::rolling::{
     Claim, ClaimState, DoneNode, Replaced, RollingStatus, SkippedNode, Trouble, TroubleKind, WINDOW_LIMIT,
 };
-use crate::record::size::{SKIP_REASON, TROUBLE, shortened};
+use crate::record::size::{Room, SKIP_REASON, TROUBLE, shortened};
 
 impl Rollout<'_> {
     /// Moves every claim on; returns the calls that they ask for and when the first of them has to be looked at
@@ -33,7 +33,7 @@ impl Rollout<'_> {
         rolling.skipped.retain(|s| self.attempt_of(&s.node) <= s.attempt);
         let mut memo = self.memo.borrow_mut();
         memo.unread.clear();
-        memo.on_terms(Terms::of(self.record, self.status.goal, &index.sets, (stopping, abandon)));
+        memo.on_terms(Terms::of(self.status.goal, &index.sets, (stopping, abandon)));
         for mut claim in std::mem::take(&mut rolling.active) {
             if let Some(until) = memo.waits(&claim, self.now) {
                 untils.extend(until);
@@ -178,24 +178,23 @@ impl Rollout<'_> {
 
     /// An operator that writes its own strategy back opens a gap in which the DaemonSet controller may take a
     /// pod on a node that nobody has claimed. That node is claimed on the spot, over the budget if need be.
-    pub(super) fn claim_what_was_taken(&self, index: &Index<'_>, rolling: &mut RollingStatus) {
+    pub(super) fn claim_what_was_taken(
+        &self,
+        index: &Index<'_>,
+        rolling: &mut RollingStatus,
+        room: &mut Room,
+    ) {
         if rolling.relocks == 0 {
             return;
         }
         let claimed: BTreeSet<String> = rolling.active.iter().map(|c| c.node.clone()).collect();
-        let mut taken: Vec<&str> =
-            index.populated().filter(|n| !claimed.contains(*n) && self.was_taken(index, n)).collect();
-        if taken.is_empty() {
-            return;
-        }
-        taken.sort_unstable();
-        let mut room = self.room(index, rolling);
-        for name in taken {
+        let was_taken =
+            |node: &&NodeState| !claimed.contains(&node.name) && self.was_taken(index, &node.name);
+        for node in index.populated().filter(was_taken) {
             // The others are claimed when there is room for them in the record.
             if rolling.active.len() >= WINDOW_LIMIT || !room.is_left() {
                 break;
             }
-            let Some(node) = index.fleet.node(name) else { continue };
             let mut claim = self.new_claim(index, node, rolling);
             claim.state = ClaimState::Swapping;
             claim.cordon = false;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::sets::Sets;
 use super::standing::{Standings, Touched};
-use crate::plan::fleet::{DaemonPod, Fleet, Tenant};
+use crate::plan::fleet::{DaemonPod, Fleet, NodeState, Tenant};
 use crate::plan::gangs::KnownGangs;
 use crate::plan::impact::{Impact, ScopedSet};
 use crate::record::GcuUpgradeSpec;
@@ -61,14 +61,14 @@ impl<'a> Index<'a> {
     }
 
     /// Nodes with pods of the DaemonSets concerned.
-    pub fn populated(&self) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
-        let all = self.fleet.pods.by_node();
-        all.filter(|(_, pods)| self.concerned(pods).next().is_some()).map(|(node, _)| node)
+    pub fn populated(&self) -> impl Iterator<Item = &'a NodeState> + use<'_, 'a> {
+        let all = self.fleet.by_node();
+        all.filter(|(.., pods)| self.concerned(pods).next().is_some()).filter_map(|(_, node, _)| node)
     }
 
     /// Whether a pod is of another template than its changed DaemonSet has now. `false` while that is not known.
     pub fn is_outdated(&self, set: usize, pod: &DaemonPod) -> bool {
-        self.sets.hash(set).is_some_and(|hash| *hash != pod.hash)
+        self.sets.hash(set).is_some_and(|hash| !pod.is_from(hash))
     }
 
     /// The component of a DaemonSet.

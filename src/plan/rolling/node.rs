@@ -216,7 +216,7 @@ impl Node<'_> {
                 return self.replace(&scoped.component, old);
             }
             let hash = state.and_then(|s| s.hash.as_ref());
-            let new = here.iter().find(|p| hash == Some(&p.hash) && !p.is_deleting());
+            let new = here.iter().find(|p| hash.is_some_and(|hash| p.is_from(hash)) && !p.is_deleting());
             match new {
                 None => {
                     let refused = state.and_then(|s| s.refused.as_ref());
@@ -268,8 +268,8 @@ impl Node<'_> {
             return self.swap_wait(format!("{component}: pod {} cannot be deleted: {refusal}", old.name));
         }
         let action = FleetAction::DeletePod {
-            node: old.node.clone(),
-            namespace: old.namespace.clone(),
+            node: old.node.to_string(),
+            namespace: old.namespace.to_string(),
             name: old.name.clone(),
             uid: old.uid.clone(),
         };

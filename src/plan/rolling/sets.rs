@@ -32,7 +32,7 @@ impl<'a> Sets<'a> {
 
     /// The position of the DaemonSet that a pod belongs to.
     pub fn position(&self, pod: &DaemonPod) -> Option<usize> {
-        self.all.iter().position(|(_, state)| state.is_some_and(|s| s.uid == pod.owner))
+        self.all.iter().position(|(_, state)| state.is_some_and(|s| pod.is_of(&s.uid)))
     }
 }
 

@@ -110,15 +110,15 @@ impl Standings {
     /// Looks at every node.
     fn work_out(&mut self, fleet: &Fleet, terms: Terms) -> bool {
         *self = Self { outdated: vec![0; terms.sets.len()], ..Self::default() };
-        let pods = fleet.pods.by_node();
-        let all: Vec<_> = pods.map(|(name, pods)| (name, pods, terms.outdated(pods))).collect();
+        let nodes = fleet.by_node();
+        let all: Vec<_> = nodes.map(|(name, node, pods)| (name, node, pods, terms.outdated(pods))).collect();
         for (.., outdated) in &all {
             outdated.iter().for_each(|position| add(&mut self.outdated, *position, 1));
         }
         self.first = terms.first(&self.outdated);
         self.outdated.fill(0);
-        for (name, pods, outdated) in all {
-            self.put(name, terms.standing(fleet.node(name), pods, outdated, self.first));
+        for (name, node, pods, outdated) in all {
+            self.put(name, terms.standing(node, pods, outdated, self.first));
         }
         self.terms = Some(terms);
         true
@@ -244,7 +244,7 @@ impl Terms {
 
     /// The position of the DaemonSet that a pod belongs to: there are few of them.
     fn position(&self, pod: &DaemonPod) -> Option<usize> {
-        self.sets.iter().position(|set| set.uid.as_ref() == Some(&pod.owner))
+        self.sets.iter().position(|set| set.uid.as_ref().is_some_and(|uid| pod.is_of(uid)))
     }
 
     fn first(&self, outdated: &[usize]) -> usize {
@@ -255,7 +255,7 @@ impl Terms {
 
     fn is_outdated(&self, position: usize, pod: &DaemonPod) -> bool {
         let hash = self.sets.get(position).and_then(|set| set.hash.as_ref());
-        hash.is_some_and(|hash| *hash != pod.hash)
+        hash.is_some_and(|hash| !pod.is_from(hash))
     }
 
     /// The DaemonSets of which one of these pods is outdated.

@@ -244,7 +244,7 @@ impl Rollout<'_> {
         let left_out = index.left_out().count();
         let pods = |set: &SetState| {
             let uid = set.uid.clone();
-            self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(move |p: &&DaemonPod| p.owner == uid)
+            self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(move |p: &&DaemonPod| p.is_of(&uid))
         };
         let mut live = rolling.locked.iter().filter_map(|pin| self.seen.fleet.locked(pin));
         // They are let go of together. Of pods on nodes that are gone nothing is left to do but for the garbage

@@ -13,7 +13,7 @@ use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::standstill::PAUSED;
 use crate::plan::status::after;
 use crate::record::rolling::{RollingStatus, TroubleKind};
-use crate::record::size::stored;
+use crate::record::size::{Room, stored};
 use crate::record::{Intent, Phase, Reason, WaitReason};
 
 /// Nodes that were given up are named until they take up more of the record than this: the nodes in work need the rest.
@@ -51,7 +51,7 @@ impl Stop {
 
 impl Rollout<'_> {
     /// How many nodes have failed, and what that comes to.
-    pub(super) fn failures(&self, index: &Index<'_>, rolling: &RollingStatus) -> Failures {
+    pub(super) fn failures(&self, index: &Index<'_>, rolling: &RollingStatus, room: &Room) -> Failures {
         let total = usize::try_from(rolling.nodes.total).unwrap_or(usize::MAX);
         let threshold = self.options().failure_threshold.of(total);
         let failed = rolling.active.iter().filter(|c| is(c, TroubleKind::Failed)).count();
@@ -60,7 +60,7 @@ impl Rollout<'_> {
         let full = rolling.active.len() >= usize::try_from(rolling.max_unavailable).unwrap_or_default();
         let nothing_else = troubled > 0
             && troubled == rolling.active.len()
-            && (full || self.free(index, rolling).next().is_none() || !self.room(index, rolling).is_left());
+            && (full || self.free(index, rolling).next().is_none() || !room.is_left());
         // Slowness alone never rolls back.
         let alike = self.alike(rolling);
         let visibly = alike.as_ref().is_some_and(|alike| alike.kind == TroubleKind::Failed);
@@ -75,7 +75,7 @@ impl Rollout<'_> {
     pub(super) fn unseen(&self, index: &Index<'_>) -> Option<String> {
         let settled = index.sets.iter().enumerate().filter(|(set, _)| !index.sets.is_unsettled(*set));
         settled.filter_map(|(_, (_, state))| *state).find_map(|set| {
-            let pods = self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(|p| p.owner == set.uid);
+            let pods = self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(|p| p.is_of(&set.uid));
             match kept_by_pods(set, pods)? {
                 Kept::Outdated(_) => None,
                 kept => Some(format!("DaemonSet {}/{}: {}", set.namespace, set.name, kept.describe())),

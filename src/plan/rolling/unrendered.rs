@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Rollout;
 use crate::gr::LiveGr;
 use crate::plan::fleet::SetState;
-use crate::plan::impact::{Certainty, Change, ChangeKind, changes};
+use crate::plan::impact::{Certainty, Change, ChangeKind};
 use crate::record::Goal;
 use crate::record::rolling::{LockedSet, RollingStatus};
 
@@ -26,16 +26,10 @@ pub(super) fn has_moved(pin: &LockedSet, set: &SetState) -> bool {
 }
 
 impl Rollout<'_> {
-    /// How the target differs from what was there.
-    fn changes(&self) -> Vec<Change> {
-        let (from, to) = super::from_and_to(self.record, Goal::Target);
-        changes(from, to)
-    }
-
     /// Whether a DaemonSet may stay as it is though its component changes.
     pub(super) fn may_stay(&self, pin: &LockedSet) -> bool {
         let is_its = |c: &&Change| c.component == pin.component && c.kind == ChangeKind::Changed;
-        self.changes().iter().find(is_its).is_some_and(|c| c.certainty < Certainty::Image)
+        self.changes(Goal::Target).iter().find(is_its).is_some_and(|c| c.certainty < Certainty::Image)
     }
 
     /// When the operator is taken to be done with a change of which nothing has moved, if it says that it is.
@@ -58,7 +52,7 @@ impl Rollout<'_> {
         if self.status.goal == Goal::Previous {
             return None;
         }
-        let changes = self.changes();
+        let changes = self.changes(Goal::Target);
         let stays = |change: &&Change| {
             let mut pins = rolling.locked.iter().filter(|pin| pin.component == change.component).peekable();
             change.kind == ChangeKind::Changed

@@ -46,10 +46,12 @@ impl Rollout<'_> {
         }
         let stopping = abandon || self.record.spec.intent == Intent::Pause;
         let (calls, until) = self.work_on_claims(&index, &mut rolling, stopping, abandon);
+        // What a claim can come to is worked out when it changes, not that of all when the next node is taken.
+        let mut room = self.room(&index, &rolling);
         if !abandon {
-            self.claim_what_was_taken(&index, &mut rolling);
+            self.claim_what_was_taken(&index, &mut rolling, &mut room);
         }
-        let failures = self.failures(&index, &rolling);
+        let failures = self.failures(&index, &rolling, &room);
         let may_turn = self.status.goal == Goal::Target && self.giving_up().is_none();
         if failures.rolls_back && may_turn && self.record.spec.on_failure == OnFailure::Rollback {
             let why = failures.alike.as_ref().map(|alike| alike.in_words(&index));
@@ -121,7 +123,7 @@ impl Rollout<'_> {
     }
 
     /// The room that the record has for further nodes in work.
-    pub(super) fn room(&self, index: &Index<'_>, rolling: &RollingStatus) -> Room {
+    fn room(&self, index: &Index<'_>, rolling: &RollingStatus) -> Room {
         index.room(&self.record.spec, rolling, &mut self.memo.borrow_mut().reserved)
     }
 
@@ -277,8 +279,7 @@ impl Rollout<'_> {
 
 /// The nodes that a rollout may work on at all.
 pub fn concerned<'f>(index: &Index<'f>, options: &RollingUpdate) -> Vec<&'f NodeState> {
-    let nodes = index.populated().filter_map(|name| index.fleet.node(name));
-    nodes.filter(|node| node.labels.match_all(&options.node_selector)).collect()
+    index.populated().filter(|node| node.labels.match_all(&options.node_selector)).collect()
 }
 
 fn in_work_message(gang_waits: bool) -> &'static str {

@@ -116,7 +116,7 @@ impl World {
 
     /// Whether anything is left to be done on a node.
     fn is_old(&self, node: &str) -> bool {
-        self.seen.fleet.pods.on(node).iter().any(|pod| pod.hash == "old")
+        self.seen.fleet.pods.on(node).iter().any(|pod| pod.is_from("old"))
     }
 
     fn nodes_of(&self, job: &str) -> BTreeSet<String> {
@@ -173,7 +173,7 @@ impl World {
                 self.seen.fleet.pods.remove(&old);
                 self.seen.fleet.pods.insert(Arc::new(DaemonPod {
                     uid: format!("{uid}-new"),
-                    hash: "new".to_owned(),
+                    hash: "new".into(),
                     created_at: self.now,
                     ready_since: Some(self.now),
                     ..old.as_ref().clone()

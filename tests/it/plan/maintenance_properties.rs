@@ -262,7 +262,7 @@ fn claimed(maintenance: &Maintenance, now: Timestamp, need: u32) -> Vec<String> 
         .pods
         .iter()
         .zip(names)
-        .map(|(pod, name)| Arc::new(DaemonPod { node: name.to_owned(), ..pod.as_ref().clone() }));
+        .map(|(pod, name)| Arc::new(DaemonPod { node: name.into(), ..pod.as_ref().clone() }));
     seen.fleet.pods = moved.collect();
     record.spec.maintenance = Some(maintenance.clone());
     record.spec.took_before_seconds = vec![need];

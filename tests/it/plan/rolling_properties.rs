@@ -189,13 +189,13 @@ pub(super) fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpg
             gcus: 8,
         }));
         fleet.pods.insert(Arc::new(DaemonPod {
-            namespace: "kube-system".to_owned(),
+            namespace: "kube-system".into(),
             name: uid(number),
             uid: if thrown.new { format!("{}-new", uid(number)) } else { uid(number) },
-            workload: "driver".to_owned(),
-            owner: "set".to_owned(),
-            node: name.clone(),
-            hash: if thrown.new { "new" } else { "old" }.to_owned(),
+            workload: "driver".into(),
+            owner: "set".into(),
+            node: name.as_str().into(),
+            hash: if thrown.new { "new" } else { "old" }.into(),
             deleted_at: (thrown.deleting).then(now),
             created_at: ago(900),
             ready_since: thrown.well.then(|| ago(500)),

@@ -102,13 +102,13 @@ impl World {
             }));
             for (kind, pod) in machine.pods.iter().enumerate().filter(|(_, p)| p.life != Life::Missing) {
                 fleet.pods.insert(Arc::new(DaemonPod {
-                    namespace: "kube-system".to_owned(),
+                    namespace: "kube-system".into(),
                     name: format!("{}-{number}-{}", NAMES[kind], pod.serial),
                     uid: format!("{}-{number}-{}", NAMES[kind], pod.serial),
-                    workload: NAMES[kind].to_owned(),
-                    owner: format!("set-{}", NAMES[kind]),
-                    node: name.clone(),
-                    hash: format!("h{}", pod.template),
+                    workload: NAMES[kind].into(),
+                    owner: format!("set-{}", NAMES[kind]).into(),
+                    node: name.as_str().into(),
+                    hash: format!("h{}", pod.template).into(),
                     deleted_at: (pod.life == Life::Deleting).then(now),
                     created_at: ago(1000),
                     ready_since: (pod.life == Life::Ready).then(|| ago(500)),

@@ -141,13 +141,13 @@ impl World {
             let pods = if number < 1000 { locked } else { locked.get(..1).unwrap() };
             fleet.pods.extend(pods.iter().enumerate().map(|(n, l)| {
                 Arc::new(DaemonPod {
-                    namespace: l.namespace.clone(),
+                    namespace: l.namespace.as_str().into(),
                     name: name(&format!("pod-{n}"), number),
                     uid: uid_of(&format!("p{n}"), number),
-                    workload: l.name.clone(),
-                    owner: l.uid.clone(),
-                    node: node.clone(),
-                    hash: "old".to_owned(),
+                    workload: l.name.as_str().into(),
+                    owner: l.uid.as_str().into(),
+                    node: node.as_str().into(),
+                    hash: "old".into(),
                     deleted_at: None,
                     created_at: ago(900),
                     ready_since: Some(ago(500)),
@@ -227,8 +227,8 @@ impl World {
                 pod.uid = uid_of("new", self.made);
                 pod.name = name("new", self.made);
                 pod.created_at = self.now;
-                let set = fleet.sets.iter().find(|s| s.uid == pod.owner).unwrap();
-                pod.hash = set.hash.clone().unwrap();
+                let set = fleet.sets.iter().find(|s| pod.is_of(&s.uid)).unwrap();
+                pod.hash = set.hash.as_deref().unwrap().into();
                 (pod.ready_since, pod.failure) = (None, Some(self.worst.repeat(10_000)));
                 fleet.pods.remove(&old);
                 fleet.pods.insert(Arc::new(pod));

@@ -16,11 +16,11 @@ fn usual(world: &mut World, components: &[&str]) {
     }
     let uids: Vec<String> = world.seen.fleet.sets.iter().map(|set| set.uid.clone()).collect();
     let renamed = world.seen.fleet.pods.iter().filter_map(|pod| {
-        let component = components[uids.iter().position(|uid| *uid == pod.owner)?];
+        let component = components[uids.iter().position(|uid| pod.is_of(uid))?];
         Some(Arc::new(DaemonPod {
-            node: short(&pod.node),
+            node: short(&pod.node).into(),
             name: format!("enflame-{component}-{}", &pod.uid[31..]),
-            workload: format!("enflame-{component}"),
+            workload: format!("enflame-{component}").into(),
             ..pod.as_ref().clone()
         }))
     });
