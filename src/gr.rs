@@ -7,6 +7,7 @@ pub mod image;
 mod meaning;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -241,9 +242,9 @@ pub struct LiveGr {
     /// [`MARK_ANNOTATION`]'s value.
     pub mark: Option<String>,
     /// What a person would write to make it: see [`clean`].
-    pub manifest: Value,
+    pub manifest: Arc<Value>,
     /// As served; parsed leniently, because operators differ.
-    pub status: Value,
+    pub status: Arc<Value>,
 }
 
 impl LiveGr {
@@ -264,8 +265,8 @@ impl LiveGr {
             deleting: meta.get("deletionTimestamp").is_some_and(|t| !t.is_null()),
             finalizers: finalizers.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             mark: meta.get("annotations").and_then(|a| text(a, MARK_ANNOTATION)).map(str::to_owned),
-            manifest: clean(served),
-            status: served.get("status").cloned().unwrap_or(Value::Null),
+            manifest: Arc::new(clean(served)),
+            status: Arc::new(served.get("status").cloned().unwrap_or(Value::Null)),
         })
     }
 

@@ -239,7 +239,7 @@ impl Metrics {
         let mut nodes = STATES.map(|state| (state, 0));
         let mut windows = Vec::new();
         for record in records.filter(|r| !r.phase().is_final()) {
-            let status = record.status_or_default();
+            let status = record.known_status();
             if record.spec.maintenance.is_some() {
                 windows.push(without_manifests(record));
             }

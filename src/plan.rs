@@ -369,11 +369,11 @@ pub fn cannot_look(record: &GcuUpgrade, why: &str, now: Timestamp) -> Decision {
 /// The workloads whose rollout or end an upgrade to or from this gr waits for.
 pub fn workloads_concerned(record: &GcuUpgrade, gr: Option<&LiveGr>) -> Vec<Workload> {
     let no_status = Value::Null;
-    let status = record.status_or_default();
+    let status = record.known_status();
     let live = gr.map(|gr| crate::gr::workloads(&gr.manifest, &gr.status)).unwrap_or_default();
     let wanted =
         record.manifest_for(status.goal).map(|m| crate::gr::workloads(m, &no_status)).unwrap_or_default();
-    let mut all = status.workloads;
+    let mut all = status.workloads.clone();
     for workload in live.into_iter().chain(wanted) {
         let known = all
             .iter()

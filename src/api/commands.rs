@@ -350,8 +350,7 @@ struct Steering {
 
 /// What the record is on its way to.
 fn wanted(record: &GcuUpgrade) -> Wanted {
-    let turned_back =
-        record.status_or_default().goal == Goal::Previous || record.spec.intent == Intent::Rollback;
+    let turned_back = record.known_status().goal == Goal::Previous || record.spec.intent == Intent::Rollback;
     if turned_back { Wanted::Previous } else { Wanted::Target }
 }
 

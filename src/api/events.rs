@@ -236,7 +236,7 @@ impl Teller {
 
     /// What this version of the record adds.
     fn tell(&mut self, record: &GcuUpgrade) -> Vec<Told> {
-        let status = record.status_or_default();
+        let status = record.known_status();
         let mut all = Vec::new();
         let entries = numbered(&status.timeline);
         // The oldest entries are dropped first: where the last one told is gone, all that are left came after it.

@@ -257,7 +257,7 @@ impl Context {
             rolling_update: job.options.rolling_update,
             granted: 0,
             target: job.target,
-            previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: l.manifest.clone() }),
+            previous: live.map(|l| Previous { uid: l.uid.clone(), manifest: Value::clone(&l.manifest) }),
             intent: Intent::Run,
             attempt: 0,
             on_failure: body.on_failure,

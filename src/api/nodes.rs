@@ -100,7 +100,7 @@ impl Context {
         };
         Ok(Nodes {
             record: record.map(ResourceExt::name_any),
-            rolling: record.and_then(|r| r.status_or_default().rolling),
+            rolling: record.and_then(|r| r.status.as_ref()?.rolling.clone()),
             workloads,
             fleet,
         })

@@ -54,7 +54,7 @@ impl Context {
             .await
             .map_err(|error| error.at(location(record)))?;
         if over {
-            let waiting = seen.map(|r| r.status_or_default().message).unwrap_or_default();
+            let waiting = seen.map(|r| r.known_status().message.clone()).unwrap_or_default();
             // No error that clients repeat by themselves: most would give up while all is well.
             let message = format!(
                 "{record} has not ended after {patience:?} and goes on: {waiting}; wait on with GET {}?wait={}s",
@@ -154,13 +154,13 @@ pub(super) fn outcome(
     mut content: impl Stands,
     now: Timestamp,
 ) -> Result<Reply, ApiError> {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let place = location(&record.name_any());
     if status.phase != Phase::Paused && !wanted.is_reached(status.phase) {
         let message = format!("{}; see {place}", progress(record, now).message);
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message).at(place));
     }
-    content.stands(status.phase, status.message);
+    content.stands(status.phase, status.message.clone());
     Ok(Reply::with(content).at(place))
 }
 

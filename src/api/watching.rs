@@ -109,7 +109,7 @@ pub(super) async fn status(
         let without_an_upgrade = held.filter(|_| record.phase().is_final());
         return Ok(Reply::text(with_held(progress.message, without_an_upgrade)));
     }
-    let status = record.status_or_default();
+    let status = record.known_status();
     Ok(Reply::with(Status {
         progress,
         started_at: status.started_at,
@@ -181,14 +181,14 @@ impl Context {
         if form == Form::Text {
             return Ok(Reply::text(why_text(&why)));
         }
-        let waiting_on = waiting_on(&record.status_or_default());
+        let waiting_on = waiting_on(&record.known_status());
         Ok(Reply::with(Explained { why, name: Some(record.name_any()), waiting_on }))
     }
 
     async fn why(&self, name: &str, record: &GcuUpgrade) -> Result<Why, ApiError> {
         let now = self.clock.now();
         let rolls = record.spec.strategy == Strategy::RollingUpdate
-            && matches!(record.status_or_default().step, Step::Rolling | Step::Restoring);
+            && matches!(record.known_status().step, Step::Rolling | Step::Restoring);
         if !rolls {
             // Before a node is touched the record alone has the answer.
             return Ok(why(record, None, &Fleet::default(), None, now));

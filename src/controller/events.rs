@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Posts the newest timeline entry. The name follows from the entry, so that posting it again after a crash
 /// does not make a second one.
 pub(super) async fn publish(client: &Client, record: &GcuUpgrade, now: Timestamp) {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let Some(entry) = status.timeline.last() else { return };
     let progressing = status.conditions.iter().find(|c| c.type_ == "Progressing");
     let reason = progressing.map(|c| c.reason.clone()).unwrap_or_default();
@@ -64,12 +64,12 @@ fn event_name(involved: &ObjectReference, hash: &str) -> String {
 
 fn gr_reference(record: &GcuUpgrade) -> ObjectReference {
     let manifest = &record.spec.target.manifest;
-    let status = record.status_or_default();
+    let status = record.known_status();
     ObjectReference {
         api_version: manifest.get("apiVersion").and_then(|v| v.as_str()).map(str::to_owned),
         kind: Some("GcuResource".to_owned()),
         name: Some(record.spec.gr.clone()),
-        uid: status.created_uid.or(status.deleting_uid).or(record
+        uid: status.created_uid.clone().or(status.deleting_uid.clone()).or(record
             .spec
             .previous
             .as_ref()

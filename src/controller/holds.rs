@@ -130,8 +130,8 @@ fn is_guarded(set: &SetState) -> bool {
 }
 
 fn needs_guard(record: &GcuUpgrade) -> bool {
-    let status = record.status_or_default();
-    !status.phase.is_final() && status.rolling.is_some_and(|r| r.guarded)
+    let status = record.known_status();
+    !status.phase.is_final() && status.rolling.as_ref().is_some_and(|r| r.guarded)
 }
 
 /// A webhook that is there is asked of this replica from now on; one that nobody answers for would refuse every write

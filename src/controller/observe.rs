@@ -52,7 +52,7 @@ pub(super) async fn look(
         seen.pods = pods_of(record, &seen.fleet);
     } else {
         // Pods are read after workloads: none comes from one that is seen to be gone.
-        seen.pods = match record.status_or_default().step {
+        seen.pods = match record.known_status().step {
             Step::WaitingGone | Step::Creating => list_pods(client, &scope).await?,
             _ => views.pods(),
         };

@@ -124,7 +124,7 @@ impl Worker {
     /// Runs until the record has ended, and tells in which version; or until the service stops. Never fails: what
     /// goes wrong is retried, said and waited out.
     pub(super) async fn run(mut self) -> u64 {
-        info!(record = %self.record.name_any(), step = ?self.record.status_or_default().step, "taking up upgrade");
+        info!(record = %self.record.name_any(), step = ?self.record.known_status().step, "taking up upgrade");
         let stop = self.context.stop.clone();
         while !stop.is_cancelled() {
             match self.tick().await {
@@ -289,9 +289,10 @@ impl Worker {
     }
 
     async fn write(&mut self, status: GcuUpgradeStatus) -> Result<LoopOutcome, kube::Error> {
-        let old = self.record.status_or_default();
-        let noted =
-            status.timeline.len() != old.timeline.len() || status.timeline.last() != old.timeline.last();
+        let noted = {
+            let (known, new) = (&self.record.known_status().timeline, &status.timeline);
+            new.len() != known.len() || new.last() != known.last()
+        };
         let shared = status.rolling.as_ref().map(|rolling| rolling.active.clone());
         let mut written = act::write_status(&self.context.client, &self.record, status).await?;
         self.context.stores.records.at_least(&written);
@@ -302,9 +303,9 @@ impl Worker {
         {
             answered.active = mine;
         }
-        self.record = written;
+        let before = std::mem::replace(&mut self.record, written);
         self.failures = 0;
-        let status = self.record.status_or_default();
+        let (old, status) = (before.known_status(), self.record.known_status());
         self.context.metrics.written(self.record.spec.strategy, &old, &status);
         self.trouble.over();
         v1::written(&self.record, &old, &status);
@@ -340,7 +341,7 @@ impl Worker {
         status: GcuUpgradeStatus,
         until: Option<Timestamp>,
     ) -> Result<LoopOutcome, kube::Error> {
-        let known = self.record.status_or_default();
+        let known = self.record.known_status();
         let heard = status.observed_generation == known.observed_generation;
         if status.waiting_on != known.waiting_on || status.phase != known.phase || !heard {
             return self.write(status).await;

@@ -9,7 +9,7 @@ use crate::record::{GcuUpgrade, Phase};
 
 /// What of this upgrade a person should look at.
 pub fn attention(record: &GcuUpgrade, why: &Why) -> Vec<Attention> {
-    let status = record.status_or_default();
+    let status = record.known_status();
     if status.phase.is_final() {
         return Vec::new();
     }

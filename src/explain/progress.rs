@@ -52,7 +52,7 @@ pub struct Progress {
 
 /// How far this upgrade is now.
 pub fn progress(record: &GcuUpgrade, now: Timestamp) -> Progress {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let options = record.spec.rolling_options();
     let rolling = status.rolling.as_ref();
     // Before the nodes are counted there is nothing to tell of them.

@@ -40,9 +40,10 @@ fn looked_at(
     budgets: Option<&[Budget]>,
     now: Timestamp,
 ) -> Why {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let message = summary(record, now);
-    let Some(rolling) = status.rolling.filter(|_| record.spec.strategy == Strategy::RollingUpdate) else {
+    let Some(rolling) = status.rolling.as_ref().filter(|_| record.spec.strategy == Strategy::RollingUpdate)
+    else {
         return Why { message, ..Why::default() };
     };
     if status.phase.is_final() {
@@ -67,14 +68,14 @@ fn looked_at(
     };
     let mut nodes: Vec<Stuck> = rolling.active.iter().map(look).collect();
     nodes.sort_by_key(|s| (s.trouble.is_none(), s.since));
-    let outside_window = outside_window(record, &rolling, &index, now);
-    let skipped = skipped(record, &rolling, &index);
+    let outside_window = outside_window(record, rolling, &index, now);
+    let skipped = skipped(record, rolling, &index);
     Why { message, nodes, skipped, outside_window, attention: Vec::new() }
 }
 
 /// The record's own word.
 fn summary(record: &GcuUpgrade, now: Timestamp) -> String {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let line = progress::progress(record, now).message;
     match &status.waiting_on {
         Some(waiting) if status.phase == Phase::Held && !line.contains(&waiting.message) => {

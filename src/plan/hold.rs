@@ -92,7 +92,7 @@ pub fn needed_by<'r>(
 ) -> Option<Kept> {
     let pins = |rolling: &RollingStatus| rolling.locked.iter().any(|pin| pin.uid == set.uid);
     let holds = |record: &&'r GcuUpgrade| {
-        let status = record.status_or_default();
+        let status = record.known_status();
         !status.phase.is_final()
             && status.step != Step::Restoring
             && status.rolling.as_ref().is_some_and(pins)

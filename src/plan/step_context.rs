@@ -53,7 +53,7 @@ impl<'a> StepContext<'a> {
         memo: &'a mut Memo,
     ) -> Self {
         memo.is_about(record);
-        let status = record.status.as_ref().map(Cow::Borrowed).unwrap_or_default();
+        let status = record.known_status();
         Self { record, status, seen, now, memo: RefCell::new(memo) }
     }
 }

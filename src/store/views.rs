@@ -70,7 +70,7 @@ impl Views {
             scope = scope.with_sets(sets.iter().map(AsRef::as_ref).filter(|s| rest.interest.wants(&s.state)));
             self.follow_claims(&mut rest, record);
         }
-        if matches!(record.status_or_default().step, Step::WaitingRunning | Step::Rolling) {
+        if matches!(record.known_status().step, Step::WaitingRunning | Step::Rolling) {
             for namespace in scope.namespaces_of(WorkloadKind::DaemonSet) {
                 let view = || self.stores.refusals(namespace);
                 rest.refusals.entry(namespace.clone()).or_insert_with(view).wakes(&self.wake);
@@ -234,14 +234,14 @@ impl Views {
 
 /// Whether what is decided for the record now may depend on nodes and the pods on them.
 pub fn concerns_nodes(record: &GcuUpgrade) -> bool {
-    let step = record.status_or_default().step;
+    let step = record.known_status().step;
     record.spec.strategy == Strategy::RollingUpdate
         && matches!(step, Step::Propagating | Step::Rolling | Step::Restoring)
 }
 
 /// What both strategies ask of pods, in the step in which a RollingUpdate asks it: there are thousands.
 pub fn pods_of(record: &GcuUpgrade, fleet: &Fleet) -> Vec<PodState> {
-    if record.status_or_default().step != Step::Restoring {
+    if record.known_status().step != Step::Restoring {
         return Vec::new();
     }
     fleet.pods.iter().map(|pod| daemon_state(pod)).collect()

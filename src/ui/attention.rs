@@ -49,8 +49,8 @@ fn is_blocked(stuck: &Stuck) -> bool {
 
 /// What a healthy upgrade waits for.
 fn waits_for(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
-    let status = page.active().map(GcuUpgrade::status_or_default);
-    let waiting = status.and_then(|s| s.waiting_on);
+    let status = page.active().map(GcuUpgrade::known_status);
+    let waiting = status.and_then(|s| s.waiting_on.clone());
     html! {
         @if let Some(waiting) = waiting {
             " " (shell.words().waits_for) " " (held_since(shell, &waiting.message, waiting.since))
@@ -60,7 +60,7 @@ fn waits_for(shell: &Shell<'_>, page: &GrPage<'_>) -> Markup {
 
 /// What keeps the upgrade as a whole, where a person or a fault does.
 fn whole(shell: &Shell<'_>, page: &GrPage<'_>, record: &GcuUpgrade) -> Option<Markup> {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let waiting =
         status.waiting_on.as_ref().filter(|_| matches!(status.phase, Phase::Held | Phase::Paused))?;
     let held = status.phase == Phase::Held;
@@ -162,7 +162,8 @@ fn skipped(shell: &Shell<'_>, page: &GrPage<'_>, why: &Why) -> Markup {
 fn one_reason(shell: &Shell<'_>, page: &GrPage<'_>, reason: &str, nodes: &[&str]) -> Markup {
     let words = shell.words();
     // One that was given up, or taken out by a person, comes back when that is asked for; others by themselves.
-    let status = page.record().map(GcuUpgrade::status_or_default).and_then(|s| s.rolling).unwrap_or_default();
+    let status =
+        page.record().map(GcuUpgrade::known_status).and_then(|s| s.rolling.clone()).unwrap_or_default();
     let taken_out = page.record().map(|r| r.spec.skip.as_slice()).unwrap_or_default();
     let asked = |node: &&&str| {
         status.skipped.iter().any(|s| s.node == **node) || taken_out.iter().any(|s| s.node == **node)

@@ -72,7 +72,7 @@ fn difference(shell: &Shell<'_>, record: &GcuUpgrade) -> Markup {
 
 fn timeline(shell: &Shell<'_>, record: &GcuUpgrade) -> Markup {
     let words = shell.words();
-    let status = record.status_or_default();
+    let status = record.known_status();
     html! {
         h3 { (words.timeline) ": " (record.name_any()) }
         div.scroll.tall tabindex="0" role="region" aria-label=(words.timeline) {

@@ -126,7 +126,7 @@ fn records(shell: &Shell<'_>, listed: &Listed, now: Timestamp) -> Markup {
 }
 
 fn row(shell: &Shell<'_>, record: &GcuUpgrade, now: Timestamp) -> Markup {
-    let status = record.status_or_default();
+    let status = record.known_status();
     let took = status.started_at.map(|from| span(between(from, status.finished_at.unwrap_or(now))));
     html! {
         tr {

@@ -29,7 +29,7 @@ pub(super) fn time(shell: &Shell<'_>, page: &GrPage<'_>, progress: Option<&Progr
                 (facts(shell, page, record, started, progress))
                 (course(shell, page, record, started, progress))
                 @if let Some(rolling) = record.status.as_ref().and_then(|s| s.rolling.as_ref()) {
-                    (nodes(shell, rolling, &standstills(&record.status_or_default()), page.now))
+                    (nodes(shell, rolling, &standstills(&record.known_status()), page.now))
                 }
             }
         }
@@ -185,7 +185,7 @@ fn course(
     progress: Option<&Progress>,
 ) -> Markup {
     let words = shell.words();
-    let status = record.status_or_default();
+    let status = record.known_status();
     let end = status.finished_at.unwrap_or(page.now);
     let expected = expected_end(progress);
     let scale = Scale::new(started, expected.map_or(end, |(_, late)| late.max(end)));

@@ -120,8 +120,8 @@ fn gr(uid: &str, manifest: &Value) -> LiveGr {
         deleting: false,
         finalizers: vec!["topsops.enflame.com/v1".to_owned()],
         mark: None,
-        manifest: manifest.clone(),
-        status: json!({ "phase": "Running", "observedGeneration": 1 }),
+        manifest: manifest.clone().into(),
+        status: json!({ "phase": "Running", "observedGeneration": 1 }).into(),
     }
 }
 

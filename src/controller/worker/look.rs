@@ -112,7 +112,7 @@ impl Worker {
         }
         let status = match cannot_look(&self.record, &why, self.context.clock.now()) {
             Decision::Record(status) => *status,
-            Decision::Wait { status, .. } if *status != self.record.status_or_default() => *status,
+            Decision::Wait { status, .. } if *status != *self.record.known_status() => *status,
             _ => return error,
         };
         let failures = self.failures;

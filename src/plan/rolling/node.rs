@@ -295,7 +295,7 @@ impl Node<'_> {
             return look;
         }
         // On the way back, what was lost before is not waited for.
-        let lost_before = self.claim.lost_gcus && self.record.status_or_default().goal == Goal::Previous;
+        let lost_before = self.claim.lost_gcus && self.record.known_status().goal == Goal::Previous;
         if self.claim.cordon && self.node.gcus < self.claim.gcus && !lost_before {
             let (has, had) = (self.node.gcus, self.claim.gcus);
             let mut look = self.swap_wait(format!("its pods are new; it offers {has} of {had} GCUs"));

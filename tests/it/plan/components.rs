@@ -193,7 +193,7 @@ fn a_served_gr_is_read_leniently() {
 fn a_component_runs_when_the_operator_says_so_in_any_case() {
     let entries = json!({ "resourceStatuses": [{ "name": "driver", "status": "running" }, { "name": "gfd",
         "status": "x" }] });
-    let gr = LiveGr { status: entries, ..gr("u", &Value::Null) };
+    let gr = LiveGr { status: entries.into(), ..gr("u", &Value::Null) };
     assert!(gr.reports_component_running("driver"));
     assert!(!gr.reports_component_running("gfd") && !gr.reports_component_running("nfd"));
 }

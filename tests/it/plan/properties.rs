@@ -116,7 +116,7 @@ prop_compose! {
     ) -> LiveGr {
         let phase = if running { "Running" } else { "deploying" };
         let mark = mark.map(|goal| record().mark(goal));
-        LiveGr { mark, deleting, status: json!({ "phase": phase }), ..gr(uid, &manifest) }
+        LiveGr { mark, deleting, status: json!({ "phase": phase }).into(), ..gr(uid, &manifest) }
     }
 }
 

@@ -220,7 +220,7 @@ pub(super) fn cluster(nodes: &[Thrown], at_once: u32, intent: Intent) -> (GcuUpg
             }));
         }
     }
-    let live = LiveGr { status: json!({ "phase": "Running" }), ..gr(RECORDED, &target()) };
+    let live = LiveGr { status: json!({ "phase": "Running" }).into(), ..gr(RECORDED, &target()) };
     (record, Snapshot { gr: Some(live), fleet, ..Snapshot::default() })
 }
 

@@ -1,5 +1,7 @@
 //! When the new stack counts as running, and when as failing.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn made() -> LiveGr {
@@ -11,7 +13,7 @@ fn starting() -> Given {
 }
 
 fn operator(status: Value) -> Given {
-    starting().gr(LiveGr { generation: 2, status, ..made() }).workload(rollout(3, 3))
+    starting().gr(LiveGr { generation: 2, status: status.into(), ..made() }).workload(rollout(3, 3))
 }
 
 fn failing_pod(name: &str) -> PodState {
@@ -74,7 +76,7 @@ fn a_default_name_that_a_later_operator_changed_takes_the_operators_word() {
     let reported = |status: &str| {
         let status =
             json!({ "phase": "Running", "resourceStatuses": [{ "name": "driver", "status": status }] });
-        let gr = LiveGr { manifest: unnamed.clone(), status, ..made() };
+        let gr = LiveGr { manifest: unnamed.clone().into(), status: status.into(), ..made() };
         starting().spec(|s| s.target.manifest = unnamed.clone()).gr(gr)
     };
     check(vec![
@@ -86,8 +88,8 @@ fn a_default_name_that_a_later_operator_changed_takes_the_operators_word() {
 #[test]
 fn defaults_added_by_others_are_no_edit() {
     let mut defaulted = made();
-    defaulted.manifest["spec"]["driver"]["imagePullPolicy"] = json!("IfNotPresent");
-    defaulted.manifest["spec"]["nfd"] = json!({ "notDeploy": true });
+    Arc::make_mut(&mut defaulted.manifest)["spec"]["driver"]["imagePullPolicy"] = json!("IfNotPresent");
+    Arc::make_mut(&mut defaulted.manifest)["spec"]["nfd"] = json!({ "notDeploy": true });
     check(vec![("defaulted", starting().gr(defaulted).workload(rollout(3, 3)), "Succeeded: Succeeded")]);
 }
 
@@ -121,7 +123,7 @@ fn a_replica_that_has_left_its_dead_node_excuses_nobody() {
         "name": "driver", "namespace": "kube-system", "ownResources": [{ "kind": "Deployment", "name": "driver" }],
     }] });
     let deployment = |available| WorkloadState { kind: WorkloadKind::Deployment, ..rollout(3, available) };
-    let starting = starting().gr(LiveGr { status, ..made() });
+    let starting = starting().gr(LiveGr { status: status.into(), ..made() });
     let left = starting.clone().pods(&[PodState { deleting: true, ..pod("a") }]).on_dead_nodes();
     let there = starting.pods(&[pod("a")]).on_dead_nodes();
     check(vec![

@@ -1,5 +1,7 @@
 //! How an upgrade ends or turns back, and what it then says.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn condition<'a>(status: &'a GcuUpgradeStatus, type_: &str) -> &'a str {
@@ -65,7 +67,7 @@ fn every_way_back_ends_where_it_began() {
 #[test]
 fn a_turn_keeps_the_workloads_of_both_stacks() {
     let mut made = marked(MADE_FOR_TARGET, &target(), Goal::Target);
-    made.manifest["spec"]["extra"] = json!({ "name": "extra" });
+    Arc::make_mut(&mut made.manifest)["spec"]["extra"] = json!({ "name": "extra" });
     let turned = given().step(Step::WaitingRunning).gr(made).rollback_asked().new_status();
     let names: Vec<&str> = turned.workloads.iter().map(|w| w.name.as_str()).collect();
     assert_eq!(names, ["driver", "extra"]);

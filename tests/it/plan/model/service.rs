@@ -109,7 +109,7 @@ impl ServiceModel {
                 uid: g.uid.to_string(),
                 deleting: g.terminating,
                 mark,
-                status: json!({ "phase": phase }),
+                status: json!({ "phase": phase }).into(),
                 ..gr("", &self.manifest(g.spec))
             }
         };

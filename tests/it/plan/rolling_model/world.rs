@@ -140,7 +140,7 @@ impl World {
         }
         let gr = LiveGr {
             mark: self.mark.clone(),
-            status: json!({ "phase": "Running" }),
+            status: json!({ "phase": "Running" }).into(),
             ..gr(RECORDED, &spec_of(self.spec))
         };
         let rolled_out = |name: &str| WorkloadState {

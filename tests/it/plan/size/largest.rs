@@ -92,8 +92,10 @@ impl World {
             ..Default::default()
         };
         status.rolling = Some(rolling);
-        let live =
-            LiveGr { status: json!({ "phase": "Running" }), ..gr(RECORDED, &record.spec.target.manifest) };
+        let live = LiveGr {
+            status: json!({ "phase": "Running" }).into(),
+            ..gr(RECORDED, &record.spec.target.manifest)
+        };
         let seen = Snapshot { gr: Some(live), fleet: Self::fleet(&record, &locked), ..Snapshot::default() };
         Self { record, seen, now: now(), worst, made: 0 }
     }
@@ -260,7 +262,8 @@ fn the_record_stays_writable_while_every_node_in_work_fails() {
             set.hash = Some("o".repeat(10));
             set.hold.as_mut().unwrap().goal = Goal::Previous;
         }
-        world.seen.gr.as_mut().unwrap().manifest = world.record.spec.previous.clone().unwrap().manifest;
+        world.seen.gr.as_mut().unwrap().manifest =
+            world.record.spec.previous.clone().unwrap().manifest.into();
         let largest = world.turns(5);
         println!("{worst:?}: back, {} nodes in work, {largest} bytes", world.rolling().active.len());
     }

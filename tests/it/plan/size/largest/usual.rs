@@ -48,7 +48,7 @@ fn usual_request(world: &mut World, components: &[&str]) {
     spec.previous.as_mut().unwrap().manifest = manifest("1");
     (spec.skip, spec.components) = (Vec::new(), Vec::new());
     (spec.reason, spec.requested_by) = (Some("driver 2".to_owned()), Some("jane".to_owned()));
-    world.seen.gr.as_mut().unwrap().manifest = spec.target.manifest.clone();
+    world.seen.gr.as_mut().unwrap().manifest = spec.target.manifest.clone().into();
 }
 
 const COMPONENTS: [&str; 6] = ["driver", "toolkit", "devicePlugin", "exporter", "gfd", "nfd"];
@@ -106,7 +106,7 @@ fn what_a_small_request_leaves_is_for_the_nodes_whatever_their_names() {
         for manifest in [&mut spec.target.manifest, &mut spec.previous.as_mut().unwrap().manifest] {
             manifest["pad"] = json!("");
         }
-        world.seen.gr.as_mut().unwrap().manifest = spec.target.manifest.clone();
+        world.seen.gr.as_mut().unwrap().manifest = spec.target.manifest.clone().into();
         if on_timeout == OnTimeout::Skip {
             world = world.with_tenants();
         }
@@ -151,7 +151,7 @@ fn usual_nodes_are_in_work_as_many_as_ever_were_beside_the_largest_request() {
             |c: &&str| ((*c).to_owned(), json!({ "name": format!("enflame-{c}"), "version": version }));
         manifest["spec"] = COMPONENTS[..4].iter().map(component).collect::<serde_json::Map<_, _>>().into();
     }
-    world.seen.gr.as_mut().unwrap().manifest = world.record.spec.target.manifest.clone();
+    world.seen.gr.as_mut().unwrap().manifest = world.record.spec.target.manifest.clone().into();
     world.turns(2);
     let at_once = world.rolling().active.len();
     println!("{at_once} nodes in work beside the largest request");
