@@ -60,11 +60,14 @@ impl Context {
         let live = found.map(|f| &f.live);
         let interest = interest(live, job);
         let strategy = job.options.strategy;
-        // Plans that differ in nothing else share a look.
         let asked = job.options.rolling_update.clone().unwrap_or_default();
         let RollingUpdate { drain, wait_for_jobs, gangs, .. } = asked;
         let options = RollingUpdate { drain, wait_for_jobs, gangs, ..RollingUpdate::default() };
-        let words = format!("{decides} {strategy:?} {options:?} {interest:?}");
+        // Plans that differ in nothing else share a look. One that decides is shared by those who ask for the same.
+        let words = match decides {
+            true => format!("decides {:?} {interest:?}", job.options),
+            false => format!("plans {strategy:?} {options:?} {interest:?}"),
+        };
         let look = async {
             let _turn = self.shares.looks.turn().await?;
             let budgets = async {

@@ -67,10 +67,11 @@ impl Logs {
     }
 }
 
-/// The UIDs of pods whose deletion or eviction the service asked for, and how often.
+/// The UIDs of pods whose deletion or eviction the service asked for: of each deletion the version that the server
+/// answered, if it has.
 #[derive(Default)]
 pub(super) struct Asked {
-    pub(super) deleted: BTreeMap<String, usize>,
+    pub(super) deleted: BTreeMap<String, Vec<Option<u64>>>,
     pub(super) evicted: BTreeSet<String>,
 }
 
@@ -82,7 +83,7 @@ impl Asked {
             let options = if call.method == "DELETE" { &body } else { &body["deleteOptions"] };
             let uid = options["preconditions"]["uid"].as_str().map(str::to_owned);
             match (call.method.as_str(), uid) {
-                ("DELETE", Some(uid)) => *asked.deleted.entry(uid).or_default() += 1,
+                ("DELETE", Some(uid)) => asked.deleted.entry(uid).or_default().push(call.version),
                 ("POST", Some(uid)) => drop(asked.evicted.insert(uid)),
                 ("GET", _) => {}
                 _ => panic!("I1: without a UID: {} {}: {}", call.method, call.path, call.body),
@@ -92,12 +93,16 @@ impl Asked {
     }
 
     fn each_pod_is_deleted_once(&self, pods: &[Entry], happened: usize) {
-        for (uid, times) in &self.deleted {
+        for (uid, answers) in &self.deleted {
             let name = pods
                 .iter()
                 .find(|e| super::uid(&e.object) == Some(uid))
                 .map(|e| &e.object["metadata"]["name"]);
-            assert!(*times <= 1 + happened, "pod {name:?} was deleted {times} times, with {happened} faults");
+            let times = answers.len();
+            assert!(
+                times <= 1 + happened,
+                "pod {name:?} was deleted {times} times, with {happened} faults: answered were {answers:?}"
+            );
         }
     }
 

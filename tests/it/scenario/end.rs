@@ -14,7 +14,6 @@ use tokio::time::{sleep, timeout};
 
 use super::jobs;
 use super::people;
-use super::step::Step;
 use super::tenants::{ADMIN, NAMESPACE, is_ready};
 use super::world::named;
 use super::{Expect, Manifests, Scenario};
@@ -134,9 +133,8 @@ impl Scenario {
             assert!(last.finalizers().is_empty(), "the ended record is let go of");
         }
         let fleet = harness.fleet().await;
-        // Each of two processes may ask for the same: the second is told that it is done.
-        let others =
-            self.steps.iter().filter(|s| matches!(s, Step::SecondService {} | Step::Kill {})).count();
+        // Each of two processes may ask for the same: one that has died did not hear what became of its last calls.
+        let others = self.steps.iter().filter(|step| step.makes_another_process()).count();
         let happened = harness.faults.happened() + others;
         fleet.is_at_rest(&named(&self.expect.left_out), self.expect.runs == "nothing");
         let seen = harness.oracle.check_fleet(&calls, happened, self.expect.uncommanded);

@@ -200,6 +200,19 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// Whether the process that comes next, or beside, may ask for what one has asked for already.
+    pub(super) fn makes_another_process(&self) -> bool {
+        matches!(
+            self,
+            Self::SecondService {}
+                | Self::Kill {}
+                | Self::Uninstall {}
+                | Self::Restart {}
+                | Self::Version200 { .. }
+                | Self::OlderVersion {}
+        )
+    }
+
     pub(super) async fn play(&self, harness: &mut Harness, manifests: &Manifests, at: &str) {
         match self {
             Self::Call { request, body, status, says } => {

@@ -76,7 +76,7 @@ impl Logs {
             replay.within_the_budget();
         }
         replay.strategies_are_back();
-        replay.seen.deletes_each = replay.asked.deleted.values().copied().max().unwrap_or_default();
+        replay.seen.deletes_each = replay.asked.deleted.values().map(Vec::len).max().unwrap_or_default();
         replay.seen
     }
 }
