@@ -3,7 +3,7 @@
 
 pub mod budgets;
 pub mod fleet;
-mod intern;
+pub mod intern;
 pub mod live;
 pub mod pod_groups;
 pub mod refusals;

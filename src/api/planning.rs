@@ -25,7 +25,7 @@ use crate::observe::fleet::Interest;
 use crate::observe::{live, pod_groups, volcano};
 use crate::plan::fleet::Fleet;
 use crate::plan::gangs::{Gang, KnownGangs};
-use crate::plan::pins;
+use crate::plan::{impact, pins};
 use crate::record::rolling::RollingUpdate;
 use crate::record::{GcuUpgrade, Strategy};
 
@@ -160,7 +160,8 @@ impl Context {
         let (Some(found), Strategy::RollingUpdate) = (found, job.options.strategy) else { return Ok(()) };
         let live = &found.live;
         let sets = live::sets(&self.client, &interest(Some(live), job)).await?;
-        let refused = pins::resolve(&live.manifest, &job.target.manifest, live, &sets).refused;
+        let (from, to) = (&live.manifest, &job.target.manifest);
+        let refused = pins::resolve(&impact::changes(from, to), from, to, live, &sets).refused;
         if refused.is_empty() {
             return Ok(());
         }

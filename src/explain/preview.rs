@@ -176,8 +176,10 @@ pub fn preview(ask: &Ask<'_>, known: &[Risk]) -> Preview {
     let nothing = Value::Null;
     let from = ask.live.map_or(&nothing, |l| &l.manifest);
     let changes = impact::changes(from, ask.target);
-    let pins =
-        ask.live.map(|live| pins::resolve(from, ask.target, live, &ask.fleet.sets)).unwrap_or_default();
+    let pins = ask
+        .live
+        .map(|live| pins::resolve(&changes, from, ask.target, live, &ask.fleet.sets))
+        .unwrap_or_default();
     let pinned: Vec<LockedSet> = pins.found.iter().map(Pin::record).collect();
     let scope = match ask.strategy {
         Strategy::RollingUpdate => impact::scope(&changes, ask.target, ask.live, &pinned),

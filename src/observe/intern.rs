@@ -14,7 +14,7 @@ struct Interned {
 const FEW: usize = 1024;
 
 /// The one copy of this text.
-pub(super) fn intern(text: &str) -> Arc<str> {
+pub fn intern(text: &str) -> Arc<str> {
     static INTERNED: LazyLock<Mutex<Interned>> = LazyLock::new(Mutex::default);
     let mut interned = INTERNED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = interned.all.get(text) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::fleet::SetState;
-use super::impact::{Change, ChangeKind, Impact, changes, impact_of};
+use super::impact::{Change, ChangeKind, Impact, impact_of};
 use crate::gr::{self, Component, LiveGr, Workload, WorkloadKind};
 use crate::record::rolling::LockedSet;
 use crate::record::size::{LOCKED, stored};
@@ -50,9 +50,15 @@ pub struct Pins<'a> {
     pub unmanaged: Vec<String>,
 }
 
-/// Resolves every component of `from` that stays deployed in `to`. `sets` are the DaemonSets that were read.
-pub fn resolve<'a>(from: &'a Value, to: &Value, live: &LiveGr, sets: &'a [Arc<SetState>]) -> Pins<'a> {
-    let changes = changes(from, to);
+/// Resolves every component of `from` that stays deployed in `to`, to which `changes` lead. `sets` are the DaemonSets
+/// that were read.
+pub fn resolve<'a>(
+    changes: &[Change],
+    from: &'a Value,
+    to: &Value,
+    live: &LiveGr,
+    sets: &'a [Arc<SetState>],
+) -> Pins<'a> {
     let mut pins = Pins::default();
     // DaemonSets that come and go with the change of the gr, on all nodes at once: the plan says so.
     let mut leaving: Vec<Workload> = Vec::new();

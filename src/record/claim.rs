@@ -198,8 +198,7 @@ fn ending(name: &str) -> &str {
     name.get(start..).unwrap_or_default()
 }
 
-fn base_36(number: u64) -> String {
-    let mut left = number;
+fn base_36(mut left: u64) -> String {
     let mut digits = Vec::new();
     loop {
         let digit = u32::try_from(left % 36).unwrap_or_default();

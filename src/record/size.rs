@@ -131,16 +131,10 @@ pub fn shortened(text: &str, limit: usize) -> String {
 pub struct Reserved {
     /// What was asked for.
     asked: Option<usize>,
-    /// What each claim can come to, in the order in which the record has them.
-    claims: Vec<ReservedClaim>,
-}
-
-#[derive(Debug)]
-struct ReservedClaim {
-    claim: Arc<Claim>,
     /// What all pods of a node could take up.
     pods: usize,
-    size: usize,
+    /// What each claim can come to, in the order in which the record has them.
+    claims: Vec<(Arc<Claim>, usize)>,
 }
 
 impl Reserved {
@@ -151,19 +145,19 @@ impl Reserved {
 
     /// What these claims can come to, in all.
     fn of(&mut self, active: &[Arc<Claim>], pods: usize) -> usize {
+        if self.pods != pods {
+            self.pods = pods;
+            self.claims.clear();
+        }
         // Claims go and change in their places, and come at the end.
-        let mut known = std::mem::take(&mut self.claims).into_iter().filter(|known| known.pods == pods);
+        let mut known = std::mem::take(&mut self.claims).into_iter();
         self.claims.reserve(active.len());
         for claim in active {
-            let is_same = |known: &ReservedClaim| Arc::ptr_eq(&known.claim, claim);
-            let same = known.find(|known| is_same(known) || known.claim.node == claim.node).filter(is_same);
-            self.claims.push(same.unwrap_or_else(|| ReservedClaim {
-                claim: claim.clone(),
-                pods,
-                size: reserved(claim, pods),
-            }));
+            let is_same = |(known, _): &(Arc<Claim>, usize)| Arc::ptr_eq(known, claim);
+            let same = known.find(|known| is_same(known) || known.0.node == claim.node).filter(is_same);
+            self.claims.push(same.unwrap_or_else(|| (claim.clone(), reserved(claim, pods))));
         }
-        self.claims.iter().map(|claim| claim.size).sum()
+        self.claims.iter().map(|(_, size)| size).sum()
     }
 }
 

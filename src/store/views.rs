@@ -258,7 +258,7 @@ pub fn join_refusals(refusals: &[Refusal], seen: &mut Snapshot) {
         workload.refused = refusals::newest(refusals, &workload.uid, newest).map(str::to_owned);
     }
     for set in &mut seen.fleet.sets {
-        let newest = seen.fleet.pods.iter().filter(|p| p.is_of(&set.uid)).map(|p| p.created_at).max();
+        let newest = seen.fleet.pods.of(&set.uid).map(|p| p.created_at).max();
         if let Some(refusal) = refusals::newest(refusals, &set.uid, newest) {
             *set = Arc::new(SetState { refused: Some(refusal.to_owned()), ..set.as_ref().clone() });
         }

@@ -1,10 +1,11 @@
 //! What one decision of a rollout costs in a large cluster: a whole rollout in memory, a few events at a time.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gcu_upgrade_manager::gr::LiveGr;
+use gcu_upgrade_manager::observe::intern::intern;
 use gcu_upgrade_manager::plan::fleet::{DaemonPod, Fleet, Mark, NodeLabels, NodeState, SetState};
 use gcu_upgrade_manager::plan::memo::Memo;
 use gcu_upgrade_manager::plan::{Decision, FleetAction, Snapshot, decide, decide_with};
@@ -33,8 +34,6 @@ struct Rollout {
     seen: Snapshot,
     memo: Memo,
     now: Timestamp,
-    /// What pods have in common, as the store of a replica keeps it.
-    shared: BTreeSet<Arc<str>>,
     /// What the cluster has yet to do about calls.
     answers: VecDeque<FleetAction>,
     made: usize,
@@ -64,30 +63,15 @@ fn record(at_once: usize) -> GcuUpgrade {
     record
 }
 
-fn share(shared: &mut BTreeSet<Arc<str>>, text: &str) -> Arc<str> {
-    if !shared.contains(text) {
-        shared.insert(text.into());
-    }
-    shared.get(text).unwrap().clone()
-}
-
-fn pod(
-    shared: &mut BTreeSet<Arc<str>>,
-    component: &str,
-    node: &str,
-    number: usize,
-    hash: &str,
-    at: Timestamp,
-) -> DaemonPod {
-    let mut share = |text: &str| share(shared, text);
+fn pod(component: &str, node: &str, number: usize, hash: &str, at: Timestamp) -> DaemonPod {
     DaemonPod {
-        namespace: share("kube-system"),
+        namespace: intern("kube-system"),
         name: format!("{component}-{number:05}"),
         uid: format!("{number:08x}-5d2c-4b6e-9a57-2f8a1c3e7b90"),
-        workload: share(component),
-        owner: share(&format!("uid-of-{component}")),
-        node: share(node),
-        hash: share(hash),
+        workload: intern(component),
+        owner: intern(&format!("uid-of-{component}")),
+        node: intern(node),
+        hash: intern(hash),
         deleted_at: None,
         created_at: at,
         ready_since: Some(at),
@@ -135,12 +119,12 @@ impl Rollout {
                 refused: None,
             }));
         }
-        let (mut made, mut shared) = (0, BTreeSet::new());
+        let mut made = 0;
         for number in 0..nodes {
             let name = format!("gcu-node-{number:05}");
             for component in COMPONENTS {
                 made += 1;
-                fleet.pods.insert(Arc::new(pod(&mut shared, component, &name, made, "old", before)));
+                fleet.pods.insert(Arc::new(pod(component, &name, made, "old", before)));
             }
             fleet.nodes.push(Arc::new(NodeState {
                 name,
@@ -174,7 +158,7 @@ impl Rollout {
         let mut gr = LiveGr::parse(&served).unwrap();
         gr.mark = Some(format!("{}:spec", record.mark(Goal::Target)));
         let seen = Snapshot { gr: Some(gr), fleet, ..Snapshot::default() };
-        Self { record, seen, memo: Memo::default(), now, shared, answers: VecDeque::new(), made }
+        Self { record, seen, memo: Memo::default(), now, answers: VecDeque::new(), made }
     }
 
     fn carry_out(&mut self, decision: Decision) {
@@ -217,8 +201,7 @@ impl Rollout {
                 let hash = fleet.set(&old.namespace, &old.workload).unwrap().hash.clone().unwrap();
                 self.made += 1;
                 fleet.pods.remove(&old);
-                let (shared, made) = (&mut self.shared, self.made);
-                fleet.pods.insert(Arc::new(pod(shared, &old.workload, &name, made, &hash, self.now)));
+                fleet.pods.insert(Arc::new(pod(&old.workload, &name, self.made, &hash, self.now)));
             }
             other => panic!("{other:?}"),
         }

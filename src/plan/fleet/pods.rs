@@ -17,6 +17,11 @@ impl DaemonPods {
         self.0.values().flatten()
     }
 
+    /// Those that the DaemonSet of this UID controls.
+    pub fn of<'p>(&'p self, uid: &'p str) -> impl Iterator<Item = &'p DaemonPod> {
+        self.iter().map(AsRef::as_ref).filter(move |pod: &&DaemonPod| pod.is_of(uid))
+    }
+
     /// Those on a node, by namespace and name.
     pub fn on(&self, node: &str) -> &[Arc<DaemonPod>] {
         self.0.get(node).map(Vec::as_slice).unwrap_or_default()

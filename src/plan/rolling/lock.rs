@@ -31,7 +31,8 @@ impl Rollout<'_> {
     /// The DaemonSets of the gr as they stand; `None` without a gr.
     pub(super) fn pins(&self) -> Option<Pins<'_>> {
         let (gr, previous) = (self.seen.gr.as_ref()?, self.record.spec.previous.as_ref()?);
-        Some(resolve(&previous.manifest, &self.record.spec.target.manifest, gr, &self.seen.fleet.sets))
+        let (from, to) = (&previous.manifest, &self.record.spec.target.manifest);
+        Some(resolve(&self.changes(Goal::Target), from, to, gr, &self.seen.fleet.sets))
     }
 
     /// What a DaemonSet says that this upgrade holds now.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Rollout;
 use super::unrendered::has_moved;
 use crate::gr::{self, LiveGr};
-use crate::plan::fleet::{DaemonPod, SetState};
+use crate::plan::fleet::SetState;
 use crate::plan::hold::{Kept, kept_by_pods};
 use crate::plan::impact::{Impact, ScopedSet, impact_of};
 use crate::plan::status::{End, goal_name};
@@ -242,14 +242,10 @@ impl Rollout<'_> {
             return Next::Do(Decision::Record(draft.step(Step::Rolling, 0, message)));
         }
         let left_out = index.left_out().count();
-        let pods = |set: &SetState| {
-            let uid = set.uid.clone();
-            self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(move |p: &&DaemonPod| p.is_of(&uid))
-        };
         let mut live = rolling.locked.iter().filter_map(|pin| self.seen.fleet.locked(pin));
         // They are let go of together. Of pods on nodes that are gone nothing is left to do but for the garbage
         // collector.
-        let stay = live.clone().any(|set| match kept_by_pods(set, pods(set)) {
+        let stay = live.clone().any(|set| match kept_by_pods(set, self.seen.fleet.pods.of(&set.uid)) {
             Some(Kept::Outdated(nodes)) => nodes.iter().any(|node| self.seen.fleet.node(node).is_some()),
             _ => false,
         });

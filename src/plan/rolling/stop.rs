@@ -75,8 +75,7 @@ impl Rollout<'_> {
     pub(super) fn unseen(&self, index: &Index<'_>) -> Option<String> {
         let settled = index.sets.iter().enumerate().filter(|(set, _)| !index.sets.is_unsettled(*set));
         settled.filter_map(|(_, (_, state))| *state).find_map(|set| {
-            let pods = self.seen.fleet.pods.iter().map(AsRef::as_ref).filter(|p| p.is_of(&set.uid));
-            match kept_by_pods(set, pods)? {
+            match kept_by_pods(set, self.seen.fleet.pods.of(&set.uid))? {
                 Kept::Outdated(_) => None,
                 kept => Some(format!("DaemonSet {}/{}: {}", set.namespace, set.name, kept.describe())),
             }
